@@ -1,0 +1,1 @@
+"""Mapping to a device: basis gates, layout, routing."""

@@ -1,0 +1,284 @@
+"""Scale, zero point, quantize, dequantize, pack: the arithmetic of every quantizer, in one place.
+
+A real value r and its integer q are related by
+
+    q = clip(round(r / scale) + zero_point, min, max)        r' = (q - zero_point) * scale
+
+(Jacob et al. 2018, arXiv:1712.05877, equation 1; Krishnamoorthi 2018, arXiv:1806.08342,
+equations 1-6). ``round`` is to the nearest integer, ties to the even one, as in IEEE 754, ONNX
+QuantizeLinear and ONNX Runtime's kernels:
+
+| r / scale | -2.5 | -1.5 | -0.6 | -0.5 | 0.5 | 0.6 | 1.5 | 2.5 | 3.49999 |
+|-----------|------|------|------|------|-----|-----|-----|-----|---------|
+| round     |   -2 |   -2 |   -1 |    0 |   0 |   1 |   2 |   2 |       3 |
+
+All division and multiplication is float32, because the runtime's is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.passes.quantize.integer_types import IntegerType
+
+__all__ = [
+    "Affine",
+    "affine_parameters",
+    "blocks",
+    "dequantize",
+    "dequantize_blocks",
+    "pack_int4",
+    "quantize",
+    "quantize_blocks",
+    "sqnr",
+    "symmetric_scale",
+    "unpack_int4",
+]
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.generic]
+
+_TINY = np.float32(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Scale and zero point of one tensor (per-tensor).
+
+    Attributes:
+        scale: Positive float32 step between two neighbouring integers.
+        zero_point: The integer that stands for 0.0, inside the type's closed range.
+        type: The integer type.
+    """
+
+    scale: float
+    zero_point: int
+    type: IntegerType
+
+    @property
+    def low(self) -> float:
+        """Lowest real value that can be represented."""
+        return (self.type.min - self.zero_point) * self.scale
+
+    @property
+    def high(self) -> float:
+        """Highest real value that can be represented."""
+        return (self.type.max - self.zero_point) * self.scale
+
+
+def affine_parameters(low: float, high: float, kind: IntegerType) -> Affine:
+    """Scale and zero point for values in [low, high].
+
+    The range is first widened to hold 0.0, so that zero padding is exact:
+
+        scale = (high - low) / (max - min)          zero_point = round(min - low / scale)
+
+    A constant tensor of zeros gets scale 1.
+
+    >>> from qcomp.passes.quantize.integer_types import UINT8
+    >>> affine_parameters(-1.0, 1.0, UINT8).zero_point     # 127.5: tie, to the even one
+    128
+    >>> affine_parameters(0.5, 2.55, UINT8).zero_point     # widened to [0, 2.55]
+    0
+
+    Args:
+        low: Lowest value, finite.
+        high: Highest value, finite, not below ``low``.
+        kind: Integer type of the result.
+
+    Returns:
+        The parameters; the scale is exactly representable in float32.
+    """
+    low, high = min(float(low), 0.0), max(float(high), 0.0)
+    if high - low <= 0.0:
+        return Affine(1.0, int(np.clip(0, kind.min, kind.max)), kind)
+    scale = max(np.float32((high - low) / kind.levels), _TINY)
+    zero_point = int(np.clip(np.rint(kind.min - low / float(scale)), kind.min, kind.max))
+    return Affine(float(scale), zero_point, kind)
+
+
+def symmetric_scale(
+    weight: Floats, kind: IntegerType, axis: int | None, bias_floor: Floats | None = None
+) -> Floats:
+    """Scale of a symmetric quantizer (zero point 0): ``max |w| / max``.
+
+    Args:
+        weight: float32 tensor.
+        kind: Signed integer type.
+        axis: Channel axis, or None for one scale for the tensor.
+        bias_floor: Smallest scale a channel may have (float32[channels]): with it an int32 bias
+            of that channel does not overflow.
+
+    Returns:
+        float32[channels], or a float32 scalar array for ``axis=None``. A channel of zeros takes
+        the largest scale of the tensor (1 when every channel is zero).
+    """
+    if axis is None:
+        peak = np.asarray(np.max(np.abs(weight), initial=0.0), dtype=np.float32)
+    else:
+        others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
+        peak = np.maximum(weight.max(axis=others, initial=0.0), -weight.min(axis=others, initial=0.0))
+    scale = np.asarray(peak / np.float32(kind.max), dtype=np.float32)
+    largest = scale.max(initial=0.0)
+    scale = np.where(scale < _TINY, largest if largest >= _TINY else np.float32(1.0), scale)
+    if bias_floor is not None:
+        scale = np.maximum(scale, bias_floor)
+    return np.asarray(scale, dtype=np.float32)
+
+
+def _along(parameter: npt.ArrayLike, ndim: int, axis: int | None) -> npt.NDArray[np.generic]:
+    """Reshape a per-channel parameter so that it broadcasts over ``axis``."""
+    array = np.asarray(parameter)
+    if axis is None or array.ndim == 0:
+        return array.reshape(()) if array.size == 1 else array
+    shape = [1] * ndim
+    shape[axis] = array.size
+    return array.reshape(shape)
+
+
+def quantize(
+    real: Floats,
+    scale: npt.ArrayLike,
+    zero_point: npt.ArrayLike,
+    kind: IntegerType,
+    axis: int | None = None,
+) -> Integers:
+    """Quantize, as ONNX QuantizeLinear: float32 division, ties to even, saturation.
+
+    | real (scale 0.5, zero point 0, s8) | -64.0 | -0.75 | -0.25 | 0.25 | 0.75 | 1.25 | 100 |
+    |------------------------------------|-------|-------|-------|------|------|------|-----|
+    | integer                            |  -127 |    -2 |     0 |    0 |    2 |    2 | 127 |
+
+    Args:
+        real: float32 tensor.
+        scale: Scalar, or float32[channels] with ``axis``.
+        zero_point: Scalar, or integer[channels] with ``axis``.
+        kind: Integer type of the result.
+        axis: Channel axis, None for per-tensor.
+
+    Returns:
+        Integers in [kind.min, kind.max] in the type's storage.
+    """
+    step = _along(np.asarray(scale, dtype=np.float32), real.ndim, axis)
+    zero = _along(np.asarray(zero_point, dtype=np.float32), real.ndim, axis)
+    levels = np.rint(real / step)
+    np.clip(levels, kind.min - zero, kind.max - zero, out=levels)
+    levels += zero
+    return levels.astype(kind.storage)
+
+
+def dequantize(
+    levels: Integers, scale: npt.ArrayLike, zero_point: npt.ArrayLike, axis: int | None = None
+) -> Floats:
+    """``(q - zero_point) * scale`` in float32, as ONNX DequantizeLinear."""
+    step = _along(np.asarray(scale, dtype=np.float32), levels.ndim, axis)
+    zero = _along(np.asarray(zero_point, dtype=np.int32), levels.ndim, axis)
+    return np.asarray((levels.astype(np.int32) - zero).astype(np.float32) * step, np.float32)
+
+
+def blocks(weight: Floats, group: int) -> Floats:
+    """Split the rows of float32[N, K] into float32[N, ceil(K / group), group], zeros at the end."""
+    rows, columns = weight.shape
+    count = -(-columns // group)
+    if count * group != columns:
+        weight = np.pad(weight, ((0, 0), (0, count * group - columns)))
+    return weight.reshape(rows, count, group)
+
+
+def quantize_blocks(
+    weight: Floats, group: int, bits: int, symmetric: bool
+) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np.uint8]]:
+    """Round every block of ``group`` weights to nearest with a scale (and zero point) of its own.
+
+    Symmetric: the value of largest magnitude, e, is mapped to the lowest level exactly, so all
+    2^bits levels are used: ``scale = e / -2^(bits-1)`` (it may be negative), zero point
+    2^(bits-1). Asymmetric: ``scale = (max - min) / (2^bits - 1)`` with 0.0 inside the range.
+
+    | block (4 bit)         | symmetric: scale, integers | asymmetric: scale, zero, integers |
+    |-----------------------|----------------------------|-----------------------------------|
+    | -0.8, 0.4, 0.05, 0.7  | 0.1,   0 12 8 15           | 0.1, 8,   0 12 8 15               |
+    | 0.8, -0.4, 0.0, 0.15  | -0.1,  0 12 8 6            | 0.08, 5,  15 0 5 7                |
+
+    Args:
+        weight: float32[N, K], rows are output channels.
+        group: Block length along K.
+        bits: 2, 4 or 8.
+        symmetric: Whether the zero point is fixed in the middle.
+
+    Returns:
+        Integers uint8[N, B, group] in [0, 2^bits - 1], scales float32[N, B] and zero points
+        uint8[N, B], with B = ceil(K / group).
+    """
+    w = blocks(weight, group)
+    top = (1 << bits) - 1
+    high, low = w.max(axis=2), w.min(axis=2)
+    if symmetric:
+        middle = 1 << (bits - 1)
+        extreme = np.where(high > -low, high, low)
+        scale = (extreme / np.float32(-middle)).astype(np.float32)
+        scale[np.abs(scale) < _TINY] = 1.0
+        zero = np.full(scale.shape, middle, dtype=np.uint8)
+    else:
+        high, low = np.maximum(high, 0.0), np.minimum(low, 0.0)
+        scale = ((high - low) / np.float32(top)).astype(np.float32)
+        scale[scale < _TINY] = 1.0
+        zero = np.clip(np.rint(-low / scale), 0, top).astype(np.uint8)
+    levels = w / scale[:, :, None]
+    np.rint(levels, out=levels)
+    levels += zero[:, :, None]
+    np.clip(levels, 0, top, out=levels)
+    return levels.astype(np.uint8), scale, zero
+
+
+def dequantize_blocks(
+    levels: npt.NDArray[np.uint8], scale: Floats, zero: npt.NDArray[np.uint8], columns: int
+) -> Floats:
+    """The float32[N, columns] that :func:`quantize_blocks` stands for."""
+    real = (levels.astype(np.float32) - zero[:, :, None].astype(np.float32)) * scale[:, :, None]
+    return np.asarray(real.reshape(levels.shape[0], -1)[:, :columns], dtype=np.float32)
+
+
+def pack_int4(levels: npt.NDArray[np.uint8] | npt.NDArray[np.int8]) -> npt.NDArray[np.uint8]:
+    """Pack 4-bit values two a byte along the last axis, the first in the low half.
+
+    | values      | bytes     |
+    |-------------|-----------|
+    | 1, 2, 3     | 0x21 0x03 |
+    | -8, 7       | 0x78      |
+    | -1, -2      | 0xEF      |
+
+    Args:
+        levels: int8 in [-8, 7] or uint8 in [0, 15], any shape [..., n].
+
+    Returns:
+        uint8[..., ceil(n / 2)]; an odd end is filled with 0.
+    """
+    nibbles = levels.view(np.uint8) & np.uint8(15)
+    if nibbles.shape[-1] % 2:
+        nibbles = np.pad(nibbles, [(0, 0)] * (nibbles.ndim - 1) + [(0, 1)])
+    return np.asarray(nibbles[..., 0::2] | (nibbles[..., 1::2] << np.uint8(4)), dtype=np.uint8)
+
+
+def unpack_int4(packed: npt.NDArray[np.uint8], count: int, signed: bool = False) -> Integers:
+    """Inverse of :func:`pack_int4`: ``count`` values along the last axis."""
+    pair = np.stack([packed & np.uint8(15), packed >> np.uint8(4)], axis=-1)
+    nibbles = pair.reshape(*packed.shape[:-1], -1)[..., :count]
+    if not signed:
+        return nibbles
+    return ((nibbles ^ np.uint8(8)).astype(np.int8) - np.int8(8)).astype(np.int8)
+
+
+def sqnr(reference: npt.NDArray[np.generic], quantized: npt.NDArray[np.generic]) -> float:
+    """Signal-to-quantization-noise ratio in dB: ``10 log10(sum r^2 / sum (r - q)^2)``.
+
+    Equal tensors give ``inf``; a silent reference with noise gives ``-inf``.
+    """
+    signal = reference.astype(np.float64).ravel()
+    noise = signal - quantized.astype(np.float64).ravel()
+    power, error = float(signal @ signal), float(noise @ noise)
+    if error == 0.0:
+        return float("inf")
+    return float("-inf") if power == 0.0 else float(10.0 * np.log10(power / error))

@@ -1,0 +1,113 @@
+"""Dynamic INT8: integer weights, activations quantized while the model runs.
+
+    s_x = (max(x, 0) - min(x, 0)) / 255          z_x = round(-min(x, 0) / s_x)
+    y[m, c] = s_x s_W[c] * sum_k (q_x[m, k] - z_x) q_W[k, c]  +  b[c]
+
+The graph gets DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul (-> Add), which ONNX Runtime runs as
+DynamicQuantizeMatMul. Weights are s8 symmetric in [-127, 127] with one scale an output channel
+(u8 weights take the slow kernel). One scale holds for a whole activation tensor, so a row's
+result depends a little on its batch. Convolutions stay in float: ConvInteger is 4 to 15 times slower.
+
+Preconditions: opset 11 or later. Needs no calibration.
+Preserved: nothing exactly; the error is reported per layer.
+Cost: one pass over the nodes, one over the weights.
+Source: Jacob et al. 2018, arXiv:1712.05877, equation 7; ONNX operator DynamicQuantizeLinear-11.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from qcomp.passes.graph.rewriting import Editor, attribute, node_label, require_opset
+from qcomp.passes.quantize.integer_types import INT8
+from qcomp.passes.quantize.record import FloatOp, QuantizedLayer, left_in_float, note
+from qcomp.passes.quantize.static_plan import matmul_weight_reason, weight_axis
+from qcomp.passes.quantize.weights import ChannelWeights
+from qcomp.passmanager import Context, GraphPass, Guarantee
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcomp.ir.program import Program
+
+__all__ = ["QuantizeDynamic"]
+
+
+@dataclass(frozen=True)
+class QuantizeDynamic(GraphPass):
+    """Quantize MatMul and Gemm weights; quantize their activations at run time."""
+
+    name: ClassVar[str] = "quantize-dynamic"
+    preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Rewrite every MatMul and Gemm with a constant weight.
+
+        Raises:
+            PassError: An opset below 11, or a weight with NaN or infinity.
+        """
+        model = program.model
+        editor = Editor(model)
+        weights = ChannelWeights(editor)
+        shared: dict[ir.Value, ir.Node] = {}
+        layers: list[QuantizedLayer] = []
+        floats: list[FloatOp] = []
+        for node in list(model.graph):
+            if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
+                left = left_in_float(node)
+                floats += [] if left is None else [left]
+                continue
+            reason = (
+                "ConvInteger is 4 to 15 times slower than the float convolution"
+                if node.op_type == "Conv"
+                else matmul_weight_reason(node)
+            )
+            if reason:
+                floats.append(FloatOp(node_label(node), node.op_type, reason))
+                continue
+            require_opset(model, 11, "DynamicQuantizeLinear is from opset 11")
+            layers.append(_rewrite(node, editor, weights, shared))
+        note(context, layers, floats)
+        return bool(layers)
+
+
+def _rewrite(
+    node: ir.Node, editor: Editor, weights: ChannelWeights, shared: dict[ir.Value, ir.Node]
+) -> QuantizedLayer:
+    label = node_label(node)
+    x, w = node.inputs[0], node.inputs[1]
+    assert x is not None and w is not None
+    flip = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
+    levels, w_scale, w_zero, _ = weights.add(w, weight_axis(node), INT8, transpose=flip)
+    if x not in shared:
+        shared[x] = editor.node(
+            "DynamicQuantizeLinear",
+            [x],
+            name=f"{x.name}_DynamicQuantizeLinear",
+            outputs=[f"{x.name}_quantized", f"{x.name}_scale", f"{x.name}_zero_point"],
+            before=node,
+        )
+    q, x_scale, x_zero = shared[x].outputs
+    sums = editor.node(
+        "MatMulInteger", [q, levels, x_zero, w_zero], name=f"{label}_MatMulInteger", before=node
+    ).outputs[0]
+    real = editor.node("Cast", [sums], {"to": 1}, name=f"{label}_Cast", before=node).outputs[0]
+    scale = editor.node("Mul", [x_scale, w_scale], name=f"{label}_scales", before=node).outputs[0]
+    y = editor.node("Mul", [real, scale], name=f"{label}_Mul", before=node).outputs[0]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None:
+        y = editor.node("Add", [y, bias], name=f"{label}_Add", before=node).outputs[0]
+    weight, output = w.name or "", node.outputs[0].name or ""
+    editor.replace_value(node.outputs[0], y)
+    editor.remove(node)
+    return QuantizedLayer(
+        label,
+        "Gemm" if flip or bias is not None else "MatMul",
+        "dynamic",
+        weight,
+        levels.name or "",
+        INT8.name,
+        "DynamicQuantizeMatMul",
+        y.name or output,
+    )

@@ -1,0 +1,263 @@
+"""Static INT8: activations and weights as integers, in the QDQ form that ONNX Runtime fuses.
+
+For a layer ``y = x W + b`` with scales s and zero points z (z_W = 0), the integer kernel computes
+
+    q_y = clip(round(s_x s_W[c] / s_y * (sum_k (q_x - z_x) q_W[k, c] + q_b[c])) + z_y, 0, 255)
+
+    q_b[c] = round(b[c] / (s_x s_W[c]))        (int32)
+
+Activations are u8 with one scale and zero point a tensor, weights s8 symmetric with one scale an
+output channel. The graph gets QuantizeLinear/DequantizeLinear pairs; which operators become integer
+kernels is planned in :mod:`qcomp.passes.quantize.static_plan`.
+
+Preconditions: opset 13 or later; ``calibrate`` ran in this pipeline on the same graph; BatchNorm is folded.
+Preserved: nothing exactly; the error is reported per layer by ``quantization-error``.
+Cost: one pass over the nodes, one over the weights.
+Source: Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.08342, sections 2 and 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from qcomp.errors import PassError
+from qcomp.passes.calibrate.statistics import TensorStatistics
+from qcomp.passes.graph.rewriting import (
+    Editor,
+    check_finite,
+    constant_array,
+    node_label,
+    require_opset,
+)
+from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters
+from qcomp.passes.quantize.integer_types import INT7, INT8, INT32, UINT8
+from qcomp.passes.quantize.record import QuantizedLayer, note
+from qcomp.passes.quantize.static_plan import PlannedLayer, StaticPlan, plan_static, weight_axis
+from qcomp.passes.quantize.weights import ChannelWeights
+from qcomp.passmanager import Context, GraphPass, Guarantee
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcomp.ir.program import Program
+
+__all__ = ["QuantizeStatic"]
+
+_BIAS_LIMIT = np.float32(2**30)
+
+
+@dataclass(frozen=True)
+class QuantizeStatic(GraphPass):
+    """Quantize weights and activations to 8 bits with calibrated ranges.
+
+    Attributes:
+        reduce_range: Weights in [-63, 63] instead of [-127, 127]: on x86 processors without VNNI the
+            16-bit sums of the 8-bit kernel would saturate.
+    """
+
+    name: ClassVar[str] = "quantize-static"
+    preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+
+    reduce_range: bool = False
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Insert the QDQ pairs.
+
+        Raises:
+            PassError: No calibration, an opset below 13, or a weight with NaN or infinity.
+        """
+        plan = plan_static(program.model)
+        note(context, (), plan.float_ops)
+        if not plan.layers:
+            return False
+        require_opset(program.model, 13, "per-channel DequantizeLinear is from opset 13")
+        statistics = context.get(TensorStatistics)
+        if statistics is None:
+            raise PassError(
+                "quantize-static needs the ranges of the activations",
+                why="no calibration ran in this pipeline",
+                hint="give calibration data (--calib data.npz) and put 'calibrate' before this pass",
+            )
+        layers = _Rewriter(program.model, plan, statistics, self.reduce_range).run()
+        note(context, layers, ())
+        return True
+
+
+class _Rewriter:
+    """One rewrite of one graph by its plan."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        plan: StaticPlan,
+        statistics: TensorStatistics,
+        reduce_range: bool,
+    ) -> None:
+        self.plan = plan
+        self.statistics = statistics
+        self.kind = INT7 if reduce_range else INT8
+        self.editor = Editor(model)
+        self.weights = ChannelWeights(self.editor)
+        self.source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
+        self.inside = {layer.output for layer in plan.layers} | set(self.source)
+        self.parameters: dict[ir.Value, tuple[Affine, ir.Value, ir.Value]] = {}
+        self.dequantized: dict[ir.Value, ir.Value] = {}
+        self.real: set[ir.Value] = set()
+        self.first = next(iter(model.graph))
+
+    def run(self) -> list[QuantizedLayer]:
+        records = [self._record(layer) for layer in self.plan.layers]
+        done = [
+            (layer, *self._weight(layer)) if layer.weighted else (layer, None, None)
+            for layer in self.plan.layers
+        ]
+        for layer, weight, bias in done:
+            node = layer.node
+            if weight is not None:
+                old = [value for value in node.inputs[1:] if value is not None]
+                node.replace_input_with(1, weight)
+                if bias is not None:
+                    node.replace_input_with(2, bias)
+                for value in old:
+                    self.editor.drop_if_unused(value)
+            for index in layer.activations:
+                value = node.inputs[index]
+                assert value is not None
+                node.replace_input_with(index, self._pair(value))
+            if layer.output is not None:
+                self._pair(layer.output)
+        for node in self.plan.moves:
+            self._pair(node.outputs[0])
+        return [
+            QuantizedLayer(**{**record, "quantized": _name(weight)})
+            for record, (_, weight, _) in zip(records, done, strict=True)
+        ]
+
+    def _record(self, layer: PlannedLayer) -> dict[str, str]:
+        output = layer.output if layer.output is not None else layer.node.outputs[0]
+        return {
+            "node": node_label(layer.node),
+            "op_type": layer.node.op_type,
+            "scheme": "static",
+            "weight": _name(layer.node.inputs[1]) if layer.weighted else "",
+            "weight_type": self.kind.name if layer.weighted else "",
+            "kernel": layer.kernel,
+            "output": output.name or "",
+        }
+
+    def _affine(self, value: ir.Value) -> tuple[Affine, ir.Value, ir.Value]:
+        """Scale and zero point of a value, with their initializers (shared along moves)."""
+        origin = value
+        while origin in self.source and self.source[origin] is not None:
+            origin = self.source[origin]  # type: ignore[assignment]
+        if origin not in self.parameters:
+            name = origin.name or ""
+            found = self.statistics.ranges.get(name)
+            if found is None:
+                raise PassError(
+                    f"the range of '{name}' was not measured",
+                    why="the graph changed after 'calibrate'",
+                    hint="put 'calibrate' directly before 'quantize-static'",
+                )
+            affine = affine_parameters(found.low, found.high, UINT8)
+            self.parameters[origin] = (
+                affine,
+                self.editor.initializer(f"{name}_scale", np.float32(affine.scale).reshape(())),
+                self.editor.initializer(
+                    f"{name}_zero_point", np.array(affine.zero_point, dtype=np.uint8)
+                ),
+            )
+        return self.parameters[origin]
+
+    def _pair(self, value: ir.Value) -> ir.Value:
+        """Quantize and dequantize a value, once; the result is what integer operators read."""
+        if value in self.real:
+            return value
+        if value in self.dequantized:
+            return self.dequantized[value]
+        _, scale, zero = self._affine(value)
+        producer, name = value.producer(), value.name or ""
+        uses = list(value.uses())
+        place = {"before": self.first} if producer is None else {"after": producer}
+        q = self.editor.node(
+            "QuantizeLinear",
+            [value, scale, zero],
+            name=f"{name}_QuantizeLinear",
+            outputs=[f"{name}_quantized"],
+            **place,
+        )
+        dq = self.editor.node(
+            "DequantizeLinear",
+            [q.outputs[0], scale, zero],
+            name=f"{name}_DequantizeLinear",
+            outputs=[f"{name}_dequantized"],
+            after=q,
+        )
+        real = dq.outputs[0]
+        real.type, real.shape = value.type, value.shape
+        self.dequantized[value] = real
+        self.real.add(real)
+        if value in self.inside:
+            # The integer kernel's only result is u8, so float consumers read it dequantized too.
+            for usage in uses:
+                usage.node.replace_input_with(usage.idx, real)
+            if value.is_graph_output():
+                graph = self.editor.graph
+                graph.outputs[list(graph.outputs).index(value)] = real
+                value.name = self.editor.fresh(f"{name}_float")
+                real.name = name
+        return real
+
+    def _weight(self, layer: PlannedLayer) -> tuple[ir.Value, ir.Value | None]:
+        """Dequantized weight and bias of a layer."""
+        node = layer.node
+        value = node.inputs[1]
+        source = node.inputs[0]
+        assert value is not None and source is not None
+        axis = weight_axis(node)
+        bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
+        x_scale = np.float32(self._affine(source)[0].scale)
+        floor: Floats | None = None
+        if bias is not None:
+            check_finite(_name(node.inputs[2]), bias)
+            bias = bias.astype(np.float32).reshape(-1)
+            floor = np.asarray(np.abs(bias) / (x_scale * _BIAS_LIMIT), dtype=np.float32)
+        levels, scale, zero, scales = self.weights.add(value, axis, self.kind, bias_floor=floor)
+        name = value.name or ""
+        weight = self.editor.node(
+            "DequantizeLinear",
+            [levels, scale, zero],
+            {"axis": axis},
+            name=f"{name}_DequantizeLinear",
+            outputs=[f"{name}_dequantized"],
+            before=node,
+        ).outputs[0]
+        if bias is None:
+            return weight, None
+        step = (x_scale * scales).astype(np.float32)
+        integers = np.clip(np.rint(bias.astype(np.float64) / step), INT32.min, INT32.max)
+        name = _name(node.inputs[2])
+        return weight, self.editor.node(
+            "DequantizeLinear",
+            [
+                self.editor.initializer(f"{name}_quantized", integers.astype(np.int32)),
+                self.editor.initializer(f"{name}_scale", step),
+            ],
+            {"axis": 0},
+            name=f"{name}_DequantizeLinear",
+            outputs=[f"{name}_dequantized"],
+            before=node,
+        ).outputs[0]
+
+
+def _name(value: ir.Value | None) -> str:
+    """Name of a value; of the integer tensor when the value is a dequantized weight."""
+    if value is None:
+        return ""
+    producer = value.producer()
+    if producer is not None and producer.op_type == "DequantizeLinear":
+        value = producer.inputs[0]
+    return (value.name if value is not None else "") or ""

@@ -1,0 +1,136 @@
+"""What quantization did and did not do: the fact that the report reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qcomp.passes.graph.rewriting import node_label
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcomp.passmanager import Context
+
+__all__ = ["FloatOp", "QuantizationRecord", "QuantizedLayer", "left_in_float", "note"]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedLayer:
+    """One operator that now computes with integers.
+
+    Attributes:
+        node: Name of the operator in the source graph.
+        op_type: Its operator type there.
+        scheme: ``static``, ``dynamic`` or ``weights``.
+        weight: Name of the float weight, "" if it has none.
+        quantized: Name of the integer weight, "" if it has none.
+        weight_type: As ``s8`` or ``u4/32`` (bits/group); "" if it has no weight.
+        kernel: The integer kernel that ONNX Runtime is expected to run for it.
+        output: Name of the value it computes.
+    """
+
+    node: str
+    op_type: str
+    scheme: str
+    weight: str
+    quantized: str
+    weight_type: str
+    kernel: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class FloatOp:
+    """One operator that was left in float, and why."""
+
+    node: str
+    op_type: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationRecord:
+    """All layers that were quantized and all operators that were not, in graph order.
+
+    Attributes:
+        layers: Quantized operators.
+        float_ops: Operators left in float with the reason.
+    """
+
+    layers: tuple[QuantizedLayer, ...] = ()
+    float_ops: tuple[FloatOp, ...] = ()
+
+
+def note(
+    context: Context, layers: Iterable[QuantizedLayer], float_ops: Iterable[FloatOp]
+) -> QuantizationRecord:
+    """Merge a pass's account into the record in the context.
+
+    An operator that a later pass quantizes is no longer listed as float.
+    """
+    before = context.get(QuantizationRecord) or QuantizationRecord()
+    all_layers = (*before.layers, *layers)
+    done = {layer.node for layer in all_layers}
+    last = {op.node: op for op in (*before.float_ops, *float_ops) if op.node not in done}
+    record = QuantizationRecord(all_layers, tuple(last.values()))
+    context.put(record)
+    return record
+
+
+_NO_KERNEL = "ONNX Runtime's CPU provider has no integer kernel for it"
+_REASONS = {
+    "BatchNormalization": "not folded into a convolution; fold it first (fuse-batchnorm)",
+    "ConvTranspose": _NO_KERNEL,
+    "Einsum": _NO_KERNEL,
+    "Elu": _NO_KERNEL,
+    "Erf": _NO_KERNEL,
+    "GRU": _NO_KERNEL,
+    "Gather": "an embedding table behind DequantizeLinear is looked up many times slower",
+    "Gelu": _NO_KERNEL,
+    "GroupNormalization": _NO_KERNEL,
+    "HardSigmoid": _NO_KERNEL,
+    "HardSwish": _NO_KERNEL,
+    "InstanceNormalization": _NO_KERNEL,
+    "LSTM": "its recurrent state is kept in float",
+    "LayerNormalization": _NO_KERNEL,
+    "Pow": _NO_KERNEL,
+    "RMSNormalization": _NO_KERNEL,
+    "RNN": "its recurrent state is kept in float",
+    "ReduceMean": _NO_KERNEL,
+    "ReduceSum": _NO_KERNEL,
+    "Softmax": "its output lies in [0, 1] with most of it near 0: eight bits lose it",
+    "Sqrt": _NO_KERNEL,
+    "Swish": _NO_KERNEL,
+    "Tanh": _NO_KERNEL,
+}
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Sigmoid", "LeakyRelu", "Concat"}
+_POOLS = {"AveragePool", "GlobalAveragePool", "MaxPool"}
+
+
+def left_in_float(node: ir.Node) -> FloatOp | None:
+    """Why an operator without weights stays in float; None for one that only moves data.
+
+    Operators on integers, shapes and booleans are not mentioned either.
+    """
+    import onnx_ir as ir
+
+    floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
+    result = node.outputs[0].dtype if node.outputs else None
+    if result is not None and result not in floats:
+        return None
+    if node.domain not in ("", "com.microsoft"):
+        reason = f"operators of domain '{node.domain}' are not quantized"
+    elif node.op_type in _REASONS:
+        reason = _REASONS[node.op_type]
+    elif node.op_type in _ELEMENTWISE or node.op_type in _POOLS:
+        reason = "its inputs are float here: quantizing it alone costs more than it saves"
+    elif node.attributes and any(
+        attr.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
+        for attr in node.attributes.values()
+    ):
+        reason = "the body of a control-flow operator is left as it is"
+    else:
+        return None
+    return FloatOp(node_label(node), node.op_type, reason)

@@ -1,0 +1,309 @@
+"""Which operators become integer kernels, and which values are stored as 8 bits: the static plan.
+
+The plan follows what ONNX Runtime's CPU provider fuses (DequantizeLinear -> op -> QuantizeLinear):
+
+| operator                     | weight       | output     | becomes              |
+|------------------------------|--------------|------------|----------------------|
+| Conv (+ Relu, Clip)          | s8 a channel | u8         | QLinearConv          |
+| Gemm (+ Relu, Clip)          | s8 a channel | u8 / float | QGemm                |
+| MatMul (+ Relu, Clip)        | s8 a channel | u8         | QLinearMatMul        |
+| MatMul, float consumers      | s8 a channel | float      | MatMulIntegerToFloat |
+| Add, Mul (+ Relu, Clip)      | -            | u8         | QLinearAdd, -Mul     |
+| Concat, pools, Sigmoid, ...  | -            | u8         | QLinearConcat, ...   |
+| MaxPool, Reshape, ...        | -            | u8, same   | the same op on u8    |
+
+An elementwise operator or pool is planned only between values that are u8 already ("the stream").
+MatMuls of two activations (attention scores) stay in float: their product meets the attention
+mask, whose -1e4 would take the whole 8-bit range. For the same reason a MatMul whose
+consumers are float gives a float result: it costs no time and loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qcomp.passes.graph.rewriting import (
+    attribute,
+    constant_array,
+    constant_tensor,
+    is_constant,
+    node_label,
+    only_use,
+)
+from qcomp.passes.quantize.record import FloatOp, left_in_float
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["PlannedLayer", "StaticPlan", "matmul_weight_reason", "plan_static", "weight_axis"]
+
+_MOVES = {
+    "DepthToSpace",
+    "Flatten",
+    "Identity",
+    "MaxPool",
+    "Pad",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+_STREAM_KERNELS = {
+    "Add": "QLinearAdd",
+    "Mul": "QLinearMul",
+    "Concat": "QLinearConcat",
+    "AveragePool": "QLinearAveragePool",
+    "GlobalAveragePool": "QLinearGlobalAveragePool",
+    "Sigmoid": "QLinearSigmoid",
+    "LeakyRelu": "QLinearLeakyRelu",
+}
+_WITH_TAIL = {"Conv", "Gemm", "MatMul", "Add", "Mul"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayer:
+    """One operator of the plan.
+
+    Attributes:
+        node: The operator.
+        kernel: The integer kernel that ONNX Runtime makes of it.
+        activations: Indices of the inputs that are read as u8.
+        output: The value stored as u8 after it (behind Relu or Clip), None for a float result.
+        weighted: Whether input 1 is a weight (and input 2, if any, a bias).
+    """
+
+    node: ir.Node
+    kernel: str
+    activations: tuple[int, ...]
+    output: ir.Value | None
+    weighted: bool
+
+
+@dataclass(slots=True)
+class StaticPlan:
+    """The static plan of a graph.
+
+    Attributes:
+        layers: Planned operators, in graph order.
+        moves: Operators that only move u8 data: output parameters are those of the input.
+        float_ops: Operators left in float, with the reason.
+        measured: Names of the values whose range must be known, in graph order.
+    """
+
+    layers: list[PlannedLayer] = field(default_factory=list)
+    moves: list[ir.Node] = field(default_factory=list)
+    float_ops: list[FloatOp] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
+
+
+def weight_axis(node: ir.Node) -> int:
+    """The output-channel axis of a layer's weight (input 1)."""
+    if node.op_type == "MatMul":
+        return 1
+    if node.op_type == "Gemm":
+        return 0 if attribute(node, "transB", 0) else 1
+    return 0
+
+
+def matmul_weight_reason(node: ir.Node) -> str:
+    """Why a Conv, Gemm or MatMul cannot have an integer weight; "" when it can."""
+    import onnx_ir as ir
+
+    weight = constant_tensor(node.inputs[1])
+    if weight is None:
+        if node.op_type == "MatMul":
+            return "both operands are activations; attention scores meet the mask's -1e4 in float"
+        return "its weight is not a constant"
+    if weight.dtype != ir.DataType.FLOAT:
+        return f"its weight is {weight.dtype.name}, not FLOAT"
+    if is_constant(node.inputs[0]):
+        return "both operands are constants: fold it"
+    rank = len(weight.shape)
+    if node.op_type == "Conv":
+        return "" if rank >= 3 else "its weight has no spatial axis"
+    if rank != 2:
+        return f"its weight has rank {rank}, not 2"
+    if node.op_type == "Gemm":
+        if attribute(node, "transA", 0):
+            return "transA=1 has no integer kernel"
+        if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
+            return "alpha or beta differs from 1"
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if bias is not None:
+        tensor = constant_tensor(bias)
+        channels = weight.shape[weight_axis(node)]
+        if tensor is None:
+            return "its bias is not a constant"
+        if tensor.size != channels:
+            return f"its bias has {tensor.size} values for {channels} channels"
+    return ""
+
+
+def _bounds(node: ir.Node) -> tuple[float, float] | None:
+    """Constant bounds of a Relu or Clip that hold 0 (so that u8 can carry them); None otherwise."""
+    if node.op_type == "Relu":
+        return 0.0, float("inf")
+    if node.op_type != "Clip":
+        return None
+    limits = [float("-inf"), float("inf")]
+    for index in (1, 2):
+        if len(node.inputs) > index and node.inputs[index] is not None:
+            array = constant_array(node.inputs[index])
+            if array is None or array.size != 1:
+                return None
+            limits[index - 1] = float(array.reshape(-1)[0])
+    for index, name in enumerate(("min", "max")):  # attributes, below opset 11
+        if name in node.attributes:
+            limits[index] = float(node.attributes[name].as_float())
+    return (limits[0], limits[1]) if limits[0] <= 0.0 <= limits[1] else None
+
+
+def _tail(node: ir.Node) -> ir.Value:
+    """The value behind a Relu or Clip that fuses into the operator, else its own output."""
+    output = node.outputs[0]
+    if node.op_type in _WITH_TAIL:
+        user = only_use(output)
+        if user is not None and user.domain == "" and _bounds(user) is not None:
+            if user.inputs[0] is output and user.graph is node.graph:
+                return user.outputs[0]
+    return output
+
+
+def _zero_padding(node: ir.Node) -> bool:
+    """Whether a Pad only inserts zeros or copies."""
+    if attribute(node, "mode", "constant") != "constant":
+        return True
+    if len(node.inputs) < 3 or node.inputs[2] is None:
+        return float(attribute(node, "value", 0.0)) == 0.0  # type: ignore[arg-type]
+    fill = constant_array(node.inputs[2])
+    return fill is not None and bool(np.all(fill == 0))
+
+
+def _is_move(node: ir.Node) -> bool:
+    if node.domain or node.op_type not in _MOVES:
+        return False
+    if node.op_type == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].uses():
+        return False
+    return node.op_type != "Pad" or _zero_padding(node)
+
+
+def _is_weighted(node: ir.Node) -> bool:
+    return node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul")
+
+
+def _takes_integer(value: ir.Value, integer: set[ir.Node]) -> bool:
+    """Whether an integer layer reads the value, possibly behind operators that move data."""
+    return any(
+        (usage.node in integer and usage.idx == 0)
+        or (usage.idx == 0 and _is_move(usage.node) and _takes_integer(usage.node.outputs[0], integer))
+        for usage in value.uses()
+    )
+
+
+def plan_static(model: ir.Model) -> StaticPlan:
+    """Plan the static quantization of a model's main graph. The model is not changed.
+
+    Cost: linear in the number of nodes.
+
+    Args:
+        model: With FLOAT weights and activations; its nodes in topological order.
+    """
+    plan = StaticPlan()
+    integer = {
+        node for node in model.graph if _is_weighted(node) and not matmul_weight_reason(node)
+    }
+    stream: set[ir.Value] = set()
+    moves: list[ir.Node] = []
+    tails: set[ir.Node] = set()
+    for node in model.graph:
+        if node in integer:
+            output: ir.Value | None = _tail(node)
+            if node.op_type != "Conv" and not _takes_integer(_tail(node), integer):
+                output = None
+            plan.layers.append(PlannedLayer(node, _kernel(node, output), (0,), output, True))
+        elif _is_weighted(node):
+            reason = matmul_weight_reason(node)
+            plan.float_ops.append(FloatOp(node_label(node), node.op_type, reason))
+            continue
+        elif node in tails:
+            continue
+        elif _is_move(node) and node.inputs[0] in stream:
+            moves.append(node)
+            stream.add(node.outputs[0])
+            continue
+        elif (
+            node.domain == ""
+            and node.op_type in _STREAM_KERNELS
+            and all(value in stream for value in node.inputs)
+            and len(node.inputs) > 0
+        ):
+            output = _tail(node)
+            inputs = tuple(range(len(node.inputs)))
+            kernel = _STREAM_KERNELS[node.op_type]
+            plan.layers.append(PlannedLayer(node, kernel, inputs, output, False))
+        else:
+            left = left_in_float(node)
+            if left is not None:
+                plan.float_ops.append(left)
+            continue
+        if output is not None:
+            stream.add(output)
+            producer = output.producer()
+            if producer is not None and producer is not node:
+                tails.add(producer)
+    plan.float_ops.extend(_inner_float_ops(model))
+    _keep_needed_moves(plan, moves)
+    plan.measured = _measured(plan)
+    return plan
+
+
+def _kernel(node: ir.Node, output: ir.Value | None) -> str:
+    if node.op_type == "MatMul":
+        return "MatMulIntegerToFloat" if output is None else "QLinearMatMul"
+    return "QLinearConv" if node.op_type == "Conv" else "QGemm"
+
+
+def _inner_float_ops(model: ir.Model) -> Iterator[FloatOp]:
+    """Weighted operators inside control-flow bodies and model functions."""
+    for graph in model.graphs():
+        if graph is model.graph:
+            continue
+        for node in graph:
+            if _is_weighted(node):
+                yield FloatOp(node_label(node), node.op_type, "it is inside a control-flow body")
+    for function in model.functions.values():
+        for node in function:
+            if _is_weighted(node):
+                reason = f"it is inside the function '{function.name}', which was not inlined"
+                yield FloatOp(node_label(node), node.op_type, reason)
+
+
+def _keep_needed_moves(plan: StaticPlan, moves: list[ir.Node]) -> None:
+    """Keep the moves whose result an integer operator reads, looking from the end."""
+    needed: set[ir.Value] = set()
+    for layer in plan.layers:
+        needed.update(v for i in layer.activations if (v := layer.node.inputs[i]) is not None)
+    for node in reversed(moves):
+        if node.outputs[0] in needed:
+            plan.moves.insert(0, node)
+            source = node.inputs[0]
+            assert source is not None
+            needed.add(source)
+
+
+def _measured(plan: StaticPlan) -> list[str]:
+    """Names of the values that get parameters of their own, each once."""
+    moved = {node.outputs[0] for node in plan.moves}
+    names: dict[str, None] = {}
+    for layer in plan.layers:
+        values = [layer.node.inputs[i] for i in layer.activations]
+        for value in (*values, layer.output):
+            if value is not None and value not in moved:
+                names[value.name or ""] = None
+    return list(names)

@@ -1,0 +1,1 @@
+"""Gate reduction: the same unitary from fewer gates."""

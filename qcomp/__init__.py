@@ -1,0 +1,1 @@
+"""From model graphs to quantum circuits and quantized kernels."""

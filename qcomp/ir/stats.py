@@ -1,0 +1,201 @@
+"""The counts that circuits are judged by."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.angle import PI
+from qcomp.ir.blocks import Block, sub_blocks
+from qcomp.ir.gates import GATES, IS_UNITARY, NUM_ANGLES, NUM_QUBITS, ROTATIONS, G
+from qcomp.ir.run import Run
+from qcomp.kernels import kernel
+
+__all__ = ["Stats", "circuit_stats"]
+
+_IS_CONTROLLED_ROTATION = np.array(
+    [row.num_angles >= 1 and row.num_qubits == 2 and row.name[0] == "c" for row in GATES]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts of one circuit; control-flow bodies are counted once, branches all.
+
+    Attributes:
+        qubits: Qubits.
+        clbits: Classical bits.
+        gates: Unitary operations, global phases and identities left out.
+        two_qubit: Unitary operations on two qubits.
+        multi_qubit: Unitary operations on three and more qubits.
+        t_count: T gates: rotations by an odd multiple of pi/4; 7 for a Toffoli, 3 for a controlled S.
+        rotations: Rotations that are not Clifford, T gates among them.
+        depth: Longest chain of operations that share a wire; barriers order but do not count.
+        two_qubit_depth: The same, counting operations on two and more qubits only.
+        measurements: Measurements.
+        control_flow: Items of control flow.
+    """
+
+    qubits: int
+    clbits: int
+    gates: int
+    two_qubit: int
+    multi_qubit: int
+    t_count: int
+    rotations: int
+    depth: int
+    two_qubit_depth: int
+    measurements: int
+    control_flow: int
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the counts as a plain dictionary, for JSON."""
+        return asdict(self)
+
+
+def circuit_stats(num_qubits: int, num_clbits: int, body: Block) -> Stats:
+    """Count a body; the depth of control flow is its deepest branch, a loop's body once."""
+    total = _Counts()
+    wires = num_qubits + num_clbits
+    depth, deep2 = np.zeros(wires, np.int64), np.zeros(wires, np.int64)
+    depth, deep2 = _walk(body, num_qubits, depth, deep2, total)
+    return Stats(
+        num_qubits,
+        num_clbits,
+        total.gates,
+        total.two,
+        total.multi,
+        total.t,
+        total.rotations,
+        int(depth.max(initial=0)),
+        int(deep2.max(initial=0)),
+        total.measurements,
+        total.control_flow,
+    )
+
+
+class _Counts:
+    gates = two = multi = t = rotations = measurements = control_flow = 0
+
+    def add(self, run: Run) -> None:
+        code = run.code
+        counted = IS_UNITARY[code] & (code != G.GPHASE) & (code != G.ID)
+        arity = np.where(run.is_wide, run.qubit[:, 1], NUM_QUBITS[code])
+        self.gates += int(counted.sum())
+        self.two += int((counted & (arity == 2)).sum())
+        self.multi += int((counted & (arity > 2)).sum())
+        self.measurements += int((code == G.MEASURE).sum())
+        fixed = counted & (NUM_ANGLES[code] == 0)
+        self.t += int(ROTATIONS[code[fixed]].sum())
+        self.rotations += int(ROTATIONS[code[fixed]].sum())
+        turning = counted & ~fixed
+        if turning.any():
+            t, rotations = _turning(run, turning)
+            self.t += t
+            self.rotations += rotations
+
+
+def _turning(run: Run, turning: NDArray[np.bool_]) -> tuple[int, int]:
+    """Return (T gates, non-Clifford rotations) among the gates with angles."""
+    free = (run.form >= 0) | (run.rem != 0)
+    code, first = run.code[turning], run.angle[turning]
+    t = rotations = 0
+    single = NUM_ANGLES[code] == 1
+    entry, kind = first[single], code[single]
+    cost = ROTATIONS[kind]
+    # A controlled rotation is Clifford at multiples of pi, a plain one at multiples of pi / 2.
+    step = np.where(_IS_CONTROLLED_ROTATION[kind], PI, PI // 2)
+    generic = free[entry] | (run.frac[entry] % step != 0)
+    is_t = generic & ~free[entry] & (run.frac[entry] % (step // 2) == 0)
+    t += int(cost[is_t].sum())
+    rotations += int(cost[generic].sum())
+    entry, kind = first[~single], code[~single]
+    for position in range(int(NUM_ANGLES[kind].max(initial=0))):
+        # The second angle of r is the direction of its axis, not a rotation.
+        has = (NUM_ANGLES[kind] > position) & ((position == 0) | (kind != G.R))
+        at = entry[has] + position
+        generic = free[at] | (run.frac[at] % (PI // 2) != 0)
+        is_t = generic & ~free[at] & (run.frac[at] % (PI // 4) == 0)
+        t += int(is_t.sum())
+        rotations += int(generic.sum())
+    return t, rotations
+
+
+def _depth_kernel(
+    code: NDArray[np.uint8],
+    qubit: NDArray[np.int32],
+    extra: NDArray[np.int32],
+    arity: NDArray[np.int8],
+    is_measure: int,
+    is_barrier: int,
+    is_phase: int,
+    num_qubits: int,
+    depth: NDArray[np.int64],
+    deep2: NDArray[np.int64],
+) -> None:
+    for i in range(len(code)):
+        kind = code[i]
+        if kind == is_phase:
+            continue
+        count = arity[kind]
+        wide = count < 0
+        if wide:
+            count = qubit[i, 1]
+        if kind == is_measure:
+            count = 2
+        level = 0
+        level2 = 0
+        for k in range(count):
+            wire = extra[qubit[i, 0] + k] if wide else qubit[i, k]
+            if kind == is_measure and k == 1:
+                wire += num_qubits
+            level = max(level, depth[wire])
+            level2 = max(level2, deep2[wire])
+        if kind != is_barrier:
+            level += 1
+            if count >= 2 and kind != is_measure:
+                level2 += 1
+        for k in range(count):
+            wire = extra[qubit[i, 0] + k] if wide else qubit[i, k]
+            if kind == is_measure and k == 1:
+                wire += num_qubits
+            depth[wire] = level
+            deep2[wire] = level2
+
+
+_depths = kernel()(_depth_kernel)
+
+
+def _walk(
+    block: Block,
+    num_qubits: int,
+    depth: NDArray[np.int64],
+    deep2: NDArray[np.int64],
+    total: _Counts,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    for item in block:
+        if isinstance(item, Run):
+            total.add(item)
+            _depths.at(len(item))(
+                item.code,
+                item.qubit,
+                item.extra,
+                NUM_QUBITS,
+                G.MEASURE,
+                G.BARRIER,
+                G.GPHASE,
+                num_qubits,
+                depth,
+                deep2,
+            )
+            continue
+        inner = sub_blocks(item)
+        if not inner:
+            continue
+        total.control_flow += 1
+        ends = [_walk(b, num_qubits, depth.copy(), deep2.copy(), total) for b in inner]
+        depth = np.maximum.reduce([end[0] for end in ends])
+        deep2 = np.maximum.reduce([end[1] for end in ends])
+    return depth, deep2

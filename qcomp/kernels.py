@@ -1,0 +1,88 @@
+"""Compiled kernels: one source that runs plain on small inputs and compiled on large ones.
+
+A kernel is a plain Python function over numpy arrays. Below ``KERNEL_THRESHOLD`` elements the
+plain function runs, so that a small circuit never waits for a compiler; above it numba compiles
+the same function once and keeps the machine code in its cache.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar
+
+__all__ = ["KERNEL_THRESHOLD", "Kernel", "kernel"]
+
+KERNEL_THRESHOLD = 4096
+"""Elements from which on the compiled form pays for itself."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@functools.cache
+def _inlined(function: Callable[..., Any]) -> None:
+    """Let compiled code call ``function`` as it stands."""
+    from numba.extending import register_jitable
+
+    register_jitable(function)
+
+
+class Kernel(Generic[P, R]):
+    """A function over arrays with a plain and a compiled form.
+
+    Args:
+        function: The plain function; nothing but what numba's nopython mode takes.
+        calls: Plain functions that ``function`` calls, transitively, callees first.
+        fastmath: Allow reassociation of floating-point sums.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        calls: tuple[Callable[..., Any], ...] = (),
+        fastmath: bool = False,
+    ) -> None:
+        self.python = function
+        self._calls = calls
+        self._fastmath = fastmath
+        self._compiled: Callable[P, R] | None = None
+        functools.update_wrapper(self, function)
+
+    def compiled(self) -> Callable[P, R]:
+        """Return the compiled form; numba is imported here, not before."""
+        if self._compiled is None:
+            import numba
+
+            for callee in self._calls:
+                _inlined(callee)
+            self._compiled = numba.njit(cache=True, fastmath=self._fastmath)(self.python)
+        return self._compiled
+
+    def at(self, size: int) -> Callable[P, R]:
+        """Return the form that suits ``size`` elements of work.
+
+        Args:
+            size: Elements of work, gates or amplitudes.
+        """
+        return self.python if size < KERNEL_THRESHOLD else self.compiled()
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the compiled form."""
+        return self.compiled()(*args, **kwargs)
+
+
+def kernel(
+    *, calls: tuple[Callable[..., Any], ...] = (), fastmath: bool = False
+) -> Callable[[Callable[P, R]], Kernel[P, R]]:
+    """Make a :class:`Kernel` of a function: ``@kernel()`` or ``@kernel(calls=(helper,))``.
+
+    Args:
+        calls: Plain helper functions that the kernel calls, callees first.
+        fastmath: Allow reassociation of floating-point sums.
+    """
+
+    def wrap(function: Callable[P, R]) -> Kernel[P, R]:
+        return Kernel(function, calls, fastmath)
+
+    return wrap

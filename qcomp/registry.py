@@ -1,0 +1,96 @@
+"""Lazy tables: a name stands for ``module:attribute`` and is imported when it is asked for.
+
+The project's own parts register here; a plugin registers the same way by an entry point in the
+group ``qcomp.passes``, ``qcomp.frontends``, ``qcomp.backends`` or ``qcomp.targets``. Two parts of
+one name are an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from qcomp.errors import UsageError, suggest
+
+__all__ = ["GROUPS", "load", "names", "table"]
+
+GROUPS: dict[str, dict[str, str]] = {
+    "passes": {},
+    "frontends": {
+        "openqasm": "qcomp.frontends.openqasm.reader:OpenQasmFrontend",
+        "onnx": "qcomp.frontends.onnx_model:OnnxFrontend",
+        "torch": "qcomp.frontends.torch_model:TorchFrontend",
+        "qiskit": "qcomp.frontends.qiskit_circuit:QiskitFrontend",
+    },
+    "backends": {
+        "openqasm3": "qcomp.backends.openqasm3.backend:OpenQasm3Backend",
+        "onnx": "qcomp.backends.onnx_file:OnnxBackend",
+        "onnx_int": "qcomp.backends.onnx_int:OnnxIntBackend",
+        "bundle": "qcomp.backends.bundle:BundleBackend",
+    },
+    "targets": {},
+    "services": {
+        "draw": "qcomp.report.draw:draw",
+        "write-qasm": "qcomp.backends.openqasm3.writer:write_text",
+        "read-qasm": "qcomp.frontends.openqasm.reader:read_text",
+        "to-qiskit": "qcomp.backends.qiskit_circuit:to_qiskit",
+        "from-qiskit": "qcomp.frontends.qiskit_circuit:from_qiskit",
+        "save-program": "qcomp.backends.onnx_file:save_program",
+    },
+}
+"""Group -> name -> "module:attribute"; ``services`` are functions that lower layers call up to."""
+
+_SINGULAR = {"passes": "pass", "frontends": "frontend", "backends": "backend", "targets": "target"}
+PLUGIN_GROUPS = ("passes", "frontends", "backends", "targets")
+
+
+@functools.cache
+def table(group: str) -> Mapping[str, str]:
+    """Return name -> "module:attribute" of a group, plugins included.
+
+    Raises:
+        UsageError: If a plugin takes a name that is taken.
+    """
+    known = dict(GROUPS[group])
+    if group in PLUGIN_GROUPS:
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group=f"qcomp.{group}"):
+            if known.setdefault(point.name, point.value) != point.value:
+                raise UsageError(
+                    f"two {group} are named '{point.name}': {known[point.name]} and {point.value}",
+                    hint="rename or uninstall one of the two packages",
+                )
+    return known
+
+
+def names(group: str) -> tuple[str, ...]:
+    """Return the names of a group, the project's own in order, then the plugins'."""
+    return tuple(table(group))
+
+
+def load(group: str, name: str) -> Any:  # noqa: ANN401  what is loaded is of any type
+    """Import and return what a name stands for.
+
+    Raises:
+        UsageError: If the name is unknown or its module cannot be imported.
+    """
+    known = table(group)
+    if name not in known:
+        raise UsageError(
+            f"there is no {_SINGULAR.get(group, group)} named '{name}'",
+            hint=suggest(name, known),
+        )
+    module_name, _, attribute = known[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if missing.startswith("qcomp"):
+            raise
+        raise UsageError(
+            f"'{name}' needs the package '{missing}', which is not installed",
+            hint=f"pip install {missing.partition('.')[0]}",
+        ) from error
