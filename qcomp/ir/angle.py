@@ -252,7 +252,7 @@ def pi_fraction(numerator: int, denominator: int = 1) -> Angle:
 
 
 def Parameter(name: str) -> Angle:  # noqa: N802  reads as the type it stands for
-    """Return a free parameter as an angle: ``2 * Parameter("x") + 0.5`` is affine in x.
+    """Return a free parameter as an angle, so that ``2 * x + 0.5`` is affine in it.
 
     Raises:
         UsageError: If the name is no identifier.

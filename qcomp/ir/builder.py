@@ -28,7 +28,8 @@ from qcomp.ir.blocks import (
 )
 from qcomp.ir.classical import Bit, ClassicalVar, Expr, Register, VarRef
 from qcomp.ir.forms import Forms
-from qcomp.ir.gates import BY_NAME, Gate, G
+from qcomp.ir.gate_methods import GateMethods
+from qcomp.ir.gates import BY_NAME, G, Gate
 from qcomp.ir.run import Run
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class _Pending:
         self.extra: list[int] = []
 
 
-class Builder:
+class Builder(GateMethods):
     """What :class:`~qcomp.ir.circuit.Circuit` can append; not used by itself."""
 
     num_qubits: int
@@ -267,44 +268,3 @@ class Builder:
     def gphase(self, angle: AngleLike) -> Self:
         """Multiply by ``exp(i angle)``."""
         return self.append("gphase", (), (angle,))
-
-    # fmt: off
-    def id(self, q: int) -> Self: return self.append("id", (q,))  # noqa: D102, E704
-    def x(self, q: int) -> Self: return self.append("x", (q,))  # noqa: D102, E704
-    def y(self, q: int) -> Self: return self.append("y", (q,))  # noqa: D102, E704
-    def z(self, q: int) -> Self: return self.append("z", (q,))  # noqa: D102, E704
-    def h(self, q: int) -> Self: return self.append("h", (q,))  # noqa: D102, E704
-    def s(self, q: int) -> Self: return self.append("s", (q,))  # noqa: D102, E704
-    def sdg(self, q: int) -> Self: return self.append("sdg", (q,))  # noqa: D102, E704
-    def t(self, q: int) -> Self: return self.append("t", (q,))  # noqa: D102, E704
-    def tdg(self, q: int) -> Self: return self.append("tdg", (q,))  # noqa: D102, E704
-    def sx(self, q: int) -> Self: return self.append("sx", (q,))  # noqa: D102, E704
-    def sxdg(self, q: int) -> Self: return self.append("sxdg", (q,))  # noqa: D102, E704
-    def p(self, lam: AngleLike, q: int) -> Self: return self.append("p", (q,), (lam,))  # noqa: D102, E501, E704
-    def rx(self, theta: AngleLike, q: int) -> Self: return self.append("rx", (q,), (theta,))  # noqa: D102, E501, E704
-    def ry(self, theta: AngleLike, q: int) -> Self: return self.append("ry", (q,), (theta,))  # noqa: D102, E501, E704
-    def rz(self, theta: AngleLike, q: int) -> Self: return self.append("rz", (q,), (theta,))  # noqa: D102, E501, E704
-    def u(self, theta: AngleLike, phi: AngleLike, lam: AngleLike, q: int) -> Self: return self.append("u", (q,), (theta, phi, lam))  # noqa: D102, E501, E704
-    def r(self, theta: AngleLike, phi: AngleLike, q: int) -> Self: return self.append("r", (q,), (theta, phi))  # noqa: D102, E501, E704
-    def cx(self, a: int, b: int) -> Self: return self.append("cx", (a, b))  # noqa: D102, E704
-    def cy(self, a: int, b: int) -> Self: return self.append("cy", (a, b))  # noqa: D102, E704
-    def cz(self, a: int, b: int) -> Self: return self.append("cz", (a, b))  # noqa: D102, E704
-    def ch(self, a: int, b: int) -> Self: return self.append("ch", (a, b))  # noqa: D102, E704
-    def cs(self, a: int, b: int) -> Self: return self.append("cs", (a, b))  # noqa: D102, E704
-    def csx(self, a: int, b: int) -> Self: return self.append("csx", (a, b))  # noqa: D102, E704
-    def swap(self, a: int, b: int) -> Self: return self.append("swap", (a, b))  # noqa: D102, E704
-    def iswap(self, a: int, b: int) -> Self: return self.append("iswap", (a, b))  # noqa: D102, E704
-    def ecr(self, a: int, b: int) -> Self: return self.append("ecr", (a, b))  # noqa: D102, E704
-    def cp(self, lam: AngleLike, a: int, b: int) -> Self: return self.append("cp", (a, b), (lam,))  # noqa: D102, E501, E704
-    def crx(self, theta: AngleLike, a: int, b: int) -> Self: return self.append("crx", (a, b), (theta,))  # noqa: D102, E501, E704
-    def cry(self, theta: AngleLike, a: int, b: int) -> Self: return self.append("cry", (a, b), (theta,))  # noqa: D102, E501, E704
-    def crz(self, theta: AngleLike, a: int, b: int) -> Self: return self.append("crz", (a, b), (theta,))  # noqa: D102, E501, E704
-    def rxx(self, theta: AngleLike, a: int, b: int) -> Self: return self.append("rxx", (a, b), (theta,))  # noqa: D102, E501, E704
-    def ryy(self, theta: AngleLike, a: int, b: int) -> Self: return self.append("ryy", (a, b), (theta,))  # noqa: D102, E501, E704
-    def rzz(self, theta: AngleLike, a: int, b: int) -> Self: return self.append("rzz", (a, b), (theta,))  # noqa: D102, E501, E704
-    def rzx(self, theta: AngleLike, a: int, b: int) -> Self: return self.append("rzx", (a, b), (theta,))  # noqa: D102, E501, E704
-    def ccx(self, a: int, b: int, c: int) -> Self: return self.append("ccx", (a, b, c))  # noqa: D102, E501, E704
-    def ccz(self, a: int, b: int, c: int) -> Self: return self.append("ccz", (a, b, c))  # noqa: D102, E501, E704
-    def cswap(self, a: int, b: int, c: int) -> Self: return self.append("cswap", (a, b, c))  # noqa: D102, E501, E704
-    def mcx(self, controls: Sequence[int], target: int) -> Self: return self.append("mcx", (*controls, target))  # noqa: D102, E501, E704
-    # fmt: on

@@ -126,8 +126,10 @@ class Memory:
 def _integer_divide(a: Scalar, b: Scalar) -> Scalar:
     if isinstance(a, float) or isinstance(b, float):
         return a / b
-    return int(math.trunc(a / b)) if abs(a) < 1 << 50 else (abs(a) // abs(b)) * (
-        1 if (a < 0) == (b < 0) else -1
+    return (
+        int(math.trunc(a / b))
+        if abs(a) < 1 << 50
+        else (abs(a) // abs(b)) * (1 if (a < 0) == (b < 0) else -1)
     )
 
 

@@ -81,7 +81,9 @@ class Forms:
         keep = form >= 0
         form, scale, group = form[keep].astype(np.int64), scale[keep], group[keep]
         lengths = self.indptr[form + 1] - self.indptr[form]
-        start = np.repeat(self.indptr[form] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
+        start = np.repeat(
+            self.indptr[form] - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths
+        )
         entry = start + np.arange(int(lengths.sum()))
         return (
             np.repeat(group, lengths),
@@ -141,9 +143,7 @@ class Forms:
         out[row, col] = coef
         return out
 
-    def evaluate(
-        self, form: NDArray[np.int32], params: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
+    def evaluate(self, form: NDArray[np.int32], params: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return float64[B, n] with ``row(form[k]) . params[b]``.
 
         Args:
@@ -154,9 +154,11 @@ class Forms:
         used = np.unique(form[form >= 0])
         if not len(used):
             return out
-        values = params @ self.dense(used, params.shape[1]).T if len(used) * params.shape[
-            1
-        ] <= 1 << 22 else self._evaluate_sparse(used, params)
+        values = (
+            params @ self.dense(used, params.shape[1]).T
+            if len(used) * params.shape[1] <= 1 << 22
+            else self._evaluate_sparse(used, params)
+        )
         live = form >= 0
         out[:, live] = values[:, np.searchsorted(used, form[live])]
         return out

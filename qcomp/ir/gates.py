@@ -169,9 +169,7 @@ def _table() -> tuple[Gate, ...]:
     std("s", "Z", _S, "p(pi/2) a", inverse="sdg")
     std("sdg", "Z", _SDG, "p(-pi/2) a", inverse="s")
     std("t", "Z", m.fixed([1, 0], [0, _T_ANGLE]), "p(pi/4) a", inverse="tdg", rotations=1)
-    std(
-        "tdg", "Z", m.fixed([1, 0], [0, _T_ANGLE.conj()]), "p(-pi/4) a", inverse="t", rotations=1
-    )
+    std("tdg", "Z", m.fixed([1, 0], [0, _T_ANGLE.conj()]), "p(-pi/4) a", inverse="t", rotations=1)
     std("sx", "X", _SX, "gphase(pi/4); rx(pi/2) a", inverse="sxdg")
     std("sxdg", "X", _SXDG, "gphase(-pi/4); rx(-pi/2) a", inverse="sx", stdgates=False)
     std("p", "Z", m.phase, "u(0,0,t) a", angles=1, aliases=("phase", "u1"), rotations=1)

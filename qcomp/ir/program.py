@@ -132,7 +132,9 @@ class Program:
             opset_imports={"": OPSET, DOMAIN: 1},
             name=circuit.name,
         )
-        return Program(ir.Model(graph, ir_version=10, producer_name="qcomp"), {circuit.name: circuit})
+        return Program(
+            ir.Model(graph, ir_version=10, producer_name="qcomp"), {circuit.name: circuit}
+        )
 
     def circuit_nodes(self) -> list[ir.Node]:
         """Return the quantum nodes of the main graph in its order."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from qcomp.errors import PassError
-from qcomp.ir.program import Program, Readout, readout_of
+from qcomp.errors import PassError, UsageError, suggest
+from qcomp.ir.program import Program, Readout, is_circuit_node, readout_of
 
-__all__ = ["CircuitStage", "ClassicalStage", "Stage", "cut_into_stages", "stage_of_nodes"]
+__all__ = [
+    "CircuitStage",
+    "ClassicalStage",
+    "Stage",
+    "captured_values",
+    "cut_into_stages",
+    "stage_of_nodes",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +50,7 @@ class CircuitStage:
             parameters.
         output: The value it makes.
         constants: Those inputs that are trained weights, by name.
+        dtype: Element type that the graph declares of the output, if it does.
     """
 
     node: str
@@ -50,53 +59,49 @@ class CircuitStage:
     inputs: tuple[str, ...]
     output: str
     constants: Mapping[str, NDArray[np.generic]]
+    dtype: np.dtype[np.generic] | None
 
 
 Stage = ClassicalStage | CircuitStage
 
 
-def cut_into_stages(program: Program) -> list[Stage]:
+def cut_into_stages(program: Program, keep: Sequence[str] = ()) -> list[Stage]:
     """Cut a program at its Circuit nodes.
 
     The stages run in the order given. Circuits that do not wait for one another follow directly
     one another, so there are as few classical stages as the longest chain of circuits allows.
-    Where a node may run before or after a circuit, a minimum cut decides, so that as few values
-    as possible are handed from one classical stage to a later one. Inputs of the program and
-    constants cost nothing: every stage may take them. Cost: linear in the graph, plus the cut
-    over the nodes that are free to move.
+    A node that only a later stage uses runs there unless that hands more values from stage to
+    stage. Inputs of the program and constants cost nothing: every stage may take them. Cost:
+    linear in the graph times the number of stages.
 
     Args:
         program: The program. It is not changed.
+        keep: Names of more values of the main graph that the stages give as outputs.
 
     Returns:
         The stages: for a program without Circuit nodes one classical stage.
 
     Raises:
         PassError: When a Circuit node stands in a subgraph or a function.
+        UsageError: When a name in ``keep`` is no value of the main graph.
     """
     level, constants = _assign(program)
     graph = program.model.graph
-    position = {node: index for index, node in enumerate(graph)}
-    last = max(level.values(), default=0)
-    classical: list[list[ir.Node]] = [[] for _ in range(last + 1)]
-    circuits: list[list[ir.Node]] = [[] for _ in range(last + 1)]
-    for node in graph:
-        if node not in constants:
-            (circuits if _is_circuit(program, node) else classical)[level[node]].append(node)
-    needed = _needed_values(graph, level, constants, circuits)
+    circuits = set(program.circuit_nodes())
+    kept = _kept(graph, keep) | set(graph.outputs)
+    needed = _needed_later(graph, level, circuits) | kept
+    fixed = [value for value in graph.outputs if value.is_initializer()]
+    fixed += [v for node in graph if node in constants for v in node.outputs if v in kept]
     stages: list[Stage] = []
-    for index in range(last + 1):
-        outputs = [
-            value
-            for node in classical[index]
-            for value in node.outputs
-            if value in needed[index]
-        ]
-        outputs += _constant_outputs(graph, constants) if index == 0 else []
+    for index in range(max(level.values(), default=0) + 1):
+        here = [node for node in graph if level[node] == index and node not in constants]
+        nodes = [node for node in here if node not in circuits]
+        outputs = [value for node in nodes for value in node.outputs if value in needed]
+        if index == 0:
+            outputs += list(dict.fromkeys(fixed))
         if outputs:
-            nodes = _live_nodes(classical[index], outputs, position)
-            stages.append(_classical_stage(program, nodes, outputs, constants, position))
-        stages += [_circuit_stage(node, constants) for node in circuits[index]]
+            stages.append(_classical_stage(program, nodes, outputs, constants))
+        stages += [_circuit_stage(node) for node in here if node in circuits]
     return stages
 
 
@@ -107,15 +112,16 @@ def stage_of_nodes(program: Program) -> dict[ir.Node, str]:
         program: The program.
 
     Returns:
-        ``classical-0``, ``circuit-0``, ``classical-1`` ... by node; constants, which every
-        stage may copy, are not in it.
+        ``classical-0``, ``circuit-0``, ``classical-1`` ... by node; the nodes of constants,
+        which every stage may copy, are not in it.
 
     Raises:
         PassError: When a Circuit node stands in a subgraph or a function.
     """
     level, constants = _assign(program)
+    circuits = set(program.circuit_nodes())
     return {
-        node: f"{'circuit' if _is_circuit(program, node) else 'classical'}-{level[node]}"
+        node: f"{'circuit' if node in circuits else 'classical'}-{level[node]}"
         for node in program.model.graph
         if node not in constants
     }
@@ -145,114 +151,148 @@ def _assign(program: Program) -> tuple[dict[ir.Node, int], set[ir.Node]]:
     """Return the stage number of each node, and the nodes that are constants."""
     graph = program.model.graph
     circuits = set(program.circuit_nodes())
-    for node in circuits:
-        if node.graph is not graph:
+    functions = (node for body in program.model.functions.values() for node in body.all_nodes())
+    for node in itertools.chain(graph.all_nodes(), functions):
+        if is_circuit_node(node) and node not in circuits:
             raise PassError(
                 "a Circuit node inside a subgraph or a function cannot be a stage of its own",
                 where=f"node '{node.name}'",
                 hint="unroll the loop or inline the function before the export",
             )
-    constants = {
-        node for node in graph if node.op_type == "Constant" and node.domain == "" and node.outputs
-    }
-    earliest: dict[ir.Node, int] = {}
+    constants = {node for node in graph if node.op_type == "Constant" and node.domain == ""}
+    reads = {node: captured_values(node) for node in graph}
+    users: dict[ir.Value, list[ir.Node]] = {}
+    level = dict.fromkeys(constants, 0)
     for node in graph:
-        at = 0
-        for value in captured_values(node):
+        for value in reads[node]:
+            users.setdefault(value, []).append(node)
             maker = value.producer()
-            if maker is not None and maker not in constants:
-                at = max(at, earliest[maker] + (1 if maker in circuits else 0))
-        earliest[node] = at
-    latest: dict[ir.Node, int] = {}
-    last = max(earliest.values(), default=0)
-    users = _users(graph)
-    outputs = set(graph.outputs)
+            if maker is not None:
+                ready = level[maker] + (1 if maker in circuits else 0)
+                level[node] = max(level.get(node, 0), ready)
+        level.setdefault(node, 0)
+    if circuits:
+        _sink(graph, level, reads, users, circuits | constants)
+    return level, constants
+
+
+def _sink(
+    graph: ir.Graph,
+    level: dict[ir.Node, int],
+    reads: Mapping[ir.Node, list[ir.Value]],
+    users: Mapping[ir.Value, list[ir.Node]],
+    fixed: set[ir.Node],
+) -> None:
+    """Move each node to the first stage that uses it, where that hands on no more values."""
     for node in reversed(graph):
-        at = last
-        for user in users.get(node, ()):
-            if node in circuits:
-                at = min(at, latest[user] - 1)
-            else:
-                at = min(at, latest[user])
-        fixed = node in circuits or any(value in outputs for value in node.outputs)
-        latest[node] = earliest[node] if fixed or node in constants else at
-    level = {node: at for node, at in earliest.items() if at == latest[node]}
-    free = [node for node in graph if node not in level and node not in constants]
-    if free:
-        level |= _move(free, level, earliest, latest, users, constants, last)
-    return level | {node: 0 for node in constants}, constants
+        used = [value for value in node.outputs if users.get(value)]
+        if node in fixed or not used or any(value.is_graph_output() for value in node.outputs):
+            continue
+        target = min(level[user] for value in used for user in users[value])
+        if target == level[node]:
+            continue
+        handed = 0
+        for value in reads[node]:
+            maker = value.producer()
+            if maker is not None and maker not in fixed and level[maker] < target:
+                others = (user for user in users[value] if user is not node)
+                handed += not any(level[user] > level[maker] for user in others)
+        if handed <= len(used):
+            level[node] = target
 
 
-def _users(graph: ir.Graph) -> dict[ir.Node, list[ir.Node]]:
-    users: dict[ir.Node, list[ir.Node]] = {}
+def _kept(graph: ir.Graph, names: Sequence[str]) -> set[ir.Value]:
+    known = {value.name: value for value in (*graph.inputs, *graph.initializers.values())}
+    known |= {value.name: value for node in graph for value in node.outputs}
+    for name in names:
+        if name not in known:
+            raise UsageError(
+                f"there is no value '{name}' in the graph",
+                hint=suggest(name, [item for item in known if item]),
+            )
+    return {known[name] for name in names}
+
+
+def _needed_later(
+    graph: ir.Graph, level: Mapping[ir.Node, int], circuits: set[ir.Node]
+) -> set[ir.Value]:
+    """Return the values that the program, a circuit or another stage takes from their stage."""
+    needed: set[ir.Value] = set()
     for node in graph:
         for value in captured_values(node):
             maker = value.producer()
-            if maker is not None and maker.graph is graph:
-                users.setdefault(maker, []).append(node)
-    return users
+            if maker is not None and (node in circuits or level[maker] != level[node]):
+                needed.add(value)
+    return needed
 
 
-def _move(
-    free: list[ir.Node],
-    fixed: Mapping[ir.Node, int],
-    earliest: Mapping[ir.Node, int],
-    latest: Mapping[ir.Node, int],
-    users: Mapping[ir.Node, list[ir.Node]],
-    constants: set[ir.Node],
-    last: int,
-) -> dict[ir.Node, int]:
-    """Place the nodes that may run in several stages, by one minimum cut for each boundary.
+def _classical_stage(
+    program: Program, nodes: list[ir.Node], outputs: list[ir.Value], constants: set[ir.Node]
+) -> ClassicalStage:
+    """Copy nodes, and the constants and initializers they read, into a model of its own."""
+    from onnx_ir.passes.common import RemoveUnusedFunctionsPass
 
-    At the boundary after stage k the source side is what runs at or before k. A value that is
-    made on the source side and used on the other costs 1; a user on the source side pulls its
-    makers there at any cost.
-    """
-    import networkx as nx
+    model = program.model
+    made = {value for node in nodes for value in node.outputs}
+    inputs: dict[ir.Value, None] = {}
+    stored: dict[ir.Value, None] = {}
+    copied: dict[ir.Node, None] = {}
+    for value in [value for node in nodes for value in captured_values(node)] + outputs:
+        maker = value.producer()
+        if maker in constants:
+            copied[maker] = None
+        elif value.is_initializer():
+            stored[value] = None
+            if value.is_graph_input():
+                inputs[value] = None
+        elif value not in made:
+            inputs[value] = None
+    view = ir.GraphView(
+        list(inputs),
+        outputs,
+        nodes=[*copied, *nodes],
+        initializers=list(stored),
+        opset_imports=dict(model.graph.opset_imports),
+        name=model.graph.name,
+    )
+    stage = ir.Model(
+        view.clone(),
+        ir_version=model.ir_version,
+        producer_name=model.producer_name,
+        producer_version=model.producer_version,
+        functions=list(model.functions.values()),
+    )
+    RemoveUnusedFunctionsPass()(stage)
+    return ClassicalStage(
+        stage,
+        tuple(_name(value) for value in inputs if value not in stored),
+        tuple(_name(value) for value in outputs),
+    )
 
-    moved: dict[ir.Node, int] = {}
-    waiting = list(free)
-    for boundary in range(last):
-        undecided = {node for node in waiting if earliest[node] <= boundary}
-        if not undecided:
-            continue
-        network = nx.DiGraph()
-        network.add_nodes_from(("before", "after"))
 
-        def side(node: ir.Node, at: int = boundary, among: set[ir.Node] = undecided) -> object:
-            if node in among:
-                return "after" if earliest[node] > at else node
-            place = fixed.get(node, moved.get(node, last + 1))
-            return "before" if place <= at else "after"
+def _circuit_stage(node: ir.Node) -> CircuitStage:
+    inputs: list[str] = []
+    constants: dict[str, NDArray[np.generic]] = {}
+    for value in node.inputs:
+        if value is None:
+            raise PassError("a Circuit node has an input left out", where=f"node '{node.name}'")
+        inputs.append(_name(value))
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is not None and not value.is_graph_input():
+            constants[_name(value)] = np.asarray(tensor.numpy())
+    dtype = node.outputs[0].dtype
+    return CircuitStage(
+        node=node.name or _name(node.outputs[0]),
+        circuit=node.attributes["circuit"].as_string(),
+        readout=readout_of(node),
+        inputs=tuple(inputs),
+        output=_name(node.outputs[0]),
+        constants=constants,
+        dtype=None if dtype is None else np.dtype(dtype.numpy()),
+    )
 
-        makers = dict.fromkeys(
-            maker
-            for node in waiting
-            for maker in (
-                node,
-                *(v.producer() for v in captured_values(node) if v.producer() is not None),
-            )
-            if maker is not None and maker not in constants
-        )
-        for node in waiting:
-            if node in undecided and latest[node] <= boundary:
-                network.add_edge("before", node)
-        for maker in makers:
-            start = side(maker)
-            if start == "after":
-                continue
-            for value in maker.outputs:
-                ends = {side(user) for user in users.get(maker, ()) if value in set(user.inputs)}
-                if not ends or ends == {"before"}:
-                    continue
-                network.add_edge(start, value, capacity=1)
-                for end in sorted(ends - {"before"}, key=str):
-                    network.add_edge(value, end)
-                    if end != "after":
-                        network.add_edge(end, start)
-        _, (source_side, _) = nx.minimum_cut(network, "before", "after")
-        for node in list(waiting):
-            if node in source_side and node in undecided:
-                moved[node] = boundary
-                waiting.remove(node)
-    return moved | {node: last for node in waiting}
+
+def _name(value: ir.Value) -> str:
+    if not value.name:
+        raise PassError("a value without a name cannot be handed from stage to stage")
+    return value.name

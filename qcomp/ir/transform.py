@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import UsageError
-from qcomp.ir.angle import Angle, snap_array, wrap
+from qcomp.ir.angle import Angle, snap_array
 from qcomp.ir.blocks import Assign, Block, Delay, For, If, Item, Range, Switch, While, map_items
-from qcomp.ir.classical import Binary, Bit, Call, Cast, Expr, Register, Unary, VarRef
+from qcomp.ir.classical import Binary, Bit, Call, Cast, Expr, Lit, Register, Unary
 from qcomp.ir.definitions import definition, multi_controlled_x
 from qcomp.ir.forms import Forms
-from qcomp.ir.gates import GATES, INVERSE_CODE, NUM_ANGLES, Gate, G, gate
+from qcomp.ir.gates import GATES, INVERSE_CODE, NUM_ANGLES, G, Gate, gate
 from qcomp.ir.run import Run
 
 if TYPE_CHECKING:
@@ -216,7 +216,8 @@ def control(circuit: Circuit, num_controls: int) -> Circuit:
     for _ in range(num_controls):
         qregs = [RegisterDecl(r.name, r.size, r.start + 1) for r in circuit.qregs]
         taken = {r.name for r in (*qregs, *circuit.cregs)}
-        name = next(f"ctrl{i or ''}" for i in range(len(taken) + 1) if f"ctrl{i or ''}" not in taken)
+        names = (f"ctrl{i or ''}" for i in range(len(taken) + 1))
+        name = next(n for n in names if n not in taken)
         new = CircuitClass(
             circuit.num_qubits + 1,
             circuit.num_clbits,
@@ -281,7 +282,8 @@ def compose(
     def relabel(item: Item) -> Item:
         if isinstance(item, Run):
             run = item.relabel(where, bits)
-            return replace(run, form=np.where(run.form >= 0, run.form + offset, -1).astype(np.int32))
+            form = np.where(run.form >= 0, run.form + offset, -1)
+            return replace(run, form=form.astype(np.int32))
         return _relabel_item(item, where, bits, second)
 
     new = first.copy(forms=forms)
@@ -350,8 +352,6 @@ def _register_value(name: str, circuit: Circuit, clbits: NDArray[np.int32]) -> E
     total: Expr | None = None
     for i in range(decl.size):
         bit: Expr = Cast("uint", decl.size, Bit(int(clbits[decl.start + i])))
-        from qcomp.ir.classical import Lit
-
         term = Binary("<<", bit, Lit(i)) if i else bit
         total = term if total is None else Binary("|", total, term)
     assert total is not None
@@ -390,7 +390,8 @@ def _same_items(x: Item, y: Item, f: Forms, g: Forms) -> bool:
         elif slot.name == "cases":
             if [labels for labels, _ in left] != [labels for labels, _ in right]:
                 return False
-            if not all(_same_blocks(p, q, f, g) for (_, p), (_, q) in zip(left, right, strict=True)):
+            pairs = zip(left, right, strict=True)
+            if not all(_same_blocks(p[1], q[1], f, g) for p, q in pairs):
                 return False
         elif left != right:
             return False

@@ -1,0 +1,38 @@
+"""Fixtures and options that all tests share."""
+
+import os
+from pathlib import Path
+
+# One thread for every numeric library: the tests share two cores. Set before they are imported.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+import pytest  # noqa: E402  the environment is set first
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files")
+
+
+@pytest.fixture(scope="session")
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of shared corpora and models beside the project; skips where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared corpora are not beside this checkout")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)
