@@ -126,11 +126,8 @@ class Memory:
 def _integer_divide(a: Scalar, b: Scalar) -> Scalar:
     if isinstance(a, float) or isinstance(b, float):
         return a / b
-    return (
-        int(math.trunc(a / b))
-        if abs(a) < 1 << 50
-        else (abs(a) // abs(b)) * (1 if (a < 0) == (b < 0) else -1)
-    )
+    quotient = abs(a) // abs(b)
+    return quotient if (a < 0) == (b < 0) else -quotient
 
 
 _BINARY: dict[str, Callable[..., Scalar]] = {

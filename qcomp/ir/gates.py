@@ -44,7 +44,7 @@ class Gate:
         num_qubits: Operands; -1 for any number (``barrier``, ``mcx``).
         num_angles: Angles, in radians.
         kind: What sort of operation it is.
-        matrix_function: Angles (arrays broadcast) to complex128[..., 2^k, 2^k]; None if not unitary.
+        matrix_function: Angles (arrays broadcast) to complex128[..., 2^k, 2^k], or None.
         axes: Per operand the Pauli axis the gate commutes with there: "X", "Y", "Z" or "-".
         inverse: Name of the inverse gate; empty where it is no gate of the table.
         inverse_angles: The inverse's angle i is ``sign * angle[source]``, a (source, sign) each.

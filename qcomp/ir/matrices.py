@@ -46,9 +46,9 @@ def controlled(target: MatrixFunction, controls: int = 1) -> MatrixFunction:
 
 def pauli_rotation(word: str) -> MatrixFunction:
     """Return ``exp(-i theta/2 P)``; ``word[k]`` is the Pauli on operand k."""
-    pauli = PAULI[word[0]]
+    pauli: Matrix = PAULI[word[0]]
     for letter in word[1:]:
-        pauli = np.kron(PAULI[letter], pauli)
+        pauli = np.kron(PAULI[letter], pauli).astype(complex)
 
     def matrix(theta: ArrayLike) -> Matrix:
         half = np.asarray(theta, dtype=float)[..., None, None] / 2

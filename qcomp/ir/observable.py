@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from qcomp.errors import UsageError
 
@@ -80,6 +80,6 @@ def _term(piece: str, text: str) -> tuple[float, tuple[tuple[int, Pauli], ...]]:
         letter, qubit = match[1], int(match[2])
         if qubit in product:
             raise UsageError(f"qubit {qubit} stands twice in a product of '{text}'")
-        if letter == "X" or letter == "Y" or letter == "Z":
-            product[qubit] = letter
+        if letter != "I":
+            product[qubit] = cast("Pauli", letter)
     return coef, tuple(sorted(product.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from qcomp.errors import SourceError, UsageError
 from qcomp.ir.observable import Observable
@@ -35,8 +35,8 @@ class Readout:
     """What a quantum node gives back for each row of parameters.
 
     Attributes:
-        kind: ``expval``: float[.., observables], ``probs``: float[.., 2^n] over the measured bits or,
-            without measurements, over all qubits; ``bits``: one sample, uint8[.., bits];
+        kind: ``expval``: float[.., observables], ``probs``: float[.., 2^n] over the measured bits
+            or, without measurements, over all qubits; ``bits``: one sample, uint8[.., bits];
             ``samples``: uint8[.., shots, bits]; ``state``: complex amplitudes [.., 2^n].
         observables: For ``expval``.
         shots: Samples taken; 0 for the exact value.
@@ -77,7 +77,7 @@ def readout_of(node: ir.Node) -> Readout:
         shots = attributes["shots"].as_int() if "shots" in attributes else 0
         order = attributes["order"].as_ints() if "order" in attributes else ()
         return Readout(
-            kind,  # type: ignore[arg-type]  checked by Readout itself
+            cast("Kind", kind),  # checked by Readout itself
             tuple(Observable.parse(text) for text in texts),
             shots,
             tuple(order),
@@ -109,8 +109,8 @@ class Program:
     def of_circuit(circuit: Circuit, readout: Readout | None = None) -> Program:
         """Return the program of one circuit alone.
 
-        Its graph has one input ``params`` float64[batch, P] where the circuit has parameters, and one
-        output. The readout is the measured distribution unless one is given.
+        Its graph has one input ``params`` float64[batch, P] where the circuit has parameters, and
+        one output. The readout is the measured distribution unless one is given.
         """
         import onnx_ir as ir
 

@@ -26,8 +26,8 @@ class Run:
 
     Attributes:
         code: uint8[n], rows of the gate table.
-        qubit: int32[n, 3], operands, unused entries -1. ``measure`` holds (qubit, clbit, -1). A wide
-            operation (``barrier``, ``mcx``) holds (offset into extra, number of operands, -1).
+        qubit: int32[n, 3], operands, unused entries -1. ``measure`` holds (qubit, clbit, -1). A
+            wide operation (``barrier``, ``mcx``) holds (offset into extra, number of operands, -1).
         angle: int32[n], first entry of the operation's angles, -1 for none; a gate with k angles
             owns the k entries from there, and no two gates share entries.
         frac: int64[m], exact part of each angle in units of pi / 2**60, in [-2**61, 2**61).

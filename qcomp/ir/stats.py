@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.angle import PI
 from qcomp.ir.blocks import Block, sub_blocks
+from qcomp.ir.definitions import multi_controlled_x
 from qcomp.ir.gates import GATES, IS_UNITARY, NUM_ANGLES, NUM_QUBITS, ROTATIONS, G
 from qcomp.ir.run import Run
 from qcomp.kernels import kernel
@@ -30,7 +32,7 @@ class Stats:
         gates: Unitary operations, global phases and identities left out.
         two_qubit: Unitary operations on two qubits.
         multi_qubit: Unitary operations on three and more qubits.
-        t_count: T gates: rotations by an odd multiple of pi/4; 7 for a Toffoli, 3 for a controlled S.
+        t_count: Rotations by an odd multiple of pi/4: 1 for T, 3 for a controlled S, 7 for a Toffoli.
         rotations: Rotations that are not Clifford, T gates among them.
         depth: Longest chain of operations that share a wire; barriers order but do not count.
         two_qubit_depth: The same, counting operations on two and more qubits only.
@@ -87,7 +89,13 @@ class _Counts:
         self.two += int((counted & (arity == 2)).sum())
         self.multi += int((counted & (arity > 2)).sum())
         self.measurements += int((code == G.MEASURE).sum())
-        fixed = counted & (NUM_ANGLES[code] == 0)
+        several = code == G.MCX
+        controls, times = np.unique(run.qubit[several, 1] - 1, return_counts=True)
+        for count, repeated in zip(controls.tolist(), times.tolist(), strict=True):
+            t, rotations = _multi_controlled_cost(count)
+            self.t += t * repeated
+            self.rotations += rotations * repeated
+        fixed = counted & (NUM_ANGLES[code] == 0) & ~several
         self.t += int(ROTATIONS[code[fixed]].sum())
         self.rotations += int(ROTATIONS[code[fixed]].sum())
         turning = counted & ~fixed
@@ -95,6 +103,17 @@ class _Counts:
             t, rotations = _turning(run, turning)
             self.t += t
             self.rotations += rotations
+
+
+@functools.cache
+def _multi_controlled_cost(controls: int) -> tuple[int, int]:
+    """Return (T gates, non-Clifford rotations) of the ancilla-free X with that many controls."""
+    t = rotations = 0
+    for step in multi_controlled_x(controls):
+        rotations += step.gate.rotations
+        if not step.angles or step.angles[0].frac % (PI // 2) == 0:
+            t += step.gate.rotations
+    return t, rotations
 
 
 def _turning(run: Run, turning: NDArray[np.bool_]) -> tuple[int, int]:

@@ -71,9 +71,8 @@ def _split_forms(
     """Return (rows over the free parameters, each row's bound sum, each row's new index)."""
     row = np.repeat(np.arange(len(forms)), np.diff(forms.indptr))
     taken = fixed[forms.col]
-    moved = np.bincount(
-        row[taken], forms.coef[taken] * number[forms.col[taken]], minlength=max(len(forms), 1)
-    )
+    moved = np.zeros(max(len(forms), 1))
+    np.add.at(moved, row[taken], forms.coef[taken] * number[forms.col[taken]])
     column = (np.cumsum(~fixed) - 1).astype(np.int32)
     kept, count = row[~taken], np.zeros(len(forms), dtype=np.int64)
     np.add.at(count, kept, 1)
