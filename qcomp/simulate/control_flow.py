@@ -16,26 +16,13 @@ names them, and its reader takes their distribution from the final state.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import UsageError
-from qcomp.ir.blocks import (
-    Assign,
-    Block,
-    Box,
-    Break,
-    Continue,
-    Delay,
-    End,
-    For,
-    If,
-    Range,
-    Switch,
-    While,
-)
+from qcomp.ir.blocks import Block, Box, Delay, Range
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import (
     Bit,
@@ -50,6 +37,20 @@ from qcomp.ir.classical import (
 from qcomp.ir.gates import G
 from qcomp.ir.run import Run
 from qcomp.simulate.engine import check_memory, evolve, ground_states
+from qcomp.simulate.lowering import (
+    Apply,
+    Halt,
+    Instruction,
+    Jump,
+    JumpTable,
+    JumpUnless,
+    LoopNext,
+    LoopStart,
+    Lowering,
+    Measure,
+    Reset,
+    Store,
+)
 
 __all__ = ["Leaf", "final_measurements", "is_unitary", "leaves"]
 
@@ -59,187 +60,11 @@ DROPPED = 1e-15
 MAX_BRANCHES = 1 << 16
 """Leaves that one exact run may have."""
 
-MAX_STEPS = 1 << 22
-"""Instructions that one run may execute, all branches together."""
+MAX_STEPS = 1 << 17
+"""Instructions that one way through the circuit may execute."""
 
 States = NDArray[np.complex128]
 Wires = tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Apply:
-    run: Run
-
-
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    qubit: int
-    clbit: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Reset:
-    qubit: int
-
-
-@dataclass(slots=True)
-class _Jump:
-    target: int = -1
-
-
-@dataclass(slots=True)
-class _JumpUnless:
-    condition: Expr
-    target: int = -1
-
-
-@dataclass(slots=True)
-class _JumpTable:
-    subject: Expr
-    targets: dict[int, int] = field(default_factory=dict)
-    default: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class _Store:
-    target: Bit | Register | VarRef
-    value: Expr
-
-
-@dataclass(frozen=True, slots=True)
-class _LoopStart:
-    slot: int
-    values: Range | tuple[int, ...]
-
-
-@dataclass(slots=True)
-class _LoopNext:
-    slot: int
-    variable: ClassicalVar
-    target: int = -1
-
-
-@dataclass(frozen=True, slots=True)
-class _Halt:
-    pass
-
-
-_Instruction = (
-    _Apply
-    | _Measure
-    | _Reset
-    | _Jump
-    | _JumpUnless
-    | _JumpTable
-    | _Store
-    | _LoopStart
-    | _LoopNext
-    | _Halt
-)
-
-
-class _Lowering:
-    """Turns the tree of blocks into instructions with jumps."""
-
-    def __init__(self) -> None:
-        self.code: list[_Instruction] = []
-        self._loops: list[tuple[list[_Jump], int]] = []
-        self._slots = 0
-
-    def block(self, block: Block) -> None:
-        """Append a block's instructions."""
-        for item in block:
-            match item:
-                case Run():
-                    self._run(item)
-                case If(condition, then, orelse):
-                    self._if(condition, then, orelse)
-                case For():
-                    self._for(item)
-                case While(condition, body):
-                    start = len(self.code)
-                    test = _JumpUnless(condition)
-                    self.code.append(test)
-                    test.target = self._loop(body, start)
-                case Switch():
-                    self._switch(item)
-                case Box(body, _):
-                    self.block(body)
-                case Assign(target, value):
-                    self.code.append(_Store(target, value))
-                case Break():
-                    jump = _Jump()
-                    self._loops[-1][0].append(jump)
-                    self.code.append(jump)
-                case Continue():
-                    self.code.append(_Jump(self._loops[-1][1]))
-                case End():
-                    self.code.append(_Halt())
-                case Delay():
-                    continue
-
-    def _run(self, run: Run) -> None:
-        split = np.flatnonzero((run.code == G.MEASURE) | (run.code == G.RESET))
-        start = 0
-        for i in split.tolist():
-            self._unitary(run, start, i)
-            qubit, clbit = int(run.qubit[i, 0]), int(run.qubit[i, 1])
-            measured = run.code[i] == G.MEASURE
-            self.code.append(_Measure(qubit, clbit) if measured else _Reset(qubit))
-            start = i + 1
-        self._unitary(run, start, len(run))
-
-    def _unitary(self, run: Run, start: int, stop: int) -> None:
-        if start < stop:
-            whole = start == 0 and stop == len(run)
-            self.code.append(_Apply(run if whole else run.select(np.arange(start, stop))))
-
-    def _if(self, condition: Expr, then: Block, orelse: Block) -> None:
-        test = _JumpUnless(condition)
-        self.code.append(test)
-        self.block(then)
-        if orelse:
-            leave = _Jump()
-            self.code.append(leave)
-            test.target = len(self.code)
-            self.block(orelse)
-            leave.target = len(self.code)
-        else:
-            test.target = len(self.code)
-
-    def _loop(self, body: Block, start: int) -> int:
-        """Append a loop's body and its jump back; return where the program goes on."""
-        self._loops.append(([], start))
-        self.block(body)
-        self.code.append(_Jump(start))
-        breaks, _ = self._loops.pop()
-        for jump in breaks:
-            jump.target = len(self.code)
-        return len(self.code)
-
-    def _for(self, item: For) -> None:
-        slot = self._slots
-        self._slots += 1
-        self.code.append(_LoopStart(slot, item.values))
-        start = len(self.code)
-        step = _LoopNext(slot, item.variable)
-        self.code.append(step)
-        step.target = self._loop(item.body, start)
-
-    def _switch(self, item: Switch) -> None:
-        table = _JumpTable(item.subject)
-        self.code.append(table)
-        exits = []
-        for labels, body in item.cases:
-            for label in labels:
-                table.targets.setdefault(label, len(self.code))
-            self.block(body)
-            exits.append(_Jump())
-            self.code.append(exits[-1])
-        table.default = len(self.code)
-        self.block(item.default or ())
-        for jump in exits:
-            jump.target = len(self.code)
 
 
 @dataclass(slots=True)
@@ -250,6 +75,7 @@ class _Branch:
     shots: NDArray[np.int64] | None
     memory: Memory
     loops: dict[int, tuple[tuple[int, ...], int]]
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,13 +178,16 @@ def leaves(
     """
     check_memory(circuit.num_qubits, len(params))
     body, final = final_measurements(circuit)
-    lowering = _Lowering()
+    lowering = Lowering()
     lowering.block(body)
     registers = {register.name: (register.start, register.size) for register in circuit.cregs}
     memory = Memory(
         [0] * circuit.num_clbits,
         registers,
-        {variable.name: wrap_to(0, variable.type, variable.width) for variable in circuit.variables},
+        {
+            variable.name: wrap_to(0, variable.type, variable.width)
+            for variable in circuit.variables
+        },
     )
     start = _Branch(
         at=0,
@@ -381,7 +210,7 @@ class _Machine:
         self,
         circuit: Circuit,
         params: NDArray[np.float64],
-        code: list[_Instruction],
+        code: list[Instruction],
         variables: dict[str, ClassicalVar],
         rng: np.random.Generator | None,
     ) -> None:
@@ -394,29 +223,16 @@ class _Machine:
     def follow(self, start: _Branch) -> Iterator[_Branch]:
         """Yield every branch at its end."""
         waiting = [start]
-        steps = found = 0
+        found = 0
         while waiting:
             branch = waiting.pop()
-            while True:
-                steps += 1
-                if steps > MAX_STEPS:
-                    raise UsageError(
-                        f"circuit '{self._circuit.name}' ran over {MAX_STEPS} steps",
-                        why="a loop in it does not end, or ends too rarely",
-                    )
-                if branch.at >= len(self._code):
-                    break
-                instruction = self._code[branch.at]
-                branch.at += 1
-                if isinstance(instruction, _Halt):
-                    break
-                if isinstance(instruction, _Measure | _Reset):
-                    outcomes = self._split(branch, instruction)
-                    waiting.extend(reversed(outcomes[1:]))
-                    check_memory(self._circuit.num_qubits, len(branch.rows), len(waiting) + 2)
-                    branch = outcomes[0]
-                else:
-                    self._step(branch, instruction)
+            if not self._advance(branch):
+                outcomes = self._split(branch)
+                check_memory(
+                    self._circuit.num_qubits, len(branch.rows), len(waiting) + len(outcomes)
+                )
+                waiting.extend(reversed(outcomes))
+                continue
             found += 1
             if branch.shots is None and found > MAX_BRANCHES:
                 raise UsageError(
@@ -426,24 +242,42 @@ class _Machine:
                 )
             yield branch
 
-    def _step(self, branch: _Branch, instruction: _Instruction) -> None:
+    def _advance(self, branch: _Branch) -> bool:
+        """Run a branch up to its end (True) or to a measurement or reset (False)."""
+        while branch.at < len(self._code):
+            instruction = self._code[branch.at]
+            if isinstance(instruction, Halt):
+                return True
+            branch.steps += 1
+            if branch.steps > MAX_STEPS:
+                raise UsageError(
+                    f"circuit '{self._circuit.name}' ran over {MAX_STEPS} steps",
+                    why="a loop in it does not end",
+                )
+            if isinstance(instruction, Measure | Reset):
+                return False
+            branch.at += 1
+            self._step(branch, instruction)
+        return True
+
+    def _step(self, branch: _Branch, instruction: Instruction) -> None:
         memory = branch.memory
         match instruction:
-            case _Apply(run):
+            case Apply(run):
                 params = self._params[branch.rows]
                 branch.states = evolve(self._circuit, run, params, branch.states)
-            case _Jump(target):
+            case Jump(target):
                 branch.at = target
-            case _JumpUnless(condition, target):
+            case JumpUnless(condition, target):
                 if not evaluate(condition, memory):
                     branch.at = target
-            case _JumpTable(subject, targets, default):
+            case JumpTable(subject, targets, default):
                 branch.at = targets.get(int(evaluate(subject, memory)), default)
-            case _Store(target, value):
+            case Store(target, value):
                 self._store(memory, target, value)
-            case _LoopStart(slot, values):
+            case LoopStart(slot, values):
                 branch.loops[slot] = (_loop_values(values, memory), 0)
-            case _LoopNext(slot, variable, target):
+            case LoopNext(slot, variable, target):
                 values, position = branch.loops[slot]
                 if position == len(values):
                     branch.at = target
@@ -468,8 +302,11 @@ class _Machine:
                     result = wrap_to(result, variable.type, variable.width)
                 memory.variables[name] = result
 
-    def _split(self, branch: _Branch, instruction: _Measure | _Reset) -> list[_Branch]:
-        """Return the branches after a measurement or a reset, never none."""
+    def _split(self, branch: _Branch) -> list[_Branch]:
+        """Return the branches after the measurement or reset that the branch stands at."""
+        instruction = self._code[branch.at]
+        assert isinstance(instruction, Measure | Reset)
+        branch.at += 1
         qubit = instruction.qubit
         stride = 1 << qubit
         view = branch.states.reshape(len(branch.rows), -1, 2, stride)
@@ -479,13 +316,13 @@ class _Machine:
             if not keep.any():
                 continue
             states = np.zeros((int(keep.sum()), *view.shape[1:]), dtype=np.complex128)
-            place = 0 if isinstance(instruction, _Reset) else outcome
+            place = 0 if isinstance(instruction, Reset) else outcome
             part = view[keep, :, outcome]
             if shots is not None:
                 part = part / np.sqrt(chance[keep, outcome])[:, None, None]
             states[:, :, place] = part
             memory = branch.memory.copy()
-            if isinstance(instruction, _Measure):
+            if isinstance(instruction, Measure):
                 memory.bits[instruction.clbit] = outcome
             out.append(
                 replace(
@@ -504,10 +341,10 @@ class _Machine:
     ) -> list[tuple[NDArray[np.bool_], NDArray[np.int64] | None]]:
         """Return per outcome which rows go on, and with how many shots."""
         if branch.shots is None:
-            likely = [bool((chance[:, k] > DROPPED).any()) for k in (0, 1)]
-            if not any(likely):
-                likely = [True, False]
-            return [(np.full(len(branch.rows), go), None) for go in likely]
+            return [
+                (np.full(len(branch.rows), bool((chance[:, k] > DROPPED).any())), None)
+                for k in (0, 1)
+            ]
         assert self._rng is not None
         ones = self._rng.binomial(branch.shots, np.clip(chance[:, 1] / chance.sum(axis=1), 0, 1))
         zeros = branch.shots - ones
@@ -518,9 +355,7 @@ def _loop_values(values: Range | tuple[int, ...], memory: Memory) -> tuple[int, 
     """Return the values that a for loop takes, ranges inclusive as in OpenQASM 3."""
     if not isinstance(values, Range):
         return values
-    start, stop, step = (
-        int(evaluate(e, memory)) for e in (values.start, values.stop, values.step)
-    )
+    start, stop, step = (int(evaluate(e, memory)) for e in (values.start, values.stop, values.step))
     if step == 0:
         raise UsageError("the step of a for loop is 0")
     count = (stop - start) // step + 1

@@ -137,7 +137,13 @@ def apply_rows(
 
     Args:
         states: The rows.
-        kind, first, second, offset, varies, wide, constants: The tape's fields.
+        kind: The tape's field.
+        first: The tape's field.
+        second: The tape's field.
+        offset: The tape's field.
+        varies: The tape's field.
+        wide: The tape's field.
+        constants: The tape's field.
         coefficients: Of the steps that vary, complex128[B, width].
     """
     work = np.zeros(32, dtype=np.complex128)
@@ -211,10 +217,16 @@ def adjoint_rows(
     Args:
         psi: Final states, complex128[B, 2^n]; undone in place.
         lam: The observable applied to them, complex128[B, 2^n]; undone in place.
-        kind, first, second, offset, varies, wide, entry: The tape's fields.
+        kind: The tape's field.
+        first: The tape's field.
+        second: The tape's field.
+        offset: The tape's field.
+        varies: The tape's field.
+        wide: The tape's field.
         inverse_constants: The tape's field.
         inverse_coefficients: complex128[B, width].
         derivatives: complex128[B, K, width].
+        entry: The tape's field.
         gradient: Added to at the angle entries, float64[B, m].
     """
     work = np.zeros(32, dtype=np.complex128)
@@ -256,16 +268,15 @@ def _odd(bits: int) -> int:
 
 
 @kernel(calls=(_odd,))
-def pauli_rows(
-    states: States, x: Ints, z: Ints, factor: States, out: NDArray[np.float64]
-) -> None:
+def pauli_rows(states: States, x: Ints, z: Ints, factor: States, out: NDArray[np.float64]) -> None:
     """Set out[b, t] = <state b| P_t |state b>.
 
     ``P_t |i> = factor_t (-1)^|i & z_t| |i ^ x_t>``.
 
     Args:
         states: complex128[B, 2^n].
-        x, z: Bit masks of the Pauli words, int64[T].
+        x: Bits where the words have X or Y, int64[T].
+        z: Bits where the words have Z or Y, int64[T].
         factor: i to the number of Y, complex128[T].
         out: float64[B, T].
     """

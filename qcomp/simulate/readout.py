@@ -1,22 +1,19 @@
 """What a Circuit node gives: the one place that says what its readout means.
 
-=========  ==============================================  =========================
-kind       exact (shots = 0)                               with shots
-=========  ==============================================  =========================
-expval     expectation values, float64[B, K]               means over shots, each
-                                                           measurement setting with
-                                                           all the shots
-probs      distribution, float64[B, 2^m]                   relative frequencies
-bits       refused                                         uint8[B, shots, m]
-samples    refused                                         int64[B, shots]
-state      amplitudes, complex128[B, 2^n]                  refused
-=========  ==============================================  =========================
+=========  =======================================  ==========================================
+kind       exact (shots = 0)                        with shots
+=========  =======================================  ==========================================
+expval     expectation values, float64[B, K]        means over shots; each measurement setting
+                                                    is run with all the shots
+probs      distribution, float64[B, 2^m]            relative frequencies, float64[B, 2^m]
+bits       one sample, uint8[B, m]                  the same
+samples    refused                                  uint8[B, shots, m]
+state      amplitudes, complex128[B, 2^n]           refused
+=========  =======================================  ==========================================
 
 m counts the classical bits of a circuit that measures; a circuit without measurement is measured
-whole at its end, bit i being qubit i. A sample is its bits as a number, bit 0 least significant.
-``order`` rearranges the result: for ``expval`` output i is observable ``order[i]``; for all other
-kinds new bit i is old bit ``order[i]``, and bits of ``probs``, ``bits`` and ``samples`` that it
-leaves out are summed over or dropped.
+whole at its end, bit i being qubit i. ``order`` makes new bit i the old bit ``order[i]``; bits of
+``probs``, ``bits`` and ``samples`` that it leaves out are summed over or dropped.
 """
 
 from __future__ import annotations
@@ -45,7 +42,6 @@ from qcomp.simulate.paulis import PauliTable, pauli_table
 
 __all__ = ["run_readout", "sample", "sampled_expectations"]
 
-_MAX_SAMPLE_BITS = 62
 _SQRT_HALF = np.sqrt(0.5)
 
 
@@ -103,18 +99,14 @@ def sample(
     return out
 
 
-def _draw(
-    state: NDArray[np.complex128], count: int, rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _draw(state: NDArray[np.complex128], count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Return ``count`` basis states drawn from a state, int64[count]."""
     total = np.cumsum(squared(state))
     index = np.searchsorted(total, rng.random(count) * total[-1], side="right")
     return np.minimum(index, len(state) - 1).astype(np.int64)
 
 
-def _counts(
-    leaf: Leaf, weight: NDArray[np.float64], rng: np.random.Generator
-) -> NDArray[np.int64]:
+def _counts(leaf: Leaf, weight: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Return how often each basis state comes out of the leaf's shots, int64[r, 2^n]."""
     assert leaf.shots is not None
     if weight.shape[1] <= int(leaf.shots.max()):
@@ -168,9 +160,7 @@ def measures_inside(circuit: Circuit) -> bool:
     """Whether the circuit measures or resets before its end, so that every run may differ."""
     body, _ = final_measurements(circuit)
     inner = circuit.copy(body=body)
-    return any(
-        ((run.code == G.MEASURE) | (run.code == G.RESET)).any() for run in inner.runs()
-    )
+    return any(((run.code == G.MEASURE) | (run.code == G.RESET)).any() for run in inner.runs())
 
 
 def _rotated(states: NDArray[np.complex128], xs: int, ys: int) -> NDArray[np.complex128]:
@@ -238,15 +228,14 @@ def run_readout(
         raise UsageError(f"the number of shots must not be negative, not {count}")
     rows = parameter_rows(circuit, params)
     rng = np.random.default_rng(seed)
-    order = tuple(readout.order or ())
+    order = readout.order
     match readout.kind:
         case "expval":
-            values = (
-                sampled_expectations(circuit, rows, readout.observables, count, rng)
-                if count
-                else expectations(circuit, rows, readout.observables)
-            )
-            return values[:, list(_checked(order, values.shape[1], "observables"))]
+            if order:
+                raise UsageError("readout 'expval' takes no output order")
+            if count:
+                return sampled_expectations(circuit, rows, readout.observables, count, rng)
+            return expectations(circuit, rows, readout.observables)
         case "probs":
             if count:
                 values = _sampled_distribution(circuit, rows, count, rng)
@@ -255,47 +244,37 @@ def run_readout(
             else:
                 values = probabilities(circuit, rows)
             return _reordered(values, order)
-        case "bits" | "samples":
+        case "bits":
+            bits = sample(circuit, rows, 1, rng)[:, 0]
+            return bits[:, list(_checked(order, bits.shape[1]))]
+        case "samples":
             if not count:
                 raise UsageError(
-                    f"readout '{readout.kind}' needs shots", hint="give shots=1024, or ask for probs"
+                    "readout 'samples' needs shots", hint="give shots=1024, or ask for probs"
                 )
             bits = sample(circuit, rows, count, rng)
-            bits = bits[:, :, list(_checked(order, bits.shape[2], "bits"))]
-            return bits if readout.kind == "bits" else _numbers(bits)
+            return bits[:, :, list(_checked(order, bits.shape[2]))]
         case "state":
             if count:
                 raise UsageError("readout 'state' is exact, it cannot be had with shots")
             if order and len(order) != circuit.num_qubits:
                 raise UsageError("the order of a state must name every qubit")
             return _reordered(statevector(circuit, rows), order)
-        case _:
-            raise UsageError(f"unknown readout '{readout.kind}'")
 
 
-def _checked(order: tuple[int, ...], size: int, what: str) -> tuple[int, ...]:
-    """Return the order, all in their own order when empty.
+def _checked(order: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return the order of bits, all in their own order when empty.
 
     Raises:
-        UsageError: If it names something twice or something that is not there.
+        UsageError: If it names a bit twice or one that is not there.
     """
     if not order:
         return tuple(range(size))
     if len(set(order)) < len(order) or not all(0 <= i < size for i in order):
         raise UsageError(
-            f"the output order {list(order)} does not fit", why=f"there are {size} {what}"
+            f"the output order {list(order)} does not fit", why=f"there are {size} bits"
         )
     return order
-
-
-def _numbers(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return bits uint8[B, shots, m] as numbers int64[B, shots], bit 0 least significant."""
-    width = bits.shape[2]
-    if width > _MAX_SAMPLE_BITS:
-        raise UsageError(
-            f"{width} bits do not fit a 64-bit sample", hint="ask for readout 'bits'"
-        )
-    return bits.astype(np.int64) @ (np.int64(1) << np.arange(width, dtype=np.int64))
 
 
 def _reordered(values: NDArray[np.generic], order: tuple[int, ...]) -> NDArray[np.generic]:
@@ -303,7 +282,7 @@ def _reordered(values: NDArray[np.generic], order: tuple[int, ...]) -> NDArray[n
     if not order:
         return values
     m = values.shape[1].bit_length() - 1
-    _checked(order, m, "bits")
+    _checked(order, m)
     tensor = values.reshape(len(values), *([2] * m))
     keep = [m - bit for bit in reversed(order)]
     rest = [axis for axis in range(1, m + 1) if axis not in keep]

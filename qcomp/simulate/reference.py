@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from qcomp.errors import UsageError
 from qcomp.ir.angle import UNIT
-from qcomp.ir.circuit import Circuit, Run
+from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import GATES
+from qcomp.ir.run import Run
 
 __all__ = ["MAX_REFERENCE_QUBITS", "evolve_run", "phase_rows", "reference_statevector"]
 
@@ -59,9 +60,7 @@ def phase_rows(circuit: Circuit, params: NDArray[np.float64]) -> NDArray[np.floa
     return out
 
 
-def evolve_run(
-    circuit: Circuit, run: Run, params: NDArray[np.float64], states: States
-) -> States:
+def evolve_run(circuit: Circuit, run: Run, params: NDArray[np.float64], states: States) -> States:
     """Return the states after a run of unitary gates.
 
     Args:

@@ -24,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.ir.angle import UNIT
-from qcomp.ir.circuit import Circuit, Forms, Run
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.forms import Forms
 from qcomp.ir.gates import GATES, Gate
+from qcomp.ir.run import Run
 
 __all__ = ["DENSE", "DIAG", "FLIP", "PAIR", "AngleTable", "Group", "Tape", "angle_table", "tape_of"]
 

@@ -1,0 +1,64 @@
+"""How the operator ``qcomp::circuit`` is written into an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from qcomp.ir.program import CIRCUIT_OP, DOMAIN
+from qcomp.nn.op import SEPARATOR, circuit_op
+
+__all__ = ["translation_table"]
+
+
+def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """Return the ``custom_translation_table`` for ``torch.onnx.export(..., dynamo=True)``.
+
+    Each call of the operator becomes one ``ai.qcomp::Circuit`` node, its circuit inside.
+    """
+    import onnx
+    import onnxscript
+
+    schema = onnx.defs.OpSchema
+    variadic = schema.FormalParameterOption.Variadic
+    floats = ["tensor(float)", "tensor(double)"]
+    kinds = {
+        "circuit": schema.AttrType.STRING,
+        "kind": schema.AttrType.STRING,
+        "observables": schema.AttrType.STRINGS,
+        "shots": schema.AttrType.INT,
+        "order": schema.AttrType.INTS,
+        "qasm": schema.AttrType.STRING,
+    }
+    definition = schema(
+        CIRCUIT_OP,
+        DOMAIN,
+        1,
+        inputs=[schema.FormalParameter("inputs", "T", param_option=variadic, min_arity=1)],
+        outputs=[schema.FormalParameter("output", "T")],
+        type_constraints=[("T", floats, "the dtype of parameters and result")],
+        attributes=[schema.Attribute(name, kind, required=False) for name, kind in kinds.items()],
+    )
+    node = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), CIRCUIT_OP, definition)
+
+    def translate(
+        inputs: Sequence[Any],
+        circuit: str,
+        qasm: str,
+        kind: str,
+        observables: str,
+        shots: int,
+        order: Sequence[int],
+        seed: int,
+    ) -> Any:  # noqa: ANN401  onnxscript's own values
+        attributes: dict[str, Any] = {"circuit": circuit, "kind": kind, "shots": shots}
+        if observables:
+            attributes["observables"] = observables.split(SEPARATOR)
+        if order:
+            attributes["order"] = list(order)
+        return node(*inputs, qasm=qasm, **attributes)
+
+    assert isinstance(circuit_op, torch.library.CustomOpDef)
+    return {torch.ops.qcomp.circuit.default: translate}

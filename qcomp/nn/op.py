@@ -1,0 +1,208 @@
+"""The torch operator ``qcomp::circuit``: a Circuit node that runs and differentiates in torch.
+
+The circuit travels as its OpenQASM 3 text, so that a saved ``ExportedProgram`` holds all it needs.
+Values are computed in float64 whatever the dtype of the inputs; the gradient is the adjoint
+method's (:mod:`qcomp.simulate.gradients`). The readout's shots, where asked for, are drawn with a
+fixed seed, and the gradient stays that of the exact result.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from qcomp.errors import UsageError
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.observable import Observable
+from qcomp.ir.program import Readout
+from qcomp.simulate import expectation_gradients, probability_gradients, run_readout
+
+__all__ = ["SEPARATOR", "circuit_of_text", "circuit_op", "remember_circuit"]
+
+SEPARATOR = ";"
+"""Between the texts of observables, which an operator can only take as one string."""
+
+_known: dict[str, Circuit] = {}
+
+
+def remember_circuit(text: str, circuit: Circuit) -> None:
+    """Let ``text`` stand for ``circuit`` in this process, so that it need not be read again."""
+    _known[text] = circuit
+
+
+def circuit_of_text(text: str) -> Circuit:
+    """Return the circuit of an OpenQASM 3 text."""
+    circuit = _known.get(text)
+    if circuit is None:
+        circuit = Circuit.from_qasm(text)
+        _known[text] = circuit
+    return circuit
+
+
+@functools.lru_cache(maxsize=256)
+def _readout(kind: str, observables: str, shots: int, order: tuple[int, ...]) -> Readout:
+    texts = observables.split(SEPARATOR) if observables else ()
+    parsed = tuple(Observable.parse(text) for text in texts)
+    if kind == "probs":
+        return Readout("probs", (), shots, order)
+    return Readout("expval", parsed, shots, order)
+
+
+def _lead(inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+    """Return the batch shape that the inputs broadcast to."""
+    return tuple(torch.broadcast_shapes(*(tensor.shape[:-1] for tensor in inputs)))
+
+
+def _rows(inputs: Sequence[torch.Tensor]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return the inputs side by side as rows of parameters, float64[B, P]."""
+    lead = _lead(inputs)
+    parts = [
+        tensor.detach().to("cpu", torch.float64).expand(*lead, tensor.shape[-1])
+        for tensor in inputs
+    ]
+    joined = torch.cat(parts, dim=-1)
+    return joined.reshape(-1, joined.shape[-1]).contiguous().numpy()
+
+
+def _dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:
+    return functools.reduce(torch.promote_types, (tensor.dtype for tensor in inputs))
+
+
+def _width(text: str, kind: str, observables: str, order: Sequence[int]) -> int:
+    """Return the size of the result's last axis."""
+    if kind == "expval":
+        return len(observables.split(SEPARATOR))
+    if kind == "probs":
+        return 1 << (len(order) or circuit_of_text(text).num_qubits)
+    raise UsageError(f"a torch layer reads 'expval' or 'probs', not '{kind}'")
+
+
+@torch.library.custom_op("qcomp::circuit", mutates_args=())
+def circuit_op(
+    inputs: Sequence[torch.Tensor],
+    circuit: str,
+    qasm: str,
+    kind: str,
+    observables: str,
+    shots: int,
+    order: Sequence[int],
+    seed: int,
+) -> torch.Tensor:
+    """Return the readout of a circuit for each row of parameters.
+
+    Args:
+        inputs: Floating-point tensors [..., P_i]; side by side on the last axis they are the
+            circuit's parameters in order, their leading axes broadcast.
+        circuit: The circuit's name.
+        qasm: Its OpenQASM 3 text.
+        kind: "expval" or "probs".
+        observables: Texts of the observables, joined by ``SEPARATOR``.
+        shots: Shots of each row; 0 for the exact result.
+        order: Output order, empty for none.
+        seed: Seed of the shots.
+
+    Returns:
+        Tensor[..., K] of the inputs' dtype.
+    """
+    readout = _readout(kind, observables, shots, tuple(order))
+    values = run_readout(circuit_of_text(qasm), readout, _rows(inputs), seed=seed)
+    out = torch.from_numpy(np.ascontiguousarray(values))
+    return out.reshape(*_lead(inputs), values.shape[-1]).to(inputs[0].device, _dtype(inputs))
+
+
+@circuit_op.register_fake
+def _(
+    inputs: Sequence[torch.Tensor],
+    circuit: str,
+    qasm: str,
+    kind: str,
+    observables: str,
+    shots: int,
+    order: Sequence[int],
+    seed: int,
+) -> torch.Tensor:
+    shape = (*_lead(inputs), _width(qasm, kind, observables, order))
+    return torch.empty(shape, dtype=_dtype(inputs), device=inputs[0].device)
+
+
+@torch.library.custom_op("qcomp::circuit_gradient", mutates_args=())
+def circuit_gradient_op(
+    inputs: Sequence[torch.Tensor],
+    cotangent: torch.Tensor,
+    qasm: str,
+    kind: str,
+    observables: str,
+    order: Sequence[int],
+) -> torch.Tensor:
+    """Return the gradient in the parameters, Tensor[..., P], batch axes not yet summed.
+
+    Args:
+        inputs: As of :func:`circuit_op`.
+        cotangent: Gradient in its result, Tensor[..., K].
+        qasm: As of :func:`circuit_op`.
+        kind: As of :func:`circuit_op`.
+        observables: As of :func:`circuit_op`.
+        order: As of :func:`circuit_op`.
+    """
+    target = circuit_of_text(qasm)
+    rows = _rows(inputs)
+    lead = _lead(inputs)
+    weight = cotangent.detach().to("cpu", torch.float64)
+    weight = weight.expand(*lead, weight.shape[-1]).reshape(len(rows), -1).numpy()
+    if kind == "expval":
+        texts = observables.split(SEPARATOR)
+        gradient = expectation_gradients(target, rows, texts, weight)
+    else:
+        if order:
+            weight = weight[:, _source_index(target.num_qubits, tuple(order))]
+        gradient = probability_gradients(target, rows, weight)
+    out = torch.from_numpy(np.ascontiguousarray(gradient))
+    return out.reshape(*lead, rows.shape[1]).to(inputs[0].device, _dtype(inputs))
+
+
+@functools.lru_cache(maxsize=64)
+def _source_index(num_qubits: int, order: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return the ordered outcome that each basis state counts for, int64[2^n]."""
+    index = np.arange(1 << num_qubits, dtype=np.int64)
+    out = np.zeros_like(index)
+    for new, old in enumerate(order):
+        out |= ((index >> old) & 1) << new
+    return out
+
+
+@circuit_gradient_op.register_fake
+def _(
+    inputs: Sequence[torch.Tensor],
+    cotangent: torch.Tensor,
+    qasm: str,
+    kind: str,
+    observables: str,
+    order: Sequence[int],
+) -> torch.Tensor:
+    width = sum(tensor.shape[-1] for tensor in inputs)
+    return torch.empty((*_lead(inputs), width), dtype=_dtype(inputs), device=inputs[0].device)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ANN401
+    tensors, _, qasm, kind, observables, _, order, _ = inputs
+    ctx.save_for_backward(*tensors)
+    ctx.arguments = (qasm, kind, observables, order)
+
+
+def _backward(ctx: Any, cotangent: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401
+    tensors = list(ctx.saved_tensors)
+    gradient = circuit_gradient_op(tensors, cotangent, *ctx.arguments)
+    shares = []
+    start = 0
+    for tensor in tensors:
+        share = gradient.narrow(-1, start, tensor.shape[-1])
+        shares.append(share.sum_to_size(tensor.shape).to(tensor.dtype))
+        start += tensor.shape[-1]
+    return (shares, None, None, None, None, None, None, None)
+
+
+circuit_op.register_autograd(_backward, setup_context=_setup_context)
