@@ -17,7 +17,17 @@ from qcomp.errors import UsageError, suggest
 __all__ = ["GROUPS", "load", "names", "table"]
 
 GROUPS: dict[str, dict[str, str]] = {
-    "passes": {},
+    "passes": {
+        "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",
+        "quantize-static": "qcomp.passes.quantize.quantize_static:QuantizeStatic",
+        "quantize-dynamic": "qcomp.passes.quantize.quantize_dynamic:QuantizeDynamic",
+        "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
+        "quantization-error": "qcomp.passes.analyze.quantization_error:MeasureQuantizationError",
+        "merge-rotations": "qcomp.passes.reduce.merge_rotations:MergeRotations",
+        "cancel-inverses": "qcomp.passes.reduce.cancel_inverses:CancelInverses",
+        "fuse-one-qubit": "qcomp.passes.reduce.fuse_one_qubit:FuseOneQubit",
+        "to-basis": "qcomp.passes.map.to_basis:ToBasis",
+    },
     "frontends": {
         "openqasm": "qcomp.frontends.openqasm.reader:OpenQasmFrontend",
         "onnx": "qcomp.frontends.onnx_model:OnnxFrontend",

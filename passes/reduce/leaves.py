@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.angle import Angle, wrap
+from qcomp.ir.angle import PI, Angle, _wrap
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import G
@@ -20,7 +20,7 @@ __all__ = ["Leaf", "Phase", "call", "rewrite_leaves"]
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A global phase over parameter numbers: units of pi / 2**60, radians, (column, factor) pairs."""
+    """A phase over parameter numbers: units of pi / 2**60, radians, (column, factor) pairs."""
 
     frac: int = 0
     rem: float = 0.0
@@ -47,6 +47,7 @@ class Phase:
         if form is not None and scale is not None and (form >= 0).any():
             some, index = forms.combine(form, scale, np.zeros(len(form), dtype=np.int64), 1)
             row = tuple((column, factor / 2) for column, factor in some.row(int(index[0])))
+        frac &= 4 * PI - 1
         odd = frac & 1
         rest = rem / 2 + (odd * np.pi / (1 << 61) if odd else 0.0)
         return Phase((frac - odd) // 2, rest, row)
@@ -59,7 +60,7 @@ class Phase:
     def angle(self, params: tuple[str, ...]) -> Angle:
         """Return the phase over parameter names."""
         terms = tuple(sorted((params[column], factor) for column, factor in self.row))
-        return Angle() + Angle(int(wrap(np.int64(self.frac))), self.rem, terms)
+        return Angle(_wrap(self.frac), self.rem, terms)
 
 
 Leaf = tuple[Run, Forms, Phase]

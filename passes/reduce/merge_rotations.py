@@ -101,7 +101,6 @@ def _scan(
         what = role[c]
         a = qubit[3 * i]
         b = qubit[3 * i + 1]
-        d = qubit[3 * i + 2]
         if what == _NONE:
             continue
         if what == _GENERIC:
@@ -253,22 +252,22 @@ def merge_run(run: Run, forms: Forms, num_qubits: int, rng: np.random.Generator)
 
 @dataclass(frozen=True)
 class MergeRotations(CircuitPass):
-    """``rz(a) on parity f, ..., rz(b) on parity f  =  rz(a + b) on parity f`` (``-b`` on ``1 + f``).
+    """``rz(a) on parity f, ..., rz(b) on parity f = rz(a + b) on parity f``; -b on 1 + f.
 
-    Every wire carries a random 124-bit label. ``cx`` adds the control's label to the target's, ``x``
-    complements, ``swap`` swaps, a gate that is not diagonal on a wire draws a fresh label there; two
-    diagonal gates on equal labels are functions of the same parity and meet at the first of them.
-    ``rzz`` is a rotation about the sum of two labels; ``cz``, ``cs``, ``cp``, ``crz`` and ``ccz``
-    meet when all their wires carry the same labels. Equal labels of different parities have one
-    chance in 2^124 a pair.
+    Every wire carries a random 124-bit label. ``cx`` adds the control's label to the target's,
+    ``x`` complements, ``swap`` swaps, a gate that is not diagonal on a wire draws a fresh label
+    there; two diagonal gates on equal labels are functions of the same parity and meet at the
+    first of them. ``rzz`` is a rotation about the sum of two labels; ``cz``, ``cs``, ``cp``,
+    ``crz`` and ``ccz`` meet when all their wires carry the same labels. Equal labels of different
+    parities have one chance in 2^124 a pair.
 
     Preconditions: none. A measurement is diagonal on its wire and lets rotations pass; ``reset``
     leaves the constant 0, about which rotations are phases; a barrier draws fresh labels; each run
     of a circuit with control flow stands alone.
 
     Preserves: the unitary exactly, global phase included. Exact parts add in integers, float parts
-    in float64, symbolic parts as rows: ``forms' = S forms``. Fractions of pi keep their names (t, s,
-    z) where named gates took part; a sum of 3/4 or 5/4 pi is one ``rz``.
+    in float64, symbolic parts as rows: ``forms' = S forms``. Fractions of pi keep their names (t,
+    s, z) where named gates took part; a sum of 3/4 or 5/4 pi is one ``rz``.
 
     Cost: linear, one hash lookup a rotation.
 

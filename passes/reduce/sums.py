@@ -62,7 +62,7 @@ class Groups:
         group: int32[n], -1 for none.
         sign: int8[n], the sign with which the operation's angle counts.
         leader: int32[g], the operation that stays.
-        size: int32[g], members.
+        size: int32[g], members; 0 for a group that is not to be written.
         frac: int64[g], signed sum of the exact parts, in [-2 pi, 2 pi).
         rem: float64[g], signed sum of the float parts.
         symbol: int64[g], fingerprint of the signed sum of the symbolic parts, 0 where it vanishes.
@@ -133,7 +133,7 @@ def write_groups(
     mode = MODE[FAMILY[run.code[leader]]]
     period = np.where((mode == ROTATION) | (mode == PURE), 2 * PI, 4 * PI)
     still = (groups.rem[:count] == 0) & (groups.symbol[:count] == 0)
-    still &= groups.frac[:count] % period == 0
+    still &= (groups.frac[:count] % period == 0) & (groups.size[:count] > 0)
     index = np.flatnonzero((groups.size[:count] > 1) | still)
     if not len(index) and (dead is None or not dead.any()):
         return run, forms, Phase()
@@ -181,7 +181,7 @@ def write_groups(
     lost = rotation & written & ~phased
     twice += int((turn - out_turn)[lost].sum(dtype=np.int64))
     phase = Phase.halved(
-        int(wrap(np.int64(twice & (4 * PI - 1)))),
+        twice,
         twice_rem,
         forms,
         np.concatenate([add.form[carried], form[gone]]),

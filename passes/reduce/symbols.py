@@ -1,9 +1,9 @@
 """Fingerprints of affine forms, so that a kernel sees when symbols cancel.
 
-A coefficient is a double, ``m 2**e`` with integers m and e, and so an element of the integers modulo
-the Mersenne prime ``p = 2**61 - 1``. With a random weight for each parameter, ``sum of coef * weight``
-modulo p is linear in the row, exactly: rows sum to zero if, and but for one chance in 2**61 only if,
-their fingerprints do (Schwartz 1980; Zippel 1979).
+A coefficient is a double, ``m 2**e`` with integers m and e, and so an element of the integers
+modulo the Mersenne prime ``p = 2**61 - 1``. With a random weight for each parameter, ``sum of coef
+* weight`` modulo p is linear in the row, exactly: rows sum to zero if, and but for one chance in
+2**61 only if, their fingerprints do (Schwartz 1980; Zippel 1979).
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ def _times(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return result
 
 
+def _running_sum(terms: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return the sums of the first 0, 1, ... n terms."""
+    out = np.zeros(len(terms) + 1, dtype=np.uint64)
+    np.cumsum(terms, out=out[1:])
+    return out
+
+
 def fingerprints(
     forms: Forms, form: NDArray[np.int32], rng: np.random.Generator
 ) -> NDArray[np.int64]:
@@ -56,11 +63,10 @@ def fingerprints(
     residues = np.array([_residue(float(v)) for v in values], dtype=np.uint64)
     terms = _times(residues[which], weight[forms.col].astype(np.uint64))
     # Sums of halves below 2**31 stay far from overflow for any row shorter than 2**32 entries.
-    low = np.concatenate([[0], np.cumsum(terms & np.uint64((1 << 31) - 1), dtype=np.uint64)])
-    high = np.concatenate([[0], np.cumsum(terms >> np.uint64(31), dtype=np.uint64)])
+    low = _running_sum(terms & np.uint64((1 << 31) - 1))
+    high = _running_sum(terms >> np.uint64(31))
     first, last = forms.indptr[form[used]], forms.indptr[form[used] + 1]
-    low_sum = low.astype(np.uint64)[last] - low.astype(np.uint64)[first]
-    high_sum = high.astype(np.uint64)[last] - high.astype(np.uint64)[first]
+    low_sum, high_sum = low[last] - low[first], high[last] - high[first]
     p = np.uint64(PRIME)
     shifted = _times(high_sum % p, np.full(len(high_sum), 1 << 31, dtype=np.uint64))
     out[used] = ((low_sum % p + shifted) % p).astype(np.int64)

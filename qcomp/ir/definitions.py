@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from qcomp.ir.angle import Angle, Parameter, pi_fraction
 from qcomp.ir.gates import GATES, Gate, gate
 
-__all__ = ["Step", "definition", "multi_controlled_x"]
+__all__ = ["Step", "definition", "multi_controlled_x", "parse_definition"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,18 @@ def definition(name: str) -> tuple[Step, ...]:
     Empty for the primitives ``u``, ``cx``, ``gphase``, for operations that are no gates, and for
     gates of any number of operands.
     """
+    return parse_definition(gate(name).definition_text)
+
+
+def parse_definition(text: str) -> tuple[Step, ...]:
+    """Return the steps of a definition text: ``h b; cx a,b; rz(t/2+pi) b``.
+
+    Args:
+        text: Gates with semicolons between; operands a, b, c, d; angles affine in t, p, l, g with
+            integer divisors.
+    """
     steps = []
-    for part in gate(name).definition_text.split(";"):
+    for part in text.split(";"):
         if not part.strip():
             continue
         match = _STEP.fullmatch(part.strip())

@@ -1,0 +1,287 @@
+"""Spellings of one-qubit unitaries in a basis of gates, over arrays of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.errors import UsageError, suggest
+from qcomp.ir.angle import PI
+from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G
+
+__all__ = ["Basis", "Spelling", "euler_angles"]
+
+_SNAP = 5e-14
+_GRID_BITS = 12
+_UNWRITABLE = 99
+
+Turn = tuple[NDArray[np.int64], NDArray[np.float64]]
+"""Angles as exact units of pi / 2**60 and float parts."""
+
+
+def _snapped(value: NDArray[np.float64]) -> Turn:
+    """Split radians into exact parts, where a multiple of pi / 4096 is near, and float parts."""
+    grid = np.rint(value * ((1 << _GRID_BITS) / np.pi))
+    near = np.abs(value - grid * (np.pi / (1 << _GRID_BITS))) < _SNAP
+    exact = grid.astype(np.int64) * (PI >> _GRID_BITS)
+    return np.where(near, exact, 0), np.where(near, 0.0, value)
+
+
+def _plus(*terms: Turn | int) -> Turn:
+    """Add angles; an integer counts quarters of pi."""
+    frac: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+    rem: NDArray[np.float64] = np.zeros(1)
+    for term in terms:
+        if isinstance(term, int):
+            frac = frac + term * (PI >> 2)
+        else:
+            frac, rem = frac + term[0], rem + term[1]
+    # One turn is enough: the rest is phase, which is measured at the end.
+    return ((frac + PI) & (2 * PI - 1)) - PI, rem
+
+
+def _minus(term: Turn) -> Turn:
+    return -term[0], -term[1]
+
+
+def _is(turn: Turn, quarters: int) -> NDArray[np.bool_]:
+    """Whether an angle is exactly that many quarters of pi, whole turns apart."""
+    frac, rem = turn
+    result: NDArray[np.bool_] = (rem == 0) & ((frac - quarters * (PI >> 2)) % (2 * PI) == 0)
+    return result
+
+
+def euler_angles(
+    matrix: NDArray[np.complex128],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return theta in [0, pi], phi, lambda with ``matrix = exp(i alpha) u(theta, phi, lambda)``.
+
+    Where theta is 0, all of the rotation is in lambda; where it is pi, all is in phi.
+
+    Args:
+        matrix: complex128[n, 2, 2], unitary.
+    """
+    a, b, c, d = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0], matrix[:, 1, 1]
+    theta = 2 * np.arctan2(np.abs(c), np.abs(a))
+    diagonal, flipped = np.abs(c) < 1e-14, np.abs(a) < 1e-14
+    phi = np.where(
+        diagonal, 0.0, np.where(flipped, np.angle(-c * b.conj()), np.angle(c * a.conj()))
+    )
+    lam = np.where(
+        diagonal, np.angle(d * a.conj()), np.where(flipped, 0.0, np.angle(-b * a.conj()))
+    )
+    theta = np.where(diagonal, 0.0, np.where(flipped, np.pi, theta))
+    return theta, phi, lam
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """One-qubit unitaries as gates, n of them, at most s gates each.
+
+    Attributes:
+        code: int64[n, s], gates in time order, -1 for no gate.
+        frac: int64[n, s, 3], exact parts of their angles.
+        rem: float64[n, s, 3], float parts.
+        length: int64[n], number of gates.
+        phase_frac: int64[n], exact part of the global phase that the gates lack.
+        phase_rem: float64[n], its float part.
+    """
+
+    code: NDArray[np.int64]
+    frac: NDArray[np.int64]
+    rem: NDArray[np.float64]
+    length: NDArray[np.int64]
+    phase_frac: NDArray[np.int64]
+    phase_rem: NDArray[np.float64]
+
+    def select(self, mask: NDArray[np.bool_]) -> Spelling:
+        """Return the spellings where the mask holds."""
+        return Spelling(
+            self.code[mask],
+            self.frac[mask],
+            self.rem[mask],
+            self.length[mask],
+            self.phase_frac[mask],
+            self.phase_rem[mask],
+        )
+
+
+Slot = tuple[int, tuple[Turn, ...]]
+Candidate = tuple[NDArray[np.bool_], tuple[Slot, ...]]
+"""Where an identity holds, and its gates in time order with their angles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """One-qubit gates that may be written.
+
+    Attributes:
+        names: Their names, in the order given.
+    """
+
+    names: tuple[str, ...]
+
+    @staticmethod
+    def parse(text: str) -> Basis:
+        """Read names joined by dashes.
+
+        Raises:
+            UsageError: If one is no one-qubit gate.
+        """
+        names = tuple(part.strip() for part in text.split("-") if part.strip())
+        known = [row.name for row in GATES if row.num_qubits == 1 and row.is_unitary]
+        for name in names:
+            if name not in known:
+                raise UsageError(f"'{name}' is no one-qubit gate", hint=suggest(name, known))
+        if not names:
+            raise UsageError("the basis is empty", hint="for example basis=rz-sx-x")
+        return Basis(names)
+
+    @property
+    def foreign(self) -> NDArray[np.int8]:
+        """1 for the gates outside the basis, by code."""
+        out = np.ones(len(GATES), dtype=np.int8)
+        out[[BY_NAME[name].code for name in self.names]] = 0
+        return out
+
+    def spell(self, matrix: NDArray[np.complex128]) -> Spelling:
+        """Write each matrix with the fewest gates of the basis.
+
+        Args:
+            matrix: complex128[n, 2, 2], unitary.
+
+        Returns:
+            The spellings; ``length`` is 99 where the basis cannot write the matrix.
+        """
+        n = len(matrix)
+        angles = tuple(_snapped(value) for value in euler_angles(matrix))
+        best = Spelling(
+            np.full((n, 5), -1, dtype=np.int64),
+            np.zeros((n, 5, 3), dtype=np.int64),
+            np.zeros((n, 5, 3)),
+            np.full(n, _UNWRITABLE, dtype=np.int64),
+            np.zeros(n, dtype=np.int64),
+            np.zeros(n),
+        )
+        for holds, slots in self._candidates(*angles):
+            _offer(best, holds, slots)
+        _add_phases(best, matrix)
+        return best
+
+    def _candidates(self, theta: Turn, phi: Turn, lam: Turn) -> Iterator[Candidate]:
+        """Yield the identities that the basis has gates for, good ones first."""
+        has = {BY_NAME[name].code for name in self.names}
+        everywhere = np.ones(len(theta[0]), dtype=bool)
+        flat, right, half = _is(theta, 0), _is(theta, 2), _is(theta, 4)
+        yield flat & _is(_plus(phi, lam), 0), ()
+        for name in self.names:
+            row = BY_NAME[name]
+            if row.num_angles == 0:
+                own = tuple(_snapped(v) for v in euler_angles(row.matrix()[None]))
+                same = everywhere
+                for mine, its in zip((theta, phi, lam), own, strict=True):
+                    same = same & _same(mine, its)
+                yield same, ((row.code, ()),)
+        z = G.RZ if G.RZ in has else G.P if G.P in has else -1
+        if z < 0:
+            if G.RY in has:
+                yield _is(phi, 0) & _is(lam, 0), ((G.RY, (theta,)),)
+                yield _is(phi, 4) & _is(lam, 4), ((G.RY, (_minus(theta),)),)
+            if G.RX in has:
+                yield _is(phi, -2) & _is(lam, 2), ((G.RX, (theta,)),)
+                yield _is(phi, 2) & _is(lam, -2), ((G.RX, (_minus(theta),)),)
+        else:
+            yield from _around(z, has, theta, phi, lam, flat, right, half)
+        if G.U in has:
+            yield everywhere, ((G.U, (theta, phi, lam)),)
+        if G.R in has:
+            # r(theta, a) = u(theta, a - pi/2, pi/2 - a)
+            yield _is(_plus(phi, lam), 0), ((G.R, (theta, _plus(phi, 2))),)
+
+
+def _around(
+    z: int,
+    has: set[int],
+    theta: Turn,
+    phi: Turn,
+    lam: Turn,
+    flat: NDArray[np.bool_],
+    right: NDArray[np.bool_],
+    half: NDArray[np.bool_],
+) -> Iterator[Candidate]:
+    """Yield the identities with rotations about Z on both sides of something else."""
+    everywhere = np.ones(len(flat), dtype=bool)
+    yield flat, ((z, (_plus(phi, lam),)),)
+    if G.X in has:
+        yield half, ((z, (_plus(lam, _minus(phi), 4),)), (G.X, ()))
+    if G.Y in has:
+        yield half, ((z, (_plus(lam, _minus(phi)),)), (G.Y, ()))
+    if G.H in has:
+        yield right, ((z, (_plus(lam, 4),)), (G.H, ()), (z, (phi,)))
+    if G.SX in has:
+        yield right, ((z, (_plus(lam, -2),)), (G.SX, ()), (z, (_plus(phi, 2),)))
+    if G.SXDG in has:
+        yield right, ((z, (_plus(lam, 2),)), (G.SXDG, ()), (z, (_plus(phi, -2),)))
+    middle: list[tuple[int, Callable[[Turn], tuple[Slot, ...]]]] = []
+    if G.RY in has:
+        middle.append((0, lambda t: ((G.RY, (t,)),)))
+    if G.RX in has:
+        middle.append((2, lambda t: ((G.RX, (t,)),)))
+    if G.SX in has:
+        # sx rz(t) sx is rz(-pi/2) ry(pi - t) rz(-pi/2) up to phase, hence ry(t) between half turns.
+        middle.append((99, lambda t: ((G.SX, ()), (z, (_plus(t, 4),)), (G.SX, ()))))
+    if G.H in has:
+        middle.append((2, lambda t: ((G.H, ()), (z, (t,)), (G.H, ()))))
+    for shift, gates in middle:
+        for sign in (1, -1):
+            turned = theta if sign == 1 else _minus(theta)
+            flip = 0 if sign == 1 else 4
+            if shift == 99:
+                left, rest = _plus(lam, flip), _plus(phi, 4, flip)
+            else:
+                left, rest = _plus(lam, -shift, flip), _plus(phi, shift, flip)
+            yield everywhere, ((z, (left,)), *gates(turned), (z, (rest,)))
+
+
+def _same(mine: Turn, its: Turn) -> NDArray[np.bool_]:
+    result: NDArray[np.bool_] = ((mine[0] - its[0]) % (2 * PI) == 0) & (mine[1] == its[1])
+    return result
+
+
+def _offer(best: Spelling, holds: NDArray[np.bool_], slots: tuple[Slot, ...]) -> None:
+    """Take the candidate wherever it holds and is shorter than the best so far."""
+    n, places = len(best.length), best.code.shape[1]
+    code = np.full((n, places), -1, dtype=np.int64)
+    for k, (gate, angles) in enumerate(slots):
+        idle = np.zeros(n, dtype=bool)
+        if gate in (G.RZ, G.P, G.RY, G.RX):
+            idle = np.broadcast_to(_is(angles[0], 0), (n,))
+        code[:, k] = np.where(idle, -1, gate)
+    length = (code >= 0).sum(axis=1)
+    take = np.broadcast_to(holds, (n,)) & (length < best.length)
+    best.code[take] = code[take]
+    best.length[take] = length[take]
+    for k, (_, angles) in enumerate(slots):
+        for i, (frac, rem) in enumerate(angles):
+            best.frac[take, k, i] = np.broadcast_to(frac, (n,))[take]
+            best.rem[take, k, i] = np.broadcast_to(rem, (n,))[take]
+
+
+def _add_phases(best: Spelling, matrix: NDArray[np.complex128]) -> None:
+    """Fill in the phase by which each spelling differs from its matrix."""
+    product = np.tile(np.eye(2, dtype=complex), (len(matrix), 1, 1))
+    value = best.frac * (np.pi / PI) + best.rem
+    for k in range(best.code.shape[1]):
+        for code in np.unique(best.code[:, k]):
+            if code < 0:
+                continue
+            rows = best.code[:, k] == code
+            angles = [value[rows, k, i] for i in range(NUM_ANGLES[code])]
+            product[rows] = GATES[code].matrix(*angles) @ product[rows]
+    overlap = np.einsum("nij,nij->n", product.conj(), matrix)
+    good = best.length < _UNWRITABLE
+    assert np.all(np.abs(overlap[good]) > 2 - 1e-9), "an identity of the basis is wrong"
+    best.phase_frac[:], best.phase_rem[:] = _snapped(np.angle(overlap))

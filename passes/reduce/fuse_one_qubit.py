@@ -1,0 +1,286 @@
+"""fuse-one-qubit: runs of one-qubit gates become the fewest gates of a basis."""
+
+from __future__ import annotations
+
+import cmath
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.forms import Forms
+from qcomp.ir.gates import GATES, NUM_ANGLES, G
+from qcomp.ir.run import Run
+from qcomp.kernels import kernel
+from qcomp.passes.reduce.cancel_inverses import cancel_run
+from qcomp.passes.reduce.euler import Basis, Spelling
+from qcomp.passes.reduce.leaves import Leaf, Phase, call, rewrite_leaves
+from qcomp.passmanager import CircuitPass, Context, Guarantee
+
+__all__ = ["FuseOneQubit"]
+
+_IS_SINGLE = np.array([g.num_qubits == 1 and g.is_unitary for g in GATES])
+_ROUNDS = 64
+"""Rounds at most, each but the last with fewer gates; a symbol with a new neighbour needs two."""
+
+_BARRIER, _MCX, _MEASURE = G.BARRIER, G.MCX, G.MEASURE
+_P, _RX, _RY, _RZ, _U, _R = G.P, G.RX, G.RY, G.RZ, G.U, G.R
+
+
+def _fixed_matrices() -> NDArray[np.complex128]:
+    """Matrices of the one-qubit gates without angles, complex128[codes, 2, 2], else identity."""
+    table = np.tile(np.eye(2, dtype=complex), (len(GATES), 1, 1))
+    for row in GATES:
+        if _IS_SINGLE[row.code] and row.num_angles == 0:
+            table[row.code] = row.matrix()
+    return table
+
+
+@kernel()
+def _collect(
+    n: int,
+    code: Any,
+    qubit: Any,
+    extra: Any,
+    angle: Any,
+    value: Any,
+    free: Any,
+    single: Any,
+    fixed: Any,
+    foreign: Any,
+    open_at: Any,
+    chain: Any,
+    count: Any,
+    strange: Any,
+    m00: Any,
+    m01: Any,
+    m10: Any,
+    m11: Any,
+) -> int:
+    """Multiply out the maximal runs of one-qubit gates with known angles.
+
+    open_at: int[wires], the open chain, -1 none. chain: int[n], that of each gate, -1 none. count,
+    strange: int[chains], its gates, and those outside the basis. m00 .. m11: complex128[chains].
+    """
+    chains = 0
+    for i in range(n):
+        c = code[i]
+        if c == _BARRIER or c == _MCX:
+            for k in range(qubit[3 * i], qubit[3 * i] + qubit[3 * i + 1]):
+                open_at[extra[k]] = -1
+            continue
+        if c == _MEASURE:
+            open_at[qubit[3 * i]] = -1
+            continue
+        if single[c] == 0 or free[i] == 1:
+            for k in range(3):
+                w = qubit[3 * i + k]
+                if w >= 0:
+                    open_at[w] = -1
+            continue
+        w = qubit[3 * i]
+        g = open_at[w]
+        if g < 0:
+            g = chains
+            chains += 1
+            open_at[w] = g
+            m00[g] = 1.0
+            m11[g] = 1.0
+        chain[i] = g
+        count[g] += 1
+        strange[g] += foreign[c]
+        a = angle[i]
+        if a < 0:
+            x00 = fixed[4 * c]
+            x01 = fixed[4 * c + 1]
+            x10 = fixed[4 * c + 2]
+            x11 = fixed[4 * c + 3]
+        elif c == _P:
+            x00 = 1.0 + 0.0j
+            x01 = 0.0j
+            x10 = 0.0j
+            x11 = cmath.exp(1j * value[a])
+        elif c == _RZ:
+            x00 = cmath.exp(-0.5j * value[a])
+            x01 = 0.0j
+            x10 = 0.0j
+            x11 = cmath.exp(0.5j * value[a])
+        else:
+            cosine = math.cos(value[a] / 2)
+            sine = math.sin(value[a] / 2)
+            if c == _RX:
+                x00 = cosine + 0.0j
+                x01 = -1j * sine
+                x10 = -1j * sine
+                x11 = cosine + 0.0j
+            elif c == _RY:
+                x00 = cosine + 0.0j
+                x01 = -sine + 0.0j
+                x10 = sine + 0.0j
+                x11 = cosine + 0.0j
+            elif c == _U:
+                x00 = cosine + 0.0j
+                x01 = -cmath.exp(1j * value[a + 2]) * sine
+                x10 = cmath.exp(1j * value[a + 1]) * sine
+                x11 = cmath.exp(1j * (value[a + 1] + value[a + 2])) * cosine
+            else:
+                x00 = cosine + 0.0j
+                x01 = -1j * cmath.exp(-1j * value[a + 1]) * sine
+                x10 = -1j * cmath.exp(1j * value[a + 1]) * sine
+                x11 = cosine + 0.0j
+        y00 = x00 * m00[g] + x01 * m10[g]
+        y01 = x00 * m01[g] + x01 * m11[g]
+        y10 = x10 * m00[g] + x11 * m10[g]
+        y11 = x10 * m01[g] + x11 * m11[g]
+        m00[g] = y00
+        m01[g] = y01
+        m10[g] = y10
+        m11[g] = y11
+    return chains
+
+
+def fuse_run(run: Run, forms: Forms, num_qubits: int, basis: Basis) -> Leaf:
+    """Fuse the one-qubit chains of one run; the same run comes back when none got better.
+
+    Args:
+        run: The run.
+        forms: The circuit's forms.
+        num_qubits: Wires of the circuit.
+        basis: What to write.
+    """
+    n = len(run)
+    value = run.frac * (np.pi / (1 << 60)) + run.rem
+    free = _free(run)
+    room = int(np.count_nonzero(_IS_SINGLE[run.code] & ~free))
+    if not room:
+        return run, forms, Phase()
+    chain = np.full(n, -1, dtype=np.int32)
+    count, strange = np.zeros(room, dtype=np.int32), np.zeros(room, dtype=np.int32)
+    parts = tuple(np.zeros(room, dtype=np.complex128) for _ in range(4))
+    chains = call(
+        _collect,
+        n,
+        (
+            n,
+            run.code,
+            run.qubit.ravel(),
+            run.extra,
+            run.angle,
+            value,
+            free.astype(np.int8),
+            _IS_SINGLE.astype(np.int8),
+            _fixed_matrices().ravel(),
+            basis.foreign,
+        ),
+        (np.full(num_qubits, -1, dtype=np.int32), chain, count, strange, *parts),
+    )
+    count, strange = count[:chains], strange[:chains]
+    index = np.flatnonzero((count > 1) | (strange > 0))
+    if not len(index):
+        return run, forms, Phase()
+    matrix = np.stack(parts, axis=-1)[index].reshape(-1, 2, 2)
+    spelling = basis.spell(matrix)
+    better = (spelling.length < count[index]) | (
+        (spelling.length == count[index]) & (strange[index] > 0)
+    )
+    if not better.any():
+        return run, forms, Phase()
+    return _replace(run, forms, chain, index[better], spelling.select(better))
+
+
+def _free(run: Run) -> NDArray[np.bool_]:
+    """Which operations have a symbolic angle, bool[n]."""
+    out = np.zeros(len(run), dtype=bool)
+    counts = NUM_ANGLES[run.code]
+    for k in range(int(counts.max(initial=0))):
+        has = counts > k
+        out[has] |= run.form[run.angle[has] + k] >= 0
+    return out
+
+
+def _replace(
+    run: Run, forms: Forms, chain: NDArray[np.int32], chosen: NDArray[np.intp], new: Spelling
+) -> Leaf:
+    """Put the new gates of each chosen chain where its first gate stood."""
+    n = len(run)
+    member = np.isin(chain, chosen.astype(np.int32)) & (chain >= 0)
+    where = np.flatnonzero(member)
+    _, first = np.unique(chain[where], return_index=True)
+    first = where[first]  # of chosen chains, which are in ascending order
+    row, slot = np.nonzero(new.code >= 0)
+    code = new.code[row, slot]
+    counts = NUM_ANGLES[code].astype(np.int64)
+    begin = np.cumsum(counts) - counts
+    angle_row, angle_slot = np.repeat(row, counts), np.repeat(slot, counts)
+    angle_k = np.arange(int(counts.sum())) - np.repeat(begin, counts)
+    qubit = np.full((len(code), 3), -1, dtype=np.int32)
+    qubit[:, 0] = run.qubit[first[row], 0]
+    added = Run.of(
+        code.astype(np.uint8),
+        qubit,
+        new.frac[angle_row, angle_slot, angle_k],
+        new.rem[angle_row, angle_slot, angle_k],
+    )
+    joined = Run.concat([run, added])
+    order = np.concatenate([np.flatnonzero(~member), n + np.arange(len(code))])
+    place = np.concatenate([np.flatnonzero(~member), first[row]])
+    order = order[np.argsort(place, kind="stable")]
+    phase_frac = int(new.phase_frac.sum(dtype=np.int64) & ((1 << 62) - 1))
+    return joined.select(order), forms, Phase(phase_frac, float(new.phase_rem.sum()))
+
+
+@dataclass(frozen=True)
+class FuseOneQubit(CircuitPass):
+    """``U_k ... U_1 = exp(i alpha) G_m ... G_1`` on one wire, ``G`` from the basis, m least.
+
+    With ``U = exp(i alpha) u(theta, phi, lambda)`` each spelling of the basis is an identity, such
+    as ``u = rz(phi + pi) sx rz(theta + pi) sx rz(lambda)`` up to phase, and ``u(pi/2, phi, lambda)
+    = rz(phi + pi/2) sx rz(lambda - pi/2)``; the shortest for the angles at hand is taken. A chain
+    is replaced where that makes it shorter, or where it had gates outside the basis and does not
+    grow.
+
+    Options: ``basis``, names of one-qubit gates joined by dashes: ``u``, ``rz-sx-x``, ``rz-h``,
+    ``h-x-rz``, ``rz-ry``, ``rz-rx``, ``p-h`` and any others that can write every one-qubit gate, or
+    not: a chain that the basis cannot write stays as it is.
+
+    Preconditions: none. A gate with a symbolic angle ends a chain; neighbours about one axis,
+    symbols included, are added up first, as in cancel-inverses. A two-qubit gate, measurement,
+    reset or barrier ends the chains of its wires.
+
+    Preserves: the unitary to float64 rounding, global phase included; angles within 1e-13 of a
+    multiple of pi/4096 become exact.
+
+    Cost: linear.
+
+    Source: Euler angles; the U-to-ZSX identity is that of McKay, Wood, Sheldon, Chow, Gambetta 2017
+    (arXiv:1612.00858), equation 9.
+    """
+
+    name: ClassVar[str] = "fuse-one-qubit"
+    preserves: ClassVar[Guarantee] = Guarantee.NUMERIC
+
+    basis: str = "u"
+
+    def run(self, circuit: Circuit, context: Context) -> Circuit:
+        """Return the circuit with chains fused; the same object when none got better.
+
+        Raises:
+            UsageError: If the basis names something that is no one-qubit gate.
+        """
+        basis = Basis.parse(self.basis)
+        rng = context.rng(self.name)
+        qubits = circuit.num_qubits
+        for _ in range(_ROUNDS):
+            before = circuit
+            circuit = rewrite_leaves(
+                circuit, lambda run, forms: cancel_run(run, forms, qubits, rng, single=True)
+            )
+            circuit = rewrite_leaves(
+                circuit, lambda run, forms: fuse_run(run, forms, qubits, basis)
+            )
+            if circuit is before:
+                break
+        return circuit
