@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.angle import PI, Angle, _wrap
+from qcomp.ir.angle import PI, Angle, wrap_int
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import G
@@ -60,7 +60,7 @@ class Phase:
     def angle(self, params: tuple[str, ...]) -> Angle:
         """Return the phase over parameter names."""
         terms = tuple(sorted((params[column], factor) for column, factor in self.row))
-        return Angle(_wrap(self.frac), self.rem, terms)
+        return Angle(wrap_int(self.frac), self.rem, terms)
 
 
 Leaf = tuple[Run, Forms, Phase]

@@ -29,11 +29,13 @@ def _times(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> NDArray[np.uint64]:
     a0, a1, b0, b1 = a & low, a >> high, b & low, b >> high
     middle = a1 * b0 + a0 * b1
     m0, m1 = middle & np.uint64((1 << 30) - 1), middle >> np.uint64(30)
-    p = np.uint64(PRIME)
-    total = (a1 * b1 % p) * np.uint64(2) % p
-    total = (total + m1) % p
-    total = (total + (m0 << high) % p) % p
-    result: NDArray[np.uint64] = (total + a0 * b0 % p) % p
+    low_part = _reduced(_reduced((m0 << high) + m1) + _reduced(a0 * b0))
+    return _reduced(_reduced(a1 * b1) * np.uint64(2) + low_part)
+
+
+def _reduced(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Reduce modulo 2**61 - 1."""
+    result: NDArray[np.uint64] = np.remainder(value, np.uint64(PRIME))
     return result
 
 
@@ -67,7 +69,6 @@ def fingerprints(
     high = _running_sum(terms >> np.uint64(31))
     first, last = forms.indptr[form[used]], forms.indptr[form[used] + 1]
     low_sum, high_sum = low[last] - low[first], high[last] - high[first]
-    p = np.uint64(PRIME)
-    shifted = _times(high_sum % p, np.full(len(high_sum), 1 << 31, dtype=np.uint64))
-    out[used] = ((low_sum % p + shifted) % p).astype(np.int64)
+    shifted = _times(_reduced(high_sum), np.full(len(high_sum), 1 << 31, dtype=np.uint64))
+    out[used] = _reduced(_reduced(low_sum) + shifted).astype(np.int64)
     return out
