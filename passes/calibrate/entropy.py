@@ -1,14 +1,15 @@
 """Range method ``entropy``: the clipping that loses the least information (Kullback-Leibler).
 
-For a threshold T of |x| at bin i, with P the distribution of |x| where everything beyond T is added to the
-last bin, and Q the part below T quantized to 2^(bits-1) levels and spread out again over its filled bins:
+For a threshold T of |x| at bin i, with P the distribution of |x| where everything beyond T is
+added to the last bin, and Q the part below T quantized to 2^(bits-1) levels and spread out again
+over its filled bins:
 
     T = argmin_i  KL(P_i || Q_i) = argmin_i  sum_k P_i[k] log(P_i[k] / Q_i[k])
 
     low = max(min x, -T),   high = min(max x, T)
 
-Source: S. Migacz, "8-bit Inference with TensorRT", GPU Technology Conference 2017, slides 27-36. A tensor without
-negative values has 2^bits levels on its one side.
+Source: S. Migacz, "8-bit Inference with TensorRT", GPU Technology Conference 2017, slides 27-36.
+A tensor without negative values has 2^bits levels on its one side.
 """
 
 from __future__ import annotations

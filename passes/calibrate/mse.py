@@ -3,9 +3,9 @@
     (low, high) = argmin  sum_i c_i (x_i - Q(x_i; low, high))^2
 
 over the histogram's bins with centres x_i and counts c_i, Q being the affine quantizer of
-``bits`` bits with its zero point. Source: Sung et al. 2015, arXiv:1511.06488, and Banner et al. 2019,
-arXiv:1810.05723 (clipping that minimises the squared error); the search is theirs made numeric: first a
-common factor for both ends, then each end by itself, on grids that shrink.
+``bits`` bits with its zero point. Source: Sung et al. 2015, arXiv:1511.06488, and Banner et al.
+2019, arXiv:1810.05723 (clipping that minimises the squared error); the search is theirs made
+numeric: first a common factor for both ends, then each end by itself, on grids that shrink.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ __all__ = ["percentile_range"]
 
 
 def percentile_range(histogram: Histogram, percentile: float = 99.999) -> tuple[float, float]:
-    """Return the range that keeps ``percentile`` percent of the values, half of the rest cut a side.
+    """Return the range that keeps ``percentile`` percent of the values.
+
+    Half of the rest is cut on each side.
 
     Args:
         histogram: With counts.

@@ -1,18 +1,17 @@
-"""What calibration found: ranges of activation tensors, and the histograms they come from.
+"""Histograms of activation tensors, from which calibration finds their ranges.
 
-:class:`Histogram` counts values in bins of width ``2**exponent`` anchored at zero. When a value falls
-outside, neighbouring bins are merged in pairs and the width doubles, which is exact. So memory is
-constant in the number of samples, and the counts do not depend on how the samples were
+:class:`Histogram` counts values in bins of width ``2**exponent`` anchored at zero. When a value
+falls outside, neighbouring bins are merged in pairs and the width doubles, which is exact. So
+memory is constant in the number of samples, and the counts do not depend on how the samples were
 batched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
+
+from qcomp.quantization import TensorRange, TensorStatistics
 
 __all__ = ["BINS", "Histogram", "TensorRange", "TensorStatistics"]
 
@@ -20,40 +19,6 @@ BINS = 4096
 """Bins on each side of zero; between half and all of them are in use on the longer side."""
 
 _CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRange:
-    """The range that a quantizer of one tensor must cover.
-
-    Attributes:
-        low: Lower end chosen by the method, at most ``high``.
-        high: Upper end chosen by the method.
-        minimum: Smallest value seen.
-        maximum: Largest value seen.
-        count: Number of values seen.
-    """
-
-    low: float
-    high: float
-    minimum: float
-    maximum: float
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class TensorStatistics:
-    """Ranges of activation tensors by value name: the fact that calibration leaves in the context.
-
-    Attributes:
-        method: Name of the range method, with its parameter.
-        samples: Number of calibration samples.
-        ranges: Value name -> range.
-    """
-
-    method: str
-    samples: int
-    ranges: Mapping[str, TensorRange]
 
 
 class Histogram:
@@ -109,7 +74,7 @@ class Histogram:
         if peak == 0.0:
             return
         needed = int(np.floor(np.log2(peak))) + 1 - int(np.log2(BINS))
-        if self.count == 0 or not self.counts[: BINS].any() and not self.counts[BINS + 1 :].any():
+        if not self.counts[:BINS].any() and not self.counts[BINS + 1 :].any():
             # Only zeros so far (bin BINS): any width describes them, the finest is best.
             self.exponent = needed
             return

@@ -27,6 +27,9 @@ __all__ = [
     "check_finite",
     "constant_array",
     "constant_tensor",
+    "float_attribute",
+    "int_attribute",
+    "ints_attribute",
     "is_constant",
     "node_label",
     "only_use",
@@ -34,6 +37,7 @@ __all__ = [
     "read_weight",
     "require_opset",
     "static_shape",
+    "string_attribute",
 ]
 
 AttributeValue = int | float | str | Sequence[int] | Sequence[float]
@@ -47,9 +51,33 @@ def node_label(node: ir.Node) -> str:
 
 
 def attribute(node: ir.Node, name: str, default: object) -> object:
-    """Value of an attribute, or ``default`` when the node does not carry it."""
+    """Value of an attribute of any type, or ``default`` when the node does not carry it."""
     found = node.attributes.get(name)
     return default if found is None else found.value
+
+
+def int_attribute(node: ir.Node, name: str, default: int = 0) -> int:
+    """Value of an INT attribute, or ``default`` when the node does not carry it."""
+    found = node.attributes.get(name)
+    return default if found is None else found.as_int()
+
+
+def float_attribute(node: ir.Node, name: str, default: float) -> float:
+    """Value of a FLOAT attribute, or ``default`` when the node does not carry it."""
+    found = node.attributes.get(name)
+    return default if found is None else found.as_float()
+
+
+def ints_attribute(node: ir.Node, name: str) -> tuple[int, ...]:
+    """Value of an INTS attribute, () when the node does not carry it."""
+    found = node.attributes.get(name)
+    return () if found is None else tuple(found.as_ints())
+
+
+def string_attribute(node: ir.Node, name: str, default: str) -> str:
+    """Value of a STRING attribute, or ``default`` when the node does not carry it."""
+    found = node.attributes.get(name)
+    return default if found is None else found.as_string()
 
 
 def constant_tensor(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -165,13 +193,15 @@ class SharedParts:
     ) -> None:
         self._compute = compute
         self._parts = dict(parts)
+        self._wanted: set[str] = set()
         self._ready: dict[str, npt.NDArray[np.generic]] = {}
 
     def _take(self, part: str) -> ir.TensorProtocol:
         import onnx_ir as ir
 
         if part not in self._ready:
-            self._ready = dict(self._compute())
+            computed = self._compute()
+            self._ready = {name: computed[name] for name in computed if name in self._wanted}
         array = self._ready.pop(part)
         dtype, shape = self._parts[part]
         if dtype.bitwidth < 8:
@@ -182,6 +212,7 @@ class SharedParts:
         """The lazy tensor of one part."""
         import onnx_ir as ir
 
+        self._wanted.add(part)
         dtype, shape = self._parts[part]
         return ir.LazyTensor(lambda: self._take(part), dtype=dtype, shape=ir.Shape(shape))
 
@@ -229,7 +260,7 @@ class Editor:
         value = ir.Value(
             name=tensor.name,
             type=ir.TensorType(tensor.dtype),
-            shape=ir.Shape(tensor.shape),
+            shape=ir.Shape(tensor.shape.numpy()),
             const_value=tensor,
         )
         self.graph.register_initializer(value)

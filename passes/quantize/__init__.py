@@ -1,0 +1,1 @@
+"""Quantization: from ranges and weights to integers."""

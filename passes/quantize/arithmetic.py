@@ -18,6 +18,7 @@ All division and multiplication is float32, because the runtime's is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +34,6 @@ __all__ = [
     "pack_int4",
     "quantize",
     "quantize_blocks",
-    "sqnr",
     "symmetric_scale",
     "unpack_int4",
 ]
@@ -120,7 +120,9 @@ def symmetric_scale(
         peak = np.asarray(np.max(np.abs(weight), initial=0.0), dtype=np.float32)
     else:
         others = tuple(i for i in range(weight.ndim) if i != axis % weight.ndim)
-        peak = np.maximum(weight.max(axis=others, initial=0.0), -weight.min(axis=others, initial=0.0))
+        peak = np.maximum(
+            weight.max(axis=others, initial=0.0), -weight.min(axis=others, initial=0.0)
+        )
     scale = np.asarray(peak / np.float32(kind.max), dtype=np.float32)
     largest = scale.max(initial=0.0)
     scale = np.where(scale < _TINY, largest if largest >= _TINY else np.float32(1.0), scale)
@@ -129,9 +131,11 @@ def symmetric_scale(
     return np.asarray(scale, dtype=np.float32)
 
 
-def _along(parameter: npt.ArrayLike, ndim: int, axis: int | None) -> npt.NDArray[np.generic]:
+_Number = TypeVar("_Number", np.float32, np.int32)
+
+
+def _along(array: npt.NDArray[_Number], ndim: int, axis: int | None) -> npt.NDArray[_Number]:
     """Reshape a per-channel parameter so that it broadcasts over ``axis``."""
-    array = np.asarray(parameter)
     if axis is None or array.ndim == 0:
         return array.reshape(()) if array.size == 1 else array
     shape = [1] * ndim
@@ -269,16 +273,3 @@ def unpack_int4(packed: npt.NDArray[np.uint8], count: int, signed: bool = False)
     if not signed:
         return nibbles
     return ((nibbles ^ np.uint8(8)).astype(np.int8) - np.int8(8)).astype(np.int8)
-
-
-def sqnr(reference: npt.NDArray[np.generic], quantized: npt.NDArray[np.generic]) -> float:
-    """Signal-to-quantization-noise ratio in dB: ``10 log10(sum r^2 / sum (r - q)^2)``.
-
-    Equal tensors give ``inf``; a silent reference with noise gives ``-inf``.
-    """
-    signal = reference.astype(np.float64).ravel()
-    noise = signal - quantized.astype(np.float64).ravel()
-    power, error = float(signal @ signal), float(noise @ noise)
-    if error == 0.0:
-        return float("inf")
-    return float("-inf") if power == 0.0 else float(10.0 * np.log10(power / error))

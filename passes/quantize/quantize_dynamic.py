@@ -3,10 +3,11 @@
     s_x = (max(x, 0) - min(x, 0)) / 255          z_x = round(-min(x, 0) / s_x)
     y[m, c] = s_x s_W[c] * sum_k (q_x[m, k] - z_x) q_W[k, c]  +  b[c]
 
-The graph gets DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul (-> Add), which ONNX Runtime runs as
-DynamicQuantizeMatMul. Weights are s8 symmetric in [-127, 127] with one scale an output channel
-(u8 weights take the slow kernel). One scale holds for a whole activation tensor, so a row's
-result depends a little on its batch. Convolutions stay in float: ConvInteger is 4 to 15 times slower.
+The graph gets DynamicQuantizeLinear -> MatMulInteger -> Cast -> Mul (-> Add), which ONNX Runtime
+runs as DynamicQuantizeMatMul. Weights are s8 symmetric in [-127, 127] with one scale an output
+channel (u8 weights take the slow kernel). One scale holds for a whole activation tensor, so a
+row's result depends a little on its batch. Convolutions stay in float: ConvInteger is 4 to 15
+times slower.
 
 Preconditions: opset 11 or later. Needs no calibration.
 Preserved: nothing exactly; the error is reported per layer.
@@ -19,12 +20,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from qcomp.passes.graph.rewriting import Editor, attribute, node_label, require_opset
+from qcomp.passes.graph.rewriting import Editor, int_attribute, node_label, require_opset
 from qcomp.passes.quantize.integer_types import INT8
-from qcomp.passes.quantize.record import FloatOp, QuantizedLayer, left_in_float, note
+from qcomp.passes.quantize.record import keep_reference, left_in_float, note
 from qcomp.passes.quantize.static_plan import matmul_weight_reason, weight_axis
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import FloatOp, QuantizedLayer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -48,6 +50,7 @@ class QuantizeDynamic(GraphPass):
             PassError: An opset below 11, or a weight with NaN or infinity.
         """
         model = program.model
+        keep_reference(program, context)
         editor = Editor(model)
         weights = ChannelWeights(editor)
         shared: dict[ir.Value, ir.Node] = {}
@@ -77,8 +80,9 @@ def _rewrite(
 ) -> QuantizedLayer:
     label = node_label(node)
     x, w = node.inputs[0], node.inputs[1]
-    assert x is not None and w is not None
-    flip = node.op_type == "Gemm" and bool(attribute(node, "transB", 0))
+    assert x is not None
+    assert w is not None
+    flip = node.op_type == "Gemm" and int_attribute(node, "transB") != 0
     levels, w_scale, w_zero, _ = weights.add(w, weight_axis(node), INT8, transpose=flip)
     if x not in shared:
         shared[x] = editor.node(
@@ -98,16 +102,17 @@ def _rewrite(
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
         y = editor.node("Add", [y, bias], name=f"{label}_Add", before=node).outputs[0]
-    weight, output = w.name or "", node.outputs[0].name or ""
+    op_type, source = node.op_type, node.outputs[0].name or ""
     editor.replace_value(node.outputs[0], y)
     editor.remove(node)
     return QuantizedLayer(
-        label,
-        "Gemm" if flip or bias is not None else "MatMul",
-        "dynamic",
-        weight,
-        levels.name or "",
-        INT8.name,
-        "DynamicQuantizeMatMul",
-        y.name or output,
+        node=label,
+        op_type=op_type,
+        scheme="dynamic",
+        weight=w.name or "",
+        quantized=levels.name or "",
+        weight_type=INT8.name,
+        kernel="DynamicQuantizeMatMul",
+        source=source,
+        output=y.name or "",
     )

@@ -10,21 +10,22 @@ Activations are u8 with one scale and zero point a tensor, weights s8 symmetric 
 output channel. The graph gets QuantizeLinear/DequantizeLinear pairs; which operators become integer
 kernels is planned in :mod:`qcomp.passes.quantize.static_plan`.
 
-Preconditions: opset 13 or later; ``calibrate`` ran in this pipeline on the same graph; BatchNorm is folded.
+Preconditions: opset 13 or later; ``calibrate`` ran in this pipeline on the same graph; BatchNorm
+is folded.
 Preserved: nothing exactly; the error is reported per layer by ``quantization-error``.
 Cost: one pass over the nodes, one over the weights.
-Source: Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.08342, sections 2 and 3.
+Source: Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.08342, sections 2 and
+3.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from qcomp.errors import PassError
-from qcomp.passes.calibrate.statistics import TensorStatistics
 from qcomp.passes.graph.rewriting import (
     Editor,
     check_finite,
@@ -34,10 +35,11 @@ from qcomp.passes.graph.rewriting import (
 )
 from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters
 from qcomp.passes.quantize.integer_types import INT7, INT8, INT32, UINT8
-from qcomp.passes.quantize.record import QuantizedLayer, note
+from qcomp.passes.quantize.record import keep_reference, note
 from qcomp.passes.quantize.static_plan import PlannedLayer, StaticPlan, plan_static, weight_axis
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import QuantizedLayer, TensorStatistics
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -54,8 +56,8 @@ class QuantizeStatic(GraphPass):
     """Quantize weights and activations to 8 bits with calibrated ranges.
 
     Attributes:
-        reduce_range: Weights in [-63, 63] instead of [-127, 127]: on x86 processors without VNNI the
-            16-bit sums of the 8-bit kernel would saturate.
+        reduce_range: Weights in [-63, 63] instead of [-127, 127]: on x86 processors without VNNI
+            the 16-bit sums of the 8-bit kernel would saturate.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -79,8 +81,9 @@ class QuantizeStatic(GraphPass):
             raise PassError(
                 "quantize-static needs the ranges of the activations",
                 why="no calibration ran in this pipeline",
-                hint="give calibration data (--calib data.npz) and put 'calibrate' before this pass",
+                hint="give calibration data (--calib data.npz), put 'calibrate' before this pass",
             )
+        keep_reference(program, context)
         layers = _Rewriter(program.model, plan, statistics, self.reduce_range).run()
         note(context, layers, ())
         return True
@@ -121,8 +124,8 @@ class _Rewriter:
                 node.replace_input_with(1, weight)
                 if bias is not None:
                     node.replace_input_with(2, bias)
-                for value in old:
-                    self.editor.drop_if_unused(value)
+                for unused in old:
+                    self.editor.drop_if_unused(unused)
             for index in layer.activations:
                 value = node.inputs[index]
                 assert value is not None
@@ -132,21 +135,31 @@ class _Rewriter:
         for node in self.plan.moves:
             self._pair(node.outputs[0])
         return [
-            QuantizedLayer(**{**record, "quantized": _name(weight)})
-            for record, (_, weight, _) in zip(records, done, strict=True)
+            self._finish(record, layer, weight)
+            for record, (layer, weight, _) in zip(records, done, strict=True)
         ]
 
-    def _record(self, layer: PlannedLayer) -> dict[str, str]:
+    def _record(self, layer: PlannedLayer) -> QuantizedLayer:
         output = layer.output if layer.output is not None else layer.node.outputs[0]
-        return {
-            "node": node_label(layer.node),
-            "op_type": layer.node.op_type,
-            "scheme": "static",
-            "weight": _name(layer.node.inputs[1]) if layer.weighted else "",
-            "weight_type": self.kind.name if layer.weighted else "",
-            "kernel": layer.kernel,
-            "output": output.name or "",
-        }
+        return QuantizedLayer(
+            node=node_label(layer.node),
+            op_type=layer.node.op_type,
+            scheme="static",
+            weight=_name(layer.node.inputs[1]) if layer.weighted else "",
+            quantized="",
+            weight_type=self.kind.name if layer.weighted else "",
+            kernel=layer.kernel,
+            source=output.name or "",
+            output=output.name or "",
+        )
+
+    def _finish(
+        self, record: QuantizedLayer, layer: PlannedLayer, weight: ir.Value | None
+    ) -> QuantizedLayer:
+        """The record with the names that the rewrite has given."""
+        real = None if layer.output is None else self.dequantized[layer.output]
+        output = record.output if real is None else real.name or ""
+        return replace(record, quantized=_name(weight), output=output)
 
     def _affine(self, value: ir.Value) -> tuple[Affine, ir.Value, ir.Value]:
         """Scale and zero point of a value, with their initializers (shared along moves)."""
@@ -165,7 +178,7 @@ class _Rewriter:
             affine = affine_parameters(found.low, found.high, UINT8)
             self.parameters[origin] = (
                 affine,
-                self.editor.initializer(f"{name}_scale", np.float32(affine.scale).reshape(())),
+                self.editor.initializer(f"{name}_scale", np.array(affine.scale, dtype=np.float32)),
                 self.editor.initializer(
                     f"{name}_zero_point", np.array(affine.zero_point, dtype=np.uint8)
                 ),
@@ -181,13 +194,13 @@ class _Rewriter:
         _, scale, zero = self._affine(value)
         producer, name = value.producer(), value.name or ""
         uses = list(value.uses())
-        place = {"before": self.first} if producer is None else {"after": producer}
         q = self.editor.node(
             "QuantizeLinear",
             [value, scale, zero],
             name=f"{name}_QuantizeLinear",
             outputs=[f"{name}_quantized"],
-            **place,
+            before=self.first if producer is None else None,
+            after=producer,
         )
         dq = self.editor.node(
             "DequantizeLinear",
@@ -216,7 +229,8 @@ class _Rewriter:
         node = layer.node
         value = node.inputs[1]
         source = node.inputs[0]
-        assert value is not None and source is not None
+        assert value is not None
+        assert source is not None
         axis = weight_axis(node)
         bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
         x_scale = np.float32(self._affine(source)[0].scale)

@@ -2,10 +2,11 @@
 
     W[n, k] ~ s[n, j] (q[n, k] - z[n, j]),     j = floor(k / group),     q in [0, 2^bits - 1]
 
-``method=rtn`` rounds every weight to nearest (:func:`qcomp.passes.quantize.arithmetic.quantize_blocks`).
-Two forms:
+``method=rtn`` rounds every weight to nearest
+(:func:`qcomp.passes.quantize.arithmetic.quantize_blocks`). Two forms:
 
-* ``matmulnbits``: the operator com.microsoft::MatMulNBits. ``accuracy_level=4`` lets ONNX Runtime round
+* ``matmulnbits``: the operator com.microsoft::MatMulNBits. ``accuracy_level=4`` lets ONNX Runtime
+  round
   activations to 8 bits inside the kernel (fast); 0 computes in float32.
 * ``dequantize``: the standard, blocked DequantizeLinear of opset 21, INT4 or UINT4 (INT8/UINT8 for
   8 bits), which ONNX Runtime turns into the same operator.
@@ -15,8 +16,8 @@ The integers are computed when the model is saved, one weight at a time.
 Preconditions: opset 21 for ``form=dequantize``.
 Preserved: nothing exactly; the error is reported per layer.
 Cost: linear in the number of weights; memory of one slab of columns (32 MB) and the integers.
-Source: blocked round-to-nearest as the baseline of Frantar et al. 2022, arXiv:2210.17323, section 2;
-operator MatMulNBits of ONNX Runtime; ONNX DequantizeLinear-21.
+Source: blocked round-to-nearest as the baseline of Frantar et al. 2022, arXiv:2210.17323, section
+2; operator MatMulNBits of ONNX Runtime; ONNX DequantizeLinear-21.
 """
 
 from __future__ import annotations
@@ -32,17 +33,18 @@ from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import (
     Editor,
     SharedParts,
-    attribute,
     check_finite,
+    int_attribute,
     node_label,
     read_weight,
     require_opset,
 )
-from qcomp.passes.quantize.arithmetic import pack_int4, quantize_blocks
-from qcomp.passes.quantize.record import FloatOp, QuantizedLayer, left_in_float, note
+from qcomp.passes.quantize.arithmetic import Floats, pack_int4, quantize_blocks
+from qcomp.passes.quantize.record import keep_reference, left_in_float, note
 from qcomp.passes.quantize.static_plan import matmul_weight_reason
 from qcomp.passes.quantize.weights import float_weight, int4_parts
 from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import FloatOp, QuantizedLayer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -55,6 +57,7 @@ _SLAB = 1 << 23
 """Weights that are quantized at a time (float32: 32 MB)."""
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
+Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,7 @@ class QuantizeWeights(GraphPass):
             PassError: A weight with NaN or infinity, or an opset below 21 for ``form=dequantize``.
         """
         model = program.model
+        keep_reference(program, context)
         editor = Editor(model)
         layers: list[QuantizedLayer] = []
         floats: list[FloatOp] = []
@@ -131,7 +135,7 @@ class QuantizeWeights(GraphPass):
         value = node.inputs[1]
         assert value is not None
         weight = _BlockedWeight(
-            value, bool(attribute(node, "transB", 0)), self.bits, self.group, self.symmetric
+            value, int_attribute(node, "transB") != 0, self.bits, self.group, self.symmetric
         )
         label = node_label(node)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
@@ -168,18 +172,19 @@ class QuantizeWeights(GraphPass):
         y = product.outputs[0]
         if bias is not None:
             y = editor.node("Add", [y, bias], name=f"{label}_Add", before=node).outputs[0]
-        op_type = node.op_type
+        op_type, source = node.op_type, node.outputs[0].name or ""
         editor.replace_value(node.outputs[0], y)
         editor.remove(node)
         return QuantizedLayer(
-            label,
-            op_type,
-            "weights",
-            value.name or "",
-            inputs[0].name or "",
-            f"{'s' if self.symmetric else 'u'}{self.bits}/{self.group}",
-            "MatMulNBits",
-            y.name or "",
+            node=label,
+            op_type=op_type,
+            scheme="weights",
+            weight=value.name or "",
+            quantized=inputs[0].name or "",
+            weight_type=f"{'s' if self.symmetric else 'u'}{self.bits}/{self.group}",
+            kernel="MatMulNBits",
+            source=source,
+            output=y.name or "",
         )
 
 
@@ -199,14 +204,14 @@ class _BlockedWeight:
         self.tensor = float_weight(value)
         self.by_rows = by_rows
         self.bits, self.group, self.symmetric = bits, group, symmetric
-        shape = [int(dim) for dim in self.tensor.shape]
+        shape = self.tensor.shape.numpy()
         self.rows, self.columns = shape if by_rows else shape[::-1]
         self.count = -(-self.columns // group)
         with read_weight(self.tensor) as array:
             check_finite(self.name, array)
 
-    def slabs(self) -> Iterator[tuple[slice, npt.NDArray[np.uint8], Arrays]]:
-        """Quantize slabs of output channels: rows, integers uint8[n, B, group], scale and zero."""
+    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """Quantize slabs of output channels: rows, integers uint8[n, B, group], scales, zeros."""
         step = max(1, _SLAB // max(1, self.columns))
         with read_weight(self.tensor) as array:
             for start in range(0, self.rows, step):
@@ -215,7 +220,7 @@ class _BlockedWeight:
                 levels, scale, zero = quantize_blocks(
                     w.astype(np.float32, copy=False), self.group, self.bits, self.symmetric
                 )
-                yield part, levels, {"scale": scale, "zero": zero}
+                yield part, levels, scale, zero
 
     def matmulnbits(self, editor: Editor) -> list[ir.Value]:
         """B uint8[N, B, group * bits / 8], scales float32[N, B] and packed zero points."""
@@ -228,10 +233,10 @@ class _BlockedWeight:
             packed = np.empty((self.rows, self.count, blob), dtype=np.uint8)
             scales = np.empty((self.rows, self.count), dtype=np.float32)
             zero = np.empty((self.rows, zeros), dtype=np.uint8)
-            for part, levels, found in self.slabs():
+            for part, levels, scale, offset in self.slabs():
                 packed[part] = pack_int4(levels) if self.bits == 4 else levels
-                scales[part] = found["scale"]
-                zero[part] = pack_int4(found["zero"]) if self.bits == 4 else found["zero"]  # type: ignore[arg-type]
+                scales[part] = scale
+                zero[part] = pack_int4(offset) if self.bits == 4 else offset
             return {"levels": packed, "scale": scales, "zero": zero}
 
         parts = SharedParts(
@@ -260,10 +265,10 @@ class _BlockedWeight:
             levels = np.empty((self.columns, self.rows), dtype=np.uint8)
             scales = np.empty((self.count, self.rows), dtype=np.float32)
             zero = np.empty((self.count, self.rows), dtype=np.uint8)
-            for part, q, found in self.slabs():
+            for part, q, scale, offset in self.slabs():
                 levels[:, part] = q.reshape(q.shape[0], -1)[:, : self.columns].T
-                scales[:, part] = found["scale"].T
-                zero[:, part] = found["zero"].T
+                scales[:, part] = scale.T
+                zero[:, part] = offset.T
             return {"levels": stored(levels), "scale": scales, "zero": stored(zero)}
 
         parts = SharedParts(

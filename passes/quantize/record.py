@@ -1,66 +1,29 @@
-"""What quantization did and did not do: the fact that the report reads."""
+"""Keeping account of what quantization did, what it left in float, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qcomp.passes.graph.rewriting import node_label
+from qcomp.quantization import FloatOp, FloatReference, QuantizationRecord, QuantizedLayer
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qcomp.ir.program import Program
     from qcomp.passmanager import Context
 
-__all__ = ["FloatOp", "QuantizationRecord", "QuantizedLayer", "left_in_float", "note"]
+__all__ = ["keep_reference", "left_in_float", "note"]
 
 
-@dataclass(frozen=True, slots=True)
-class QuantizedLayer:
-    """One operator that now computes with integers.
+def keep_reference(program: Program, context: Context) -> None:
+    """Remember the float graph before the first quantizing pass changes it."""
+    if context.get(FloatReference) is None:
+        from qcomp.ir.program import Program
 
-    Attributes:
-        node: Name of the operator in the source graph.
-        op_type: Its operator type there.
-        scheme: ``static``, ``dynamic`` or ``weights``.
-        weight: Name of the float weight, "" if it has none.
-        quantized: Name of the integer weight, "" if it has none.
-        weight_type: As ``s8`` or ``u4/32`` (bits/group); "" if it has no weight.
-        kernel: The integer kernel that ONNX Runtime is expected to run for it.
-        output: Name of the value it computes.
-    """
-
-    node: str
-    op_type: str
-    scheme: str
-    weight: str
-    quantized: str
-    weight_type: str
-    kernel: str
-    output: str
-
-
-@dataclass(frozen=True, slots=True)
-class FloatOp:
-    """One operator that was left in float, and why."""
-
-    node: str
-    op_type: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class QuantizationRecord:
-    """All layers that were quantized and all operators that were not, in graph order.
-
-    Attributes:
-        layers: Quantized operators.
-        float_ops: Operators left in float with the reason.
-    """
-
-    layers: tuple[QuantizedLayer, ...] = ()
-    float_ops: tuple[FloatOp, ...] = ()
+        model = program.model.clone()
+        context.put(FloatReference(Program(model, program.circuits, program.source)))
 
 
 def note(

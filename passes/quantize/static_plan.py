@@ -27,14 +27,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qcomp.passes.graph.rewriting import (
-    attribute,
     constant_array,
     constant_tensor,
+    float_attribute,
+    int_attribute,
     is_constant,
     node_label,
     only_use,
+    string_attribute,
 )
-from qcomp.passes.quantize.record import FloatOp, left_in_float
+from qcomp.passes.quantize.record import left_in_float
+from qcomp.quantization import FloatOp
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -107,7 +110,7 @@ def weight_axis(node: ir.Node) -> int:
     if node.op_type == "MatMul":
         return 1
     if node.op_type == "Gemm":
-        return 0 if attribute(node, "transB", 0) else 1
+        return 0 if int_attribute(node, "transB") else 1
     return 0
 
 
@@ -130,9 +133,9 @@ def matmul_weight_reason(node: ir.Node) -> str:
     if rank != 2:
         return f"its weight has rank {rank}, not 2"
     if node.op_type == "Gemm":
-        if attribute(node, "transA", 0):
+        if int_attribute(node, "transA"):
             return "transA=1 has no integer kernel"
-        if attribute(node, "alpha", 1.0) != 1.0 or attribute(node, "beta", 1.0) != 1.0:
+        if float_attribute(node, "alpha", 1.0) != 1.0 or float_attribute(node, "beta", 1.0) != 1.0:
             return "alpha or beta differs from 1"
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
@@ -177,10 +180,10 @@ def _tail(node: ir.Node) -> ir.Value:
 
 def _zero_padding(node: ir.Node) -> bool:
     """Whether a Pad only inserts zeros or copies."""
-    if attribute(node, "mode", "constant") != "constant":
+    if string_attribute(node, "mode", "constant") != "constant":
         return True
     if len(node.inputs) < 3 or node.inputs[2] is None:
-        return float(attribute(node, "value", 0.0)) == 0.0  # type: ignore[arg-type]
+        return float_attribute(node, "value", 0.0) == 0.0
     fill = constant_array(node.inputs[2])
     return fill is not None and bool(np.all(fill == 0))
 
@@ -201,7 +204,11 @@ def _takes_integer(value: ir.Value, integer: set[ir.Node]) -> bool:
     """Whether an integer layer reads the value, possibly behind operators that move data."""
     return any(
         (usage.node in integer and usage.idx == 0)
-        or (usage.idx == 0 and _is_move(usage.node) and _takes_integer(usage.node.outputs[0], integer))
+        or (
+            usage.idx == 0
+            and _is_move(usage.node)
+            and _takes_integer(usage.node.outputs[0], integer)
+        )
         for usage in value.uses()
     )
 

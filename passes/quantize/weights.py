@@ -80,8 +80,8 @@ class ChannelWeights:
         tensor = float_weight(value)
         with read_weight(tensor) as array:
             check_finite(name, array)
-            scale = symmetric_scale(array, kind, axis, bias_floor)
-        shape = [int(dim) for dim in tensor.shape]
+            scale = symmetric_scale(np.asarray(array, np.float32), kind, axis, bias_floor)
+        shape = list(tensor.shape.numpy())
         if transpose:
             shape.reverse()
 

@@ -1,0 +1,127 @@
+"""Run calibration data through the float graph and find the range of every activation.
+
+The data is streamed: one batch of activations is in memory at a time, and per tensor a histogram of
+fixed size, so memory does not grow with the number of samples. The ranges do not depend on how the
+samples are batched.
+
+Equations: see the range methods (``minmax.py``, ``percentile.py``, ``mse.py``, ``entropy.py``).
+Preconditions: calibration data in the context, if any value has to be measured.
+Preserved: everything; the pass leaves a :class:`qcomp.quantization.TensorStatistics` fact.
+Cost: one run of the model over the data; 10 ns a value for histograms.
+Source: Krishnamoorthi 2018, arXiv:1806.08342, section 2.5; Wu et al. 2020, arXiv:2004.09602,
+section 5.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+
+from qcomp.errors import PassError, UsageError
+from qcomp.passes.calibrate.batches import checked_batches
+from qcomp.passes.calibrate.entropy import entropy_range
+from qcomp.passes.calibrate.minmax import minmax_range
+from qcomp.passes.calibrate.mse import mse_range
+from qcomp.passes.calibrate.percentile import percentile_range
+from qcomp.passes.calibrate.statistics import Histogram
+from qcomp.passes.quantize.static_plan import plan_static
+from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import TensorRange, TensorStatistics
+
+if TYPE_CHECKING:
+    from qcomp.ir.program import Program
+
+__all__ = ["Calibrate"]
+
+
+@dataclass(frozen=True)
+class Calibrate(GraphPass):
+    """Measure the ranges of the activations that ``quantize-static`` will quantize.
+
+    Attributes:
+        method: How a range is chosen from the distribution: ``minmax``, ``percentile``, ``mse``
+            or ``entropy``.
+        percentile: Percent of the values kept by ``percentile``, in (0, 100].
+        batch: Samples run at a time.
+    """
+
+    name: ClassVar[str] = "calibrate"
+    preserves: ClassVar[Guarantee] = Guarantee.EXACT
+
+    method: Literal["minmax", "percentile", "mse", "entropy"] = "minmax"
+    percentile: float = 99.999
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: An option outside its range.
+        """
+        if self.method not in ("minmax", "percentile", "mse", "entropy"):
+            raise UsageError(
+                f"there is no calibration method '{self.method}'",
+                hint="minmax, percentile, mse or entropy",
+            )
+        if not 0.0 < self.percentile <= 100.0:
+            raise UsageError(f"a percentile lies in (0, 100], {self.percentile} does not")
+        if self.batch < 1:
+            raise UsageError(f"a batch has at least one sample, not {self.batch}")
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Measure; the program stays as it is.
+
+        Raises:
+            PassError: No calibration data, or an activation that is not finite.
+            UsageError: Data that does not fit the model.
+        """
+        from qcomp.execute import HybridSession
+
+        names = plan_static(program.model).measured
+        if not names:
+            return False
+        if context.calibration is None:
+            raise PassError(
+                f"{len(names)} activations have to be measured, but there is no calibration data",
+                hint="give some with --calib data.npz (arrays named as the model's inputs), or "
+                "take a target that needs none, as cpu-dynamic-int8",
+            )
+        given = {value.name for value in program.model.graph.inputs}
+        taps = [name for name in names if name not in given]
+        session = HybridSession(program, taps=taps)
+        histograms = {name: Histogram(bins=self.method != "minmax") for name in names}
+        samples = 0
+        batches = checked_batches(program.model, context.calibration(), self.batch)
+        with context.progress.task("calibrating", None) as task:
+            for index, feeds in enumerate(batches):
+                values = {**feeds, **session.run(feeds, taps, seed=context.seed + index)}
+                for name in names:
+                    array = np.asarray(values[name])
+                    if not np.isfinite(array).all():
+                        raise PassError(
+                            f"the activation '{name}' holds NaN or infinity",
+                            where=f"calibration batch {index}",
+                            why="a quantizer needs a finite range",
+                            hint="look for an overflow in the model, or for data out of its domain",
+                        )
+                    histograms[name].add(array)
+                samples += max((a.shape[0] for a in feeds.values() if a.ndim), default=1)
+                task.advance()
+        ranges = {name: self._range(histogram) for name, histogram in histograms.items()}
+        context.put(TensorStatistics(self.method, samples, ranges))
+        return False
+
+    def _range(self, histogram: Histogram) -> TensorRange:
+        if histogram.count == 0:
+            return TensorRange(0.0, 0.0, 0.0, 0.0, 0)
+        if self.method == "percentile":
+            low, high = percentile_range(histogram, self.percentile)
+        elif self.method == "mse":
+            low, high = mse_range(histogram)
+        elif self.method == "entropy":
+            low, high = entropy_range(histogram)
+        else:
+            low, high = minmax_range(histogram)
+        return TensorRange(low, high, histogram.minimum, histogram.maximum, histogram.count)

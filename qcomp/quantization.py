@@ -1,0 +1,243 @@
+"""Facts about quantization: what was measured, what was done, how well it went.
+
+Passes put them into the context; backends and reports read them. They are plain values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from qcomp.ir.program import Program
+
+__all__ = [
+    "FloatOp",
+    "FloatReference",
+    "FusionOutcome",
+    "FusionReport",
+    "LayerError",
+    "QuantizationError",
+    "QuantizationRecord",
+    "QuantizedLayer",
+    "SqnrSum",
+    "TensorRange",
+    "TensorStatistics",
+    "sqnr",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorRange:
+    """The range that a quantizer of one tensor must cover.
+
+    Attributes:
+        low: Lower end chosen by the method, at most ``high``.
+        high: Upper end chosen by the method.
+        minimum: Smallest value seen.
+        maximum: Largest value seen.
+        count: Number of values seen.
+    """
+
+    low: float
+    high: float
+    minimum: float
+    maximum: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorStatistics:
+    """Ranges of activation tensors by value name: what ``calibrate`` leaves in the context.
+
+    Attributes:
+        method: Name of the range method.
+        samples: Number of calibration samples.
+        ranges: Value name -> range.
+    """
+
+    method: str
+    samples: int
+    ranges: Mapping[str, TensorRange]
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizedLayer:
+    """One operator that now computes with integers.
+
+    Attributes:
+        node: Name of the operator in the source graph.
+        op_type: Its operator type there.
+        scheme: ``static``, ``dynamic`` or ``weights``.
+        weight: Name of the float weight, "" if it has none.
+        quantized: Name of the integer weight, "" if it has none.
+        weight_type: As ``s8`` or ``u4/32`` (bits/group); "" if it has no weight.
+        kernel: The integer kernel that ONNX Runtime is expected to run for it.
+        source: Name of the value it computes in the float graph.
+        output: Name of that value in the quantized graph, as a float tensor.
+    """
+
+    node: str
+    op_type: str
+    scheme: str
+    weight: str
+    quantized: str
+    weight_type: str
+    kernel: str
+    source: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class FloatOp:
+    """One operator that was left in float, and why."""
+
+    node: str
+    op_type: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationRecord:
+    """All layers that were quantized and all operators that were not, in graph order.
+
+    Attributes:
+        layers: Quantized operators.
+        float_ops: Operators left in float with the reason.
+    """
+
+    layers: tuple[QuantizedLayer, ...] = ()
+    float_ops: tuple[FloatOp, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FloatReference:
+    """The program before the first quantizing pass; its weights are shared, not copied."""
+
+    program: Program
+
+
+@dataclass(frozen=True, slots=True)
+class LayerError:
+    """Quantization error of one layer.
+
+    Attributes:
+        node: Name of the operator in the source graph.
+        op_type: Its operator type there.
+        weight_sqnr: Signal-to-quantization-noise ratio of its weight in dB; None without weight.
+        output_sqnr: The same of its output, all earlier layers quantized too; None if not run.
+    """
+
+    node: str
+    op_type: str
+    weight_sqnr: float | None
+    output_sqnr: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class QuantizationError:
+    """Quantization error per layer, in graph order.
+
+    Attributes:
+        layers: One entry a quantized layer.
+        outputs: Graph output -> SQNR in dB over the samples.
+        samples: Number of samples that outputs were compared on; 0 if none were.
+        data: ``calibration``, ``generated`` or "" if outputs were not compared.
+    """
+
+    layers: tuple[LayerError, ...]
+    outputs: Mapping[str, float]
+    samples: int
+    data: str
+
+    def worst(self, count: int = 10) -> tuple[LayerError, ...]:
+        """Return the layers with the lowest output SQNR (of the weight where it did not run)."""
+        return tuple(sorted(self.layers, key=_badness)[:count])
+
+
+def _badness(layer: LayerError) -> float:
+    for value in (layer.output_sqnr, layer.weight_sqnr):
+        if value is not None:
+            return value
+    return float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class FusionOutcome:
+    """What became of one quantized layer in ONNX Runtime's optimised graph.
+
+    Attributes:
+        node: Name of the operator in the source graph.
+        planned: The integer kernel that was counted on.
+        found: The operator that runs in its place; "" when none could be told.
+        integer: Whether that is an integer kernel.
+    """
+
+    node: str
+    planned: str
+    found: str
+    integer: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FusionReport:
+    """Which quantized layers really run as integer kernels, and how far the outputs moved.
+
+    Attributes:
+        outcomes: One entry a quantized layer, in graph order.
+        kernels: Operator type -> count, over the whole optimised graph.
+        output_sqnr: Graph output -> SQNR in dB against float.
+        samples: Number of samples compared; 0 if none were.
+        data: ``calibration``, ``generated`` or "" if outputs were not compared.
+        note: Why outputs were not compared, if they were not.
+    """
+
+    outcomes: tuple[FusionOutcome, ...]
+    kernels: Mapping[str, int]
+    output_sqnr: Mapping[str, float]
+    samples: int
+    data: str
+    note: str = ""
+
+    @property
+    def unfused(self) -> tuple[FusionOutcome, ...]:
+        """The layers that stayed in float against the plan."""
+        return tuple(outcome for outcome in self.outcomes if not outcome.integer)
+
+
+class SqnrSum:
+    """Signal-to-quantization-noise ratio over a stream of batches."""
+
+    __slots__ = ("noise", "signal")
+
+    def __init__(self) -> None:
+        self.signal = 0.0
+        self.noise = 0.0
+
+    def add(self, reference: npt.NDArray[np.generic], quantized: npt.NDArray[np.generic]) -> None:
+        """Count one batch. Positions where the reference is not finite (masks) are left out."""
+        real = reference.astype(np.float64).ravel()
+        error = real - quantized.astype(np.float64).ravel()
+        keep = np.isfinite(real)
+        self.signal += float(real[keep] @ real[keep])
+        self.noise += float(error[keep] @ error[keep])
+
+    @property
+    def decibels(self) -> float:
+        """``10 log10(sum r^2 / sum (r - q)^2)``; inf without noise, -inf without signal."""
+        if self.noise == 0.0:
+            return float("inf")
+        if self.signal == 0.0 or not np.isfinite(self.noise):
+            return float("-inf")
+        return float(10.0 * np.log10(self.signal / self.noise))
+
+
+def sqnr(reference: npt.NDArray[np.generic], quantized: npt.NDArray[np.generic]) -> float:
+    """Signal-to-quantization-noise ratio of one tensor in dB, see :class:`SqnrSum`."""
+    total = SqnrSum()
+    total.add(reference, quantized)
+    return total.decibels
