@@ -1,1 +1,81 @@
-"""From model graphs to quantum circuits and quantized kernels."""
+"""From model graphs to quantum circuits and quantized kernels.
+
+The library in one breath::
+
+    program = qcomp.read("model.onnx")
+    artifact = qcomp.compile("model.onnx", target="cpu-int8", calibration="data.npz")
+    y = artifact(x)
+    smaller = qcomp.optimize(circuit, effort="default")
+    verdict = qcomp.verify("a.qasm", "b.qasm")
+
+Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qcomp.driver import compile, optimize, read, verify
+    from qcomp.errors import PassError, QcompError, SourceError, TargetError, UsageError
+    from qcomp.ir.angle import Parameter, pi_fraction
+    from qcomp.ir.circuit import Circuit
+    from qcomp.ir.observable import Observable
+    from qcomp.ir.program import Program
+    from qcomp.runtime.artifact import Artifact, load
+
+__version__ = "0.1.0"
+
+_PLACES = {
+    "Artifact": "qcomp.runtime.artifact",
+    "Circuit": "qcomp.ir.circuit",
+    "Observable": "qcomp.ir.observable",
+    "Parameter": "qcomp.ir.angle",
+    "PassError": "qcomp.errors",
+    "Program": "qcomp.ir.program",
+    "QcompError": "qcomp.errors",
+    "SourceError": "qcomp.errors",
+    "TargetError": "qcomp.errors",
+    "UsageError": "qcomp.errors",
+    "compile": "qcomp.driver",
+    "load": "qcomp.runtime.artifact",
+    "optimize": "qcomp.driver",
+    "pi_fraction": "qcomp.ir.angle",
+    "read": "qcomp.driver",
+    "verify": "qcomp.driver",
+}
+
+__all__ = [
+    "Artifact",
+    "Circuit",
+    "Observable",
+    "Parameter",
+    "PassError",
+    "Program",
+    "QcompError",
+    "SourceError",
+    "TargetError",
+    "UsageError",
+    "compile",
+    "load",
+    "optimize",
+    "pi_fraction",
+    "read",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'qcomp' has no attribute '{name}'")
+    from importlib import import_module
+
+    value = getattr(import_module(_PLACES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

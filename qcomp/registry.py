@@ -18,6 +18,10 @@ __all__ = ["GROUPS", "load", "names", "table"]
 
 GROUPS: dict[str, dict[str, str]] = {
     "passes": {
+        "canonicalise": "qcomp.passes.graph.canonicalise:Canonicalise",
+        "fold-constants": "qcomp.passes.graph.fold_constants:FoldConstants",
+        "fuse-batch-norm": "qcomp.passes.graph.fuse_batch_norm:FuseBatchNorm",
+        "partition": "qcomp.passes.graph.partition:Partition",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",
         "quantize-static": "qcomp.passes.quantize.quantize_static:QuantizeStatic",
         "quantize-dynamic": "qcomp.passes.quantize.quantize_dynamic:QuantizeDynamic",
@@ -44,6 +48,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "services": {
         "draw": "qcomp.report.draw:draw",
         "write-qasm": "qcomp.backends.openqasm3.writer:write_text",
+        "write-qasm-bytes": "qcomp.backends.openqasm3.writer:write_bytes",
         "read-qasm": "qcomp.frontends.openqasm.reader:read_text",
         "to-qiskit": "qcomp.backends.qiskit_circuit:to_qiskit",
         "from-qiskit": "qcomp.frontends.qiskit_circuit:from_qiskit",

@@ -203,6 +203,21 @@ class Circuit(Builder):
         """
         return transform.bind(self, values)
 
+    def with_params(self, params: Sequence[str]) -> Circuit:
+        """Return the circuit with its parameters in another order, or with more of them.
+
+        Raises:
+            UsageError: If one of the circuit's own parameters is missing.
+        """
+        column = {name: i for i, name in enumerate(params)}
+        missing = [name for name in self.params if name not in column]
+        if missing or len(column) != len(params):
+            raise UsageError(f"the parameters {', '.join(missing) or 'named twice'} are missing")
+        moved = np.array([column[name] for name in self.params], dtype=np.int32)
+        new = self.copy(forms=self.forms.remap(moved) if len(moved) else self.forms)
+        new.params = tuple(params)
+        return new
+
     def inverse(self) -> Circuit:
         """Return the inverse circuit.
 

@@ -136,6 +136,12 @@ class Program:
             ir.Model(graph, ir_version=10, producer_name="qcomp"), {circuit.name: circuit}
         )
 
+    def copy(self) -> Program:
+        """Return an independent program; tensors and circuits are shared, as nothing edits them."""
+        new = Program(self.model.clone(), self.circuits, self.source)
+        new.notes = list(self.notes)
+        return new
+
     def circuit_nodes(self) -> list[ir.Node]:
         """Return the quantum nodes of the main graph in its order."""
         return [node for node in self.model.graph if is_circuit_node(node)]

@@ -1,0 +1,156 @@
+"""The bundle: a folder with an ONNX graph a classical stage and a ``.qasm`` a circuit.
+
+``program.json`` is the table of contents: version, stages in the order they run, shapes, parameter
+order, observables, targets and hashes. ``docs/program_format.md`` has the schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qcomp.errors import TargetError
+from qcomp.ir.program import Program
+from qcomp.ir.stages import CircuitStage, ClassicalStage, cut_into_stages
+from qcomp.registry import load
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcomp.passmanager import Context
+    from qcomp.target import Target
+
+__all__ = ["FORMAT", "MANIFEST", "VERSION", "BundleBackend", "sha256"]
+
+FORMAT = "qcomp-program"
+VERSION = 1
+MANIFEST = "program.json"
+
+Json = dict[str, object]
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class BundleBackend:
+    """Writes a program for a classical and a quantum machine at once.
+
+    Attributes:
+        graph: The classical machine; None leaves the graphs in float.
+        circuit: The quantum machine; None writes circuits with all that the IR has.
+    """
+
+    graph: Target | None = None
+    circuit: Target | None = None
+
+    def write(self, program: Program, out: Path, context: Context) -> list[Path]:
+        """Write the program into the folder ``out``, which exists and is empty.
+
+        Args:
+            program: The compiled program.
+            out: The folder.
+            context: Progress and warnings.
+
+        Returns:
+            The files written, ``program.json`` last.
+
+        Raises:
+            TargetError: If a machine cannot take its part.
+            QcompError: If a file cannot be written.
+        """
+        files: list[Path] = []
+        stages: list[Json] = []
+        for index, stage in enumerate(cut_into_stages(program)):
+            if isinstance(stage, ClassicalStage):
+                written, entry = self._graph_stage(stage, out, index, context)
+            else:
+                written, entry = self._circuit_stage(program, stage, out, context)
+            files += written
+            stages.append(entry)
+        graph = program.model.graph
+        manifest: Json = {
+            "format": FORMAT,
+            "version": VERSION,
+            "targets": {
+                "graph": self.graph.name if self.graph else None,
+                "circuit": self.circuit.name if self.circuit else None,
+            },
+            "inputs": [_value(v) for v in graph.inputs if not v.is_initializer()],
+            "outputs": [_value(v) for v in graph.outputs],
+            "stages": stages,
+            "files": {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files},
+        }
+        path = out / MANIFEST
+        path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+        return [*files, path]
+
+    def _graph_stage(
+        self, stage: ClassicalStage, out: Path, index: int, context: Context
+    ) -> tuple[list[Path], Json]:
+        path = out / f"stage{index}.onnx"
+        backend = load("backends", self.graph.backend if self.graph else "onnx")()
+        written = backend.write(Program(stage.model), path, self.graph, context)
+        entry: Json = {
+            "kind": "graph",
+            "file": path.name,
+            "inputs": list(stage.inputs),
+            "outputs": list(stage.outputs),
+        }
+        return written, entry
+
+    def _circuit_stage(
+        self, program: Program, stage: CircuitStage, out: Path, context: Context
+    ) -> tuple[list[Path], Json]:
+        circuit = program.circuits[stage.circuit]
+        path = out / f"{stage.circuit}.qasm"
+        if self.circuit is not None and self.circuit.kind != "circuit":
+            raise TargetError(f"'{self.circuit.name}' is no quantum target")
+        written: list[Path] = []
+        if not path.exists():
+            backend = load("backends", self.circuit.backend if self.circuit else "openqasm3")()
+            single = Program.of_circuit(circuit, stage.readout)
+            written = backend.write(single, path, self.circuit, context)
+        readout = stage.readout
+        entry: Json = {
+            "kind": "circuit",
+            "file": path.name,
+            "node": stage.node,
+            "circuit": stage.circuit,
+            "qubits": circuit.num_qubits,
+            "clbits": circuit.num_clbits,
+            "parameters": list(circuit.params),
+            "parameter_form": "affine",
+            "inputs": list(stage.inputs),
+            "constants": {name: _array(array) for name, array in stage.constants.items()},
+            "output": stage.output,
+            "dtype": None if stage.dtype is None else str(stage.dtype),
+            "readout": {
+                "kind": readout.kind,
+                "observables": [str(observable) for observable in readout.observables],
+                "shots": readout.shots,
+                "order": list(readout.order),
+            },
+        }
+        return written, entry
+
+
+def _array(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Mapping[str, object]:
+    return {"dtype": str(array.dtype), "shape": list(array.shape), "values": array.ravel().tolist()}
+
+
+def _value(value: ir.Value) -> Mapping[str, object]:
+    shape = None
+    if value.shape is not None:
+        shape = [d if isinstance(d, int) else str(d) for d in value.shape]
+    dtype = value.dtype.numpy().name if value.dtype is not None else None
+    return {"name": value.name, "dtype": dtype, "shape": shape}

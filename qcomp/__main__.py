@@ -1,0 +1,5 @@
+"""``python -m qcomp``."""
+
+from qcomp.cli.main import main
+
+main()

@@ -1,0 +1,104 @@
+"""``qcomp compile``: a source for one machine, or a hybrid model for two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qcomp.cli.common import (
+    EffortOption,
+    JsonOption,
+    PrintAfterOption,
+    SeedOption,
+    TimePassesOption,
+    VerifyEachOption,
+)
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("compile", help=_HELP)(compile_command)
+
+
+_HELP = """Compile SOURCE for a machine.
+
+SOURCE is an ONNX file, a .pt2 file or OpenQASM. Targets: see 'qcomp targets'; a hybrid model takes
+a classical and a quantum one joined by a plus.
+
+Examples:
+
+  qcomp compile model.onnx -t cpu-int8 --calib data.npz -o out
+
+  qcomp compile hybrid.onnx -t cpu-int8+ibm-heron --calib data.npz --labels y.npz -o out
+
+  qcomp compile circuit.qasm -t ibm-heron -o out
+
+OUT is a folder: graphs as .onnx, circuits as .qasm, program.json, report.html and report.json.
+"""
+
+
+def compile_command(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="ONNX, .pt2 or OpenQASM file.")],
+    target: Annotated[str, typer.Option("-t", "--target", help="Target, see 'qcomp targets'.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    calib: Annotated[
+        Path | None,
+        typer.Option(
+            "--calib",
+            help="Calibration data: .npz with arrays named as the model's inputs, samples first, "
+            "or a folder of images.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help=".npz with labels (y); the report then says the accuracy."),
+    ] = None,
+    preprocess: Annotated[
+        str | None,
+        typer.Option("--preprocess", help="How raw data becomes inputs: FILE.json or module:func."),
+    ] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option("-p", "--pipeline", help="Passes for the graph in place of the target's."),
+    ] = None,
+    effort: EffortOption = "default",
+    seed: SeedOption = 0,
+    verify_each: VerifyEachOption = False,
+    print_after: PrintAfterOption = None,
+    time_passes: TimePassesOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Run the command."""
+    from qcomp.cli.common import bars, emit_json, pass_observer
+    from qcomp.driver import compile as compile_source
+
+    observer = pass_observer(print_after)
+    with bars() as progress:
+        artifact = compile_source(
+            source,
+            target=target,
+            out=out,
+            calibration=calib,
+            labels=labels,
+            preprocess=preprocess,
+            pipeline=pipeline,
+            effort=effort,
+            seed=seed,
+            verify_each=verify_each,
+            progress=progress,
+            observer=observer,
+        )
+    if json_output:
+        emit_json(dict(artifact.report))
+        return
+    from qcomp.report import Report
+
+    report = Report.from_json((artifact.path / "report.json").read_text(encoding="utf-8"))
+    print(report.summary())
+    if time_passes:
+        print(report.pass_times())
+    print(f"wrote {out}/ (open {out}/report.html)")

@@ -1,0 +1,101 @@
+"""``qcomp inspect``: what a source or an artifact is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from qcomp.cli.common import JsonOption
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("inspect", help=_HELP)(inspect_command)
+
+
+_HELP = """Show what a source or an artifact holds: inputs, operators, circuits, sizes.
+
+Examples:
+
+  qcomp inspect model.onnx
+
+  qcomp inspect circuit.qasm --draw
+
+  qcomp inspect out
+"""
+
+
+def inspect_command(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="ONNX, OpenQASM, or an artifact.")
+    ],
+    draw: Annotated[bool, typer.Option("--draw", help="Draw the circuits.")] = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Run the command."""
+    from qcomp.cli.common import emit_json, show_table
+    from qcomp.runtime.artifact import MANIFEST, load
+
+    path = Path(source)
+    if len(source) < 4096 and path.is_dir() and (path / MANIFEST).is_file():
+        artifact = load(path)
+        data: dict[str, Any] = {"artifact": source, **artifact.manifest}
+        circuits = artifact.circuits
+    else:
+        from qcomp.driver import read
+
+        program = read(source)
+        data, circuits = _describe(program), program.circuits
+    data["circuits"] = {name: circuit.stats().to_dict() for name, circuit in circuits.items()}
+    if json_output:
+        emit_json(data)
+        return
+    for key in ("artifact", "targets", "opset", "nodes", "weight_bytes", "operators", "notes"):
+        if data.get(key):
+            print(f"{key}: {data[key]}")
+    for key in ("inputs", "outputs"):
+        rows = [(v["name"], str(v["dtype"]), str(v["shape"])) for v in data.get(key, [])]
+        if rows:
+            show_table((key, "dtype", "shape"), rows)
+    for stage in data.get("stages", []):
+        print(f"stage {stage['kind']}: {stage['file']}")
+    if circuits:
+        keys = list(next(iter(data["circuits"].values())))
+        rows2 = [(name, *counts.values()) for name, counts in data["circuits"].items()]
+        show_table(("circuit", *keys), rows2)
+    if draw:
+        for circuit in circuits.values():
+            print(circuit.draw())
+
+
+def _describe(program: Any) -> dict[str, Any]:  # noqa: ANN401  a Program
+    from collections import Counter
+
+    from qcomp.passmanager import counts
+
+    graph = program.model.graph
+    operators = Counter(
+        f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in graph
+    )
+    total = counts(program)
+    return {
+        "source": program.source,
+        "opset": {domain or "ai.onnx": version for domain, version in graph.opset_imports.items()},
+        "nodes": total["nodes"],
+        "weight_bytes": total["weight_bytes"],
+        "operators": dict(operators.most_common()),
+        "inputs": [_value(v) for v in graph.inputs if not v.is_initializer()],
+        "outputs": [_value(v) for v in graph.outputs],
+        "notes": list(program.notes),
+    }
+
+
+def _value(value: Any) -> dict[str, object]:  # noqa: ANN401  an onnx_ir.Value
+    shape = (
+        None if value.shape is None else [d if isinstance(d, int) else str(d) for d in value.shape]
+    )
+    return {"name": value.name, "dtype": str(value.dtype), "shape": shape}

@@ -1,0 +1,78 @@
+"""``qcomp``: the entry point. Errors become one message and an exit code here, nowhere else."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import typer
+
+from qcomp.errors import QcompError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="qcomp",
+    help="Compile model graphs to quantum circuits and quantized kernels.\n\n"
+    "A model: qcomp compile model.onnx -t cpu-int8 --calib data.npz -o out\n\n"
+    "A circuit: qcomp opt circuit.qasm -o smaller.qasm\n\n"
+    "Both at once: qcomp compile hybrid.onnx -t cpu-int8+ibm-heron --calib data.npz -o out",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+COMMANDS = ("compile", "opt", "run", "inspect", "verify", "passes", "targets")
+
+for _name in COMMANDS:
+    import_module(f"qcomp.cli.{_name}_command").register(app)
+
+
+def main() -> None:
+    """Run the command line: exit code 0, 1 for a compile error, 2 for a usage error."""
+    try:
+        code = app(standalone_mode=False)
+    except QcompError as error:
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("stopped; nothing half-written was left behind")
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(_unexpected(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: Exception) -> int:
+    """Report an error that is no QcompError: click's own usage errors, the system's, and faults."""
+    show = getattr(error, "show", None)
+    if show is not None:
+        show()
+        return int(getattr(error, "exit_code", 2))
+    if isinstance(error, BrokenPipeError):
+        return 0
+    if isinstance(error, OSError):
+        _say(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "))
+        return 1
+    if isinstance(error, MemoryError):
+        _say("error: there is not enough memory for this\n  try: a smaller batch or model")
+        return 1
+    _say(
+        f"error: a fault inside qcomp: {type(error).__name__}: {error}\n"
+        "  try: run it again with QCOMP_TRACEBACK=1 and report what it prints"
+    )
+    import os
+
+    if os.environ.get("QCOMP_TRACEBACK"):
+        raise error
+    return 1
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

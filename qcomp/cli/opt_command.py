@@ -1,0 +1,151 @@
+"""``qcomp opt``: a circuit in, a smaller circuit out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qcomp.cli.common import (
+    EffortOption,
+    JsonOption,
+    PrintAfterOption,
+    SeedOption,
+    TimePassesOption,
+    VerifyEachOption,
+)
+
+if TYPE_CHECKING:
+    from qcomp.ir.circuit import Circuit
+    from qcomp.passmanager import PassRecord
+
+__all__ = ["register"]
+
+COUNTS = (
+    "qubits",
+    "gates",
+    "two_qubit",
+    "t_count",
+    "rotations",
+    "depth",
+    "two_qubit_depth",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("opt", help=_HELP)(opt_command)
+
+
+_HELP = """Reduce a circuit: OpenQASM 2 or 3 in, OpenQASM 3 out.
+
+Examples:
+
+  qcomp opt in.qasm -o out.qasm
+
+  qcomp opt in.qasm -o out.qasm --effort fast --stats stats.json
+
+  qcomp opt in.qasm -o out.qasm -p 'merge-rotations,to-basis{gates=[cz,rz,sx,x]}'
+
+'qcomp passes' lists the passes and their options.
+"""
+
+
+def opt_command(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="OpenQASM 2 or 3 file.")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="File to write.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("-p", "--pipeline", help="Passes to run, with commas between.")
+    ] = None,
+    effort: EffortOption = "default",
+    profile: Annotated[
+        str, typer.Option("--profile", help="OpenQASM profile: full, portable, ibm, qasm2.")
+    ] = "full",
+    stats: Annotated[
+        Path | None, typer.Option("--stats", help="Write counts before and after as JSON.")
+    ] = None,
+    seed: SeedOption = 0,
+    verify_each: VerifyEachOption = False,
+    print_after: PrintAfterOption = None,
+    time_passes: TimePassesOption = False,
+    json_output: JsonOption = False,
+) -> None:
+    """Run the command."""
+    import json
+
+    from qcomp.atomic import atomic_file
+    from qcomp.cli.common import bars, emit_json, pass_observer, show_table, show_times
+    from qcomp.driver import effort_pipeline, read, single_circuit
+    from qcomp.equivalence import check
+    from qcomp.passmanager import Context
+    from qcomp.registry import load
+
+    observer = pass_observer(print_after)
+    passes = effort_pipeline(effort, pipeline)
+    program = read(source)
+    before = single_circuit(program)
+    context = Context(seed=seed, verify_each=verify_each)
+    with bars() as progress:
+        if progress is not None:
+            context.progress = progress
+        records = passes.run(program, context, observer)
+    after = program.only_circuit
+    verdict = check(before, after, seed=seed)
+    summary = _summary(before, after, records, verdict.equal, verdict.how, verdict.error)
+    if out is not None:
+        data = load("services", "write-qasm-bytes")(after, profile)
+        with atomic_file(out) as path:
+            path.write_bytes(data)
+    if stats is not None:
+        with atomic_file(stats) as path:
+            path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    if verdict.equal is False:
+        from qcomp.errors import PassError
+
+        raise PassError(
+            "the result does not do what the source does",
+            why=f"{verdict.how}: error {verdict.error:.3g}",
+            hint="run again with --verify-each to find the pass, and report it",
+        )
+    if json_output:
+        emit_json(summary)
+        return
+    if out is None and print_after is None:
+        print(after.to_qasm3(profile), end="")
+        return
+    a, b = before.stats().to_dict(), after.stats().to_dict()
+    show_table(("count", "before", "after"), [(key, a[key], b[key]) for key in COUNTS])
+    if time_passes:
+        show_times(records)
+    print(f"equivalence: {_words(verdict.equal)} ({verdict.how})")
+
+
+def _words(equal: bool | None) -> str:
+    return {True: "equal", False: "NOT equal", None: "not checked"}[equal]
+
+
+def _summary(
+    before: Circuit,
+    after: Circuit,
+    records: list[PassRecord],
+    equal: bool | None,
+    how: str,
+    error: float,
+) -> dict[str, object]:
+    a, b = before.stats().to_dict(), after.stats().to_dict()
+    return {
+        "before": {key: a[key] for key in COUNTS},
+        "after": {key: b[key] for key in COUNTS},
+        "passes": [
+            {
+                "pass": record.name,
+                "seconds": record.seconds,
+                "changed": record.changed,
+                "delta": {k: record.after[k] - record.before.get(k, 0) for k in COUNTS},
+                "check": record.check or "not checked",
+            }
+            for record in records
+        ],
+        "equivalence": {"result": _words(equal), "how": how, "error": error},
+    }

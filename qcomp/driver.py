@@ -1,0 +1,253 @@
+"""The driver: source -> frontend -> pipeline -> backend -> artifact, checked and reported.
+
+The only module that knows frontends, passes and backends; the command line is a thin layer on it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qcomp.atomic import atomic_folder
+from qcomp.errors import SourceError, TargetError, UsageError, suggest
+from qcomp.ir.program import Program
+from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
+from qcomp.registry import load as load_part
+from qcomp.registry import names
+from qcomp.runtime.artifact import MANIFEST, REPORT, Artifact
+from qcomp.target import EFFORTS, Target, parse_targets
+
+if TYPE_CHECKING:
+    from qcomp.equivalence import Verdict
+    from qcomp.ir.circuit import Circuit
+
+__all__ = ["compile", "effort_pipeline", "optimize", "read", "single_circuit", "verify"]
+
+Observer = Callable[[PassRecord, Program], None]
+
+
+def read(source: object, **options: Any) -> Program:  # noqa: ANN401  a frontend's own options
+    """Read a source with the frontend that takes it.
+
+    Args:
+        source: A path or text of OpenQASM; a path, bytes or model of ONNX; a PyTorch module (with
+            ``example_inputs``), an exported program or ``.pt2`` file; a Qiskit circuit; a
+            :class:`~qcomp.ir.circuit.Circuit` or :class:`~qcomp.ir.program.Program`.
+        options: Options of the frontend, ``example_inputs`` for PyTorch.
+
+    Returns:
+        The program.
+
+    Raises:
+        SourceError: If no frontend takes the source, or it cannot be read.
+    """
+    from qcomp.ir.circuit import Circuit
+
+    if isinstance(source, Program):
+        return source
+    if isinstance(source, Circuit):
+        return Program.of_circuit(source)
+    if isinstance(source, str | Path) and _is_missing_file(source):
+        raise SourceError(f"there is no file '{source}'", hint="check the path")
+    for name in names("frontends"):
+        frontend = load_part("frontends", name)()
+        if frontend.accepts(source):
+            program = frontend.read(source, **options)
+            assert isinstance(program, Program)
+            return program
+    what = f"'{source}'" if isinstance(source, str | Path) else f"an object of {type(source)}"
+    raise SourceError(
+        f"no frontend reads {what}",
+        hint="give OpenQASM (.qasm), ONNX (.onnx), a .pt2 file, a PyTorch module or a circuit",
+    )
+
+
+def _is_missing_file(source: str | Path) -> bool:
+    text = str(source)
+    one_line = "\n" not in text and ";" not in text and len(text) < 4096
+    return one_line and not Path(text).exists()
+
+
+def optimize(
+    source: Circuit | Program | object,
+    *,
+    effort: str = "default",
+    pipeline: str | None = None,
+    seed: int = 0,
+    verify_each: bool = False,
+) -> Circuit | Program:
+    """Run a pipeline of passes; the source itself is not changed.
+
+    Args:
+        source: A circuit, a program, or anything :func:`read` takes.
+        effort: ``fast``, ``default`` or ``max``: a named pipeline of circuit passes.
+        pipeline: A pipeline's text, in place of the effort's.
+        seed: Seed of everything random.
+        verify_each: Whether every pass's promise is checked.
+
+    Returns:
+        A circuit for a circuit, else a program.
+
+    Raises:
+        UsageError: If the effort, a pass or an option is unknown.
+        PassError: If a pass fails.
+    """
+    from qcomp.ir.circuit import Circuit
+
+    program = read(source)
+    if isinstance(source, Program):
+        program = program.copy()
+    context = Context(seed=seed, verify_each=verify_each)
+    effort_pipeline(effort, pipeline).run(program, context)
+    return program.only_circuit if isinstance(source, Circuit) else program
+
+
+def effort_pipeline(effort: str, pipeline: str | None = None) -> Pipeline:
+    """Return the pipeline of a text, or the one that an effort names.
+
+    Raises:
+        UsageError: If the effort, a pass or an option is unknown.
+    """
+    from qcomp.pipelines import EFFORT_PIPELINES
+
+    if effort not in EFFORTS:
+        raise UsageError(f"there is no effort '{effort}'", hint=suggest(effort, EFFORTS))
+    return Pipeline.parse(EFFORT_PIPELINES[effort] if pipeline is None else pipeline)
+
+
+def compile(  # noqa: A001  the name that users of compilers expect
+    source: object,
+    *,
+    target: str,
+    out: str | Path | None = None,
+    calibration: object = None,
+    labels: object = None,
+    preprocess: object = None,
+    seed: int = 0,
+    effort: str = "default",
+    pipeline: str | None = None,
+    verify_each: bool = False,
+    progress: Progress | None = None,
+    observer: Observer | None = None,
+    **options: Any,  # noqa: ANN401  a frontend's own options
+) -> Artifact:
+    """Compile a source for a machine, or a hybrid model for two.
+
+    Args:
+        source: Anything :func:`read` takes.
+        target: A target's name, or a classical and a quantum one joined: ``cpu-int8+ibm-heron``.
+        out: Folder to write; a temporary one that lives as long as the artifact by default.
+        calibration: Input data, samples first: a ``.npz`` path with arrays named as the model's
+            inputs, a dict of arrays, an iterable of dicts, a torch DataLoader, an ONNX Runtime
+            CalibrationDataReader, or a folder of images.
+        labels: Labels of the calibration samples, or a file that also holds its own inputs; the
+            report then says the accuracy before and after.
+        preprocess: How raw data becomes inputs: a JSON file or ``module:function``.
+        seed: Seed of everything random; the same seed gives the same bytes.
+        effort: ``fast``, ``default`` or ``max``.
+        pipeline: A pipeline's text for the graph in place of the target's (for a circuit alone, for
+            the circuit).
+        verify_each: Whether every pass's promise is checked.
+        progress: Where long work shows how far it is.
+        observer: Called after each pass.
+        options: Options of the frontend.
+
+    Returns:
+        The artifact, callable.
+
+    Raises:
+        UsageError: If an argument is wrong.
+        SourceError: If the source cannot be read.
+        TargetError: If the target cannot run what the program needs.
+        PassError: If a pass fails.
+    """
+    from qcomp.compilation import Compilation
+
+    graph, circuit = parse_targets(target)
+    start = time.process_time()
+    program = read(source, **options)
+    _match_targets(program, graph, circuit, target)
+    context = Context(seed=seed, verify_each=verify_each)
+    if progress is not None:
+        context.progress = progress
+    job = Compilation(program, graph, circuit, context)
+    job.take_data(calibration, labels, preprocess)
+    job.run_pipelines(effort, pipeline, observer)
+    owner = None
+    if out is None:
+        owner = tempfile.TemporaryDirectory(prefix="qcomp-")
+        out = Path(owner.name) / "artifact"
+    with atomic_folder(out, marker=MANIFEST) as folder:
+        job.write(folder)
+        report = job.report(Artifact(folder, check=False), time.process_time() - start)
+        (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
+        (folder / "report.html").write_text(report.to_html(), encoding="utf-8")
+    return Artifact(out, check=False).owned_by(owner)
+
+
+def _match_targets(
+    program: Program, graph: Target | None, circuit: Target | None, text: str
+) -> None:
+    """Check that every part of the program has a machine, and every machine a part."""
+    has_graph = not program.is_circuit
+    if program.circuits and circuit is None:
+        raise TargetError(
+            f"the source has circuits, '{text}' names no quantum machine",
+            hint=f"join one: -t {text}+ibm-heron" if has_graph else "try -t ibm-heron",
+        )
+    if has_graph and graph is None:
+        raise TargetError(
+            f"the source has a classical graph, '{text}' names no classical machine",
+            hint=f"try -t cpu-int8+{text}" if program.circuits else "try -t cpu-int8",
+        )
+    if circuit is not None and not program.circuits:
+        raise TargetError(
+            f"the source has no circuit for '{circuit.name}'",
+            hint=f"try -t {graph.name}" if graph else "try -t cpu-int8",
+        )
+    if graph is not None and not has_graph:
+        raise TargetError(
+            f"the source has no classical graph for '{graph.name}'",
+            hint=f"try -t {circuit.name}" if circuit else "try -t portable",
+        )
+
+
+def verify(first: object, second: object, *, seed: int = 0) -> Verdict:
+    """Say whether two circuits, graphs or programs are the same, and how that is known.
+
+    Args:
+        first: Anything :func:`read` takes.
+        second: The same.
+        seed: Seed of the random inputs that are tried.
+
+    Returns:
+        The verdict: equal, not equal, or not decided; the method; the error seen.
+
+    Raises:
+        UsageError: If one is a circuit and the other a graph.
+    """
+    from qcomp.equivalence import check
+
+    a, b = read(first), read(second)
+    if a.is_circuit != b.is_circuit:
+        raise UsageError("a circuit cannot be compared with a classical graph")
+    if a.is_circuit:
+        return check(a.only_circuit, b.only_circuit, seed=seed)
+    return check(a, b, seed=seed)
+
+
+def single_circuit(program: Program) -> Circuit:
+    """Return the circuit of a program that is one circuit and nothing else.
+
+    Raises:
+        UsageError: If it has a classical graph.
+    """
+    if not program.is_circuit:
+        raise UsageError(
+            "the source has a classical graph, a circuit is needed here",
+            hint="use 'qcomp compile' for models",
+        )
+    return program.only_circuit

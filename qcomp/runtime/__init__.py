@@ -1,0 +1,1 @@
+"""Runs what was compiled: ONNX Runtime for tensors, a simulator for circuits."""

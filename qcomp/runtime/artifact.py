@@ -1,0 +1,308 @@
+"""An artifact: what a compile made, loaded and ready to run on batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.atomic import atomic_folder
+from qcomp.errors import SourceError, UsageError, suggest
+from qcomp.registry import load as load_part
+from qcomp.runtime.devices import DEVICES, run_on
+
+if TYPE_CHECKING:
+    from qcomp.execute import Session
+    from qcomp.ir.circuit import Circuit
+    from qcomp.ir.program import Readout
+
+__all__ = ["Artifact", "load"]
+
+FORMAT = "qcomp-program"
+VERSION = 1
+MANIFEST = "program.json"
+REPORT = "report.json"
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class _Circuit:
+    circuit: Circuit
+    readout: Readout
+    node: str
+    inputs: tuple[str, ...]
+    constants: Mapping[str, Array]
+    output: str
+    dtype: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Graph:
+    path: Path
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Artifact:
+    """A compiled program on disk, callable: ``artifact(x)`` or ``artifact(name=x)``.
+
+    Attributes:
+        path: The folder.
+        inputs: Names of the inputs in order.
+        outputs: Names of the outputs in order.
+        report: The report of the compile as plain data; empty if there is none.
+    """
+
+    def __init__(self, path: str | Path, *, check: bool = True) -> None:
+        self.path = Path(path)
+        manifest = _manifest(self.path)
+        self.manifest: Mapping[str, Any] = manifest
+        self.inputs: tuple[str, ...] = tuple(entry["name"] for entry in manifest["inputs"])
+        self.outputs: tuple[str, ...] = tuple(entry["name"] for entry in manifest["outputs"])
+        report = self.path / REPORT
+        self.report: Mapping[str, Any] = (
+            json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
+        )
+        if check:
+            _check_files(self.path, manifest["files"])
+        self._stages = [_stage(self.path, entry) for entry in manifest["stages"]]
+        self._sessions: dict[Path, Session] = {}
+        self._keep: object = None
+
+    def __repr__(self) -> str:
+        """Return the artifact's folder and targets."""
+        names = [name for name in self.manifest["targets"].values() if name]
+        return f"Artifact({str(self.path)!r}, target={'+'.join(names)!r})"
+
+    @property
+    def circuits(self) -> dict[str, Circuit]:
+        """The compiled circuits by name."""
+        return {
+            Path(entry["file"]).stem: stage.circuit
+            for entry, stage in zip(self.manifest["stages"], self._stages, strict=True)
+            if isinstance(stage, _Circuit)
+        }
+
+    def owned_by(self, owner: object) -> Artifact:
+        """Keep ``owner``, say a temporary folder, alive as long as the artifact."""
+        self._keep = owner
+        return self
+
+    def save(self, path: str | Path) -> Artifact:
+        """Copy the artifact to another folder, whole or not at all; return the copy.
+
+        Raises:
+            QcompError: If it cannot be written.
+        """
+        with atomic_folder(path, marker=MANIFEST) as folder:
+            for file in sorted(self.path.iterdir()):
+                shutil.copy2(file, folder / file.name)
+        return Artifact(path, check=False)
+
+    def __call__(
+        self,
+        *arrays: object,
+        shots: int | None = None,
+        device: str = "sim",
+        seed: int = 0,
+        batch_size: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        **named: object,
+    ) -> Any:  # noqa: ANN401  one array or a dict of arrays
+        """Run on a batch.
+
+        Args:
+            arrays: The inputs in order, samples on the first axis; or one mapping name -> array.
+            shots: Samples a circuit in place of what was compiled in; 0 for exact values.
+            device: Where circuits run: ``sim`` (built in) or ``aer`` (qiskit-aer).
+            seed: Seed of the samples.
+            batch_size: Rows in flight; all at once by default.
+            progress: Called with the number of rows done since the last call.
+            named: Inputs by name.
+
+        Returns:
+            The output as an array if there is one, else name -> array.
+
+        Raises:
+            UsageError: If an input is missing, unknown or of the wrong shape.
+        """
+        feeds = self._feeds(arrays, named)
+        rows = next((np.shape(array)[0] for array in feeds.values() if np.ndim(array)), 1)
+        step = batch_size or max(rows, 1)
+        if step >= rows or not feeds:
+            results = self.run(feeds, shots=shots, device=device, seed=seed)
+            if progress is not None:
+                progress(rows)
+        else:
+            parts = []
+            for start in range(0, rows, step):
+                part = {name: array[start : start + step] for name, array in feeds.items()}
+                parts.append(self.run(part, shots=shots, device=device, seed=seed + start))
+                if progress is not None:
+                    progress(min(step, rows - start))
+            results = {name: np.concatenate([p[name] for p in parts]) for name in self.outputs}
+        return results[self.outputs[0]] if len(self.outputs) == 1 else results
+
+    def _feeds(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, Any]:
+        if len(arrays) == 1 and isinstance(arrays[0], Mapping):
+            named = {**arrays[0], **named}
+            arrays = ()
+        if len(arrays) > len(self.inputs):
+            raise UsageError(
+                f"{len(arrays)} inputs were given, the artifact takes {len(self.inputs)}",
+                hint="inputs: " + ", ".join(self.inputs),
+            )
+        feeds = dict(zip(self.inputs, arrays, strict=False)) | dict(named)
+        for name in feeds:
+            if name not in self.inputs:
+                raise UsageError(f"there is no input '{name}'", hint=suggest(name, self.inputs))
+        missing = [name for name in self.inputs if name not in feeds]
+        if missing:
+            raise UsageError(
+                f"the input {', '.join(missing)} was not given",
+                hint="inputs: " + ", ".join(self.inputs),
+            )
+        return {name: _as_array(value) for name, value in feeds.items()}
+
+    def run(
+        self,
+        feeds: Mapping[str, Any],
+        *,
+        shots: int | None = None,
+        device: str = "sim",
+        seed: int = 0,
+    ) -> dict[str, Any]:
+        """Run every stage on one batch and return all outputs by name."""
+        if device not in DEVICES:
+            raise UsageError(f"there is no device '{device}'", hint=suggest(device, DEVICES))
+        values: dict[str, Any] = dict(feeds)
+        for index, stage in enumerate(self._stages):
+            if isinstance(stage, _Graph):
+                session = self._session(stage.path)
+                values |= session.run({name: values[name] for name in stage.inputs})
+            else:
+                values[stage.output] = _run_circuit(stage, values, shots, device, seed + index)
+        return {name: values[name] for name in self.outputs}
+
+    def _session(self, path: Path) -> Session:
+        if path not in self._sessions:
+            from qcomp.execute import Session
+
+            self._sessions[path] = Session(path)
+        return self._sessions[path]
+
+
+def load(path: str | Path) -> Artifact:
+    """Load an artifact.
+
+    Args:
+        path: The folder that a compile made, or its ``program.json``.
+
+    Raises:
+        SourceError: If the folder is no artifact, is of a newer version, or its files were changed.
+    """
+    path = Path(path)
+    return Artifact(path.parent if path.name == MANIFEST else path)
+
+
+def _as_array(value: object) -> Any:  # noqa: ANN401  an array of any type
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise SourceError(
+            f"'{folder}' is no artifact",
+            why=f"it has no {MANIFEST}",
+            hint="give the folder that 'qcomp compile' made",
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        kind, version = manifest["format"], manifest["version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"'{path}' is damaged", why=str(error)) from error
+    if kind != FORMAT or version != VERSION:
+        raise SourceError(
+            f"'{path}' is of the format {kind} {version}, this version reads {FORMAT} {VERSION}",
+            hint="compile the model again, or install the version that wrote it",
+        )
+    assert isinstance(manifest, dict)
+    return manifest
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if Path(name).name != name:
+        raise SourceError(f"'{MANIFEST}' names a file outside its folder: '{name}'")
+    return folder / name
+
+
+def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
+    for name, entry in files.items():
+        path = _inside(folder, name)
+        if not path.is_file():
+            raise SourceError(f"the artifact lacks the file '{name}'", hint="compile it again")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+                raise SourceError(
+                    f"the file '{name}' is not the one that was compiled",
+                    why="its hash differs from the one in program.json",
+                    hint="compile the model again",
+                )
+
+
+def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
+    path = _inside(folder, entry["file"])
+    if entry["kind"] == "graph":
+        return _Graph(path, tuple(entry["inputs"]), tuple(entry["outputs"]))
+    from qcomp.ir.observable import Observable
+    from qcomp.ir.program import Readout
+
+    circuit = load_part("services", "read-qasm")(
+        path.read_text(encoding="utf-8"), folder=folder, name=entry["circuit"]
+    )
+    if list(circuit.params) != entry["parameters"]:
+        unknown = [name for name in circuit.params if name not in entry["parameters"]]
+        if unknown:
+            raise SourceError(f"'{path}' has parameters that program.json does not: {unknown}")
+        circuit = circuit.with_params(entry["parameters"])
+    readout = entry["readout"]
+    return _Circuit(
+        circuit,
+        Readout(
+            readout["kind"],
+            tuple(Observable.parse(text) for text in readout["observables"]),
+            readout["shots"],
+            tuple(readout["order"]),
+        ),
+        entry["node"],
+        tuple(entry["inputs"]),
+        {
+            name: np.array(c["values"], dtype=c["dtype"]).reshape(c["shape"])
+            for name, c in entry["constants"].items()
+        },
+        entry["output"],
+        entry["dtype"],
+    )
+
+
+def _run_circuit(
+    stage: _Circuit, values: Mapping[str, Any], shots: int | None, device: str, seed: int
+) -> Array:
+    from qcomp.execute import circuit_parameters
+
+    given = [values.get(name, stage.constants.get(name)) for name in stage.inputs]
+    rows, lead = circuit_parameters(given, stage.circuit, stage.node)
+    result = run_on(device, stage.circuit, stage.readout, rows, shots, seed)
+    shaped = result.reshape(*lead, *result.shape[1:])
+    return shaped if stage.dtype is None else shaped.astype(stage.dtype, copy=False)

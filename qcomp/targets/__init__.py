@@ -1,0 +1,1 @@
+"""Targets as data: one TOML file a machine."""
