@@ -21,11 +21,14 @@ R = TypeVar("R")
 
 
 @functools.cache
-def _inlined(function: Callable[..., Any]) -> None:
+def _inlined(function: Callable[..., Any], bare: bool) -> None:
     """Let compiled code call ``function`` as it stands."""
     from numba.extending import register_jitable
 
-    register_jitable(function)
+    if bare:
+        register_jitable(_nrt=False)(function)
+    else:
+        register_jitable(function)
 
 
 class Kernel(Generic[P, R]):
@@ -35,6 +38,7 @@ class Kernel(Generic[P, R]):
         function: The plain function; nothing but what numba's nopython mode takes.
         calls: Plain functions that ``function`` calls, transitively, callees first.
         fastmath: Allow reassociation of floating-point sums.
+        bare: Compile without reference counts; then the functions must not allocate.
     """
 
     def __init__(
@@ -42,10 +46,12 @@ class Kernel(Generic[P, R]):
         function: Callable[P, R],
         calls: tuple[Callable[..., Any], ...] = (),
         fastmath: bool = False,
+        bare: bool = False,
     ) -> None:
         self.python = function
         self._calls = calls
         self._fastmath = fastmath
+        self._bare = bare
         self._compiled: Callable[P, R] | None = None
         functools.update_wrapper(self, function)
 
@@ -55,8 +61,11 @@ class Kernel(Generic[P, R]):
             import numba
 
             for callee in self._calls:
-                _inlined(callee)
-            self._compiled = numba.njit(cache=True, fastmath=self._fastmath)(self.python)
+                _inlined(callee, self._bare)
+            options = {"_nrt": False} if self._bare else {}
+            self._compiled = numba.njit(cache=True, fastmath=self._fastmath, **options)(
+                self.python
+            )
         return self._compiled
 
     def at(self, size: int) -> Callable[P, R]:
@@ -73,16 +82,21 @@ class Kernel(Generic[P, R]):
 
 
 def kernel(
-    *, calls: tuple[Callable[..., Any], ...] = (), fastmath: bool = False
+    *,
+    calls: tuple[Callable[..., Any], ...] = (),
+    fastmath: bool = False,
+    bare: bool = False,
 ) -> Callable[[Callable[P, R]], Kernel[P, R]]:
     """Make a :class:`Kernel` of a function: ``@kernel()`` or ``@kernel(calls=(helper,))``.
 
     Args:
         calls: Plain helper functions that the kernel calls, callees first.
         fastmath: Allow reassociation of floating-point sums.
+        bare: Compile without reference counts (each array passed to a helper costs two atomic
+            counts otherwise); then the functions must not allocate.
     """
 
     def wrap(function: Callable[P, R]) -> Kernel[P, R]:
-        return Kernel(function, calls, fastmath)
+        return Kernel(function, calls, fastmath, bare)
 
     return wrap

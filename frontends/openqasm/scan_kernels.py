@@ -275,7 +275,8 @@ def emit_gates(
         scan_control,
         emit_wide,
         emit_gates,
-    )
+    ),
+    bare=True,
 )
 def scan_statements(
     buf: NDArray[np.uint8],

@@ -1,0 +1,151 @@
+"""The names that the scanner knows, as arrays for its kernel."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.frontends.openqasm.scan_text import Kinds, SymbolTable
+from qcomp.ir.gates import BY_NAME, GATES, stdgates_names
+
+__all__ = ["Symbols"]
+
+_KEYWORDS = frozenset(
+    "OPENQASM include defcalgrammar def cal defcal gate extern box let break continue if else end "
+    "return for while in switch case default nop pragma input output const readonly mutable qreg "
+    "qubit creg bool bit int uint float angle complex array void duration stretch opaque gphase "
+    "inv pow ctrl negctrl durationof delay reset measure barrier true false im tau euler sin cos "
+    "tan arcsin arccos arctan exp log ln sqrt ceiling floor mod popcount rotl rotr real imag sizeof "
+    "U CX pi".split()
+)
+
+_QELIB1 = (
+    "cx id u p x y z h s sdg t tdg rx ry rz sx sxdg cz cy swap ch ccx cswap crx cry crz cu1 cp csx "
+    "cu rxx rzz"
+).split()
+"""The gates of OpenQASM 2's ``qelib1.inc`` that mean exactly a gate of the table."""
+
+
+class Symbols:
+    """A growing open-addressing table of names.
+
+    Attributes:
+        table: The arrays the kernel reads; replaced when the table grows.
+    """
+
+    def __init__(self) -> None:
+        word = np.zeros(256, dtype=np.uint8)
+        for byte in range(256):
+            word[byte] = byte >= 128 or chr(byte).isalnum() or byte == 95
+        self._index: dict[bytes, int] = {}
+        self._used = 0
+        self.table = SymbolTable(
+            slots=np.full(256, -1, dtype=np.int32),
+            start=np.zeros(128, dtype=np.int32),
+            length=np.zeros(128, dtype=np.int32),
+            kind=np.zeros(128, dtype=np.int8),
+            value=np.zeros(128, dtype=np.int32),
+            size=np.zeros(128, dtype=np.int32),
+            names=np.zeros(1024, dtype=np.uint8),
+            row=np.full(128, -1, dtype=np.int32),
+            word=word,
+            seen=np.zeros(0, dtype=np.int64),
+        )
+
+    def __contains__(self, name: bytes) -> bool:
+        """Return whether the name means something already."""
+        return name in self._index
+
+    def add(self, name: bytes, kind: int, value: int = 0, size: int = -1) -> bool:
+        """Give a name its meaning; False when it has one already."""
+        if name in self._index:
+            return False
+        symbol = len(self._index)
+        self._reserve(symbol, len(name))
+        table = self.table
+        start = self._used
+        table.names[start : start + len(name)] = np.frombuffer(name, dtype=np.uint8)
+        self._used += len(name)
+        table.start[symbol], table.length[symbol] = start, len(name)
+        table.kind[symbol], table.value[symbol] = kind, value
+        table.size[symbol], table.row[symbol] = size, -1
+        self._index[name] = symbol
+        self._place(name, symbol)
+        return True
+
+    def declare(self, name: bytes, kind: int, value: int, size: int = -1) -> bool:
+        """Give a name that the program declares its meaning; False when the name is not free."""
+        text = name.decode("utf-8", "replace")
+        if not text.isidentifier() or text in _KEYWORDS:
+            return False
+        return self.add(name, kind, value, size)
+
+    def add_qubits(self, total: int) -> None:
+        """Make room for the marks of that many qubits."""
+        seen = np.zeros(total, dtype=np.int64)
+        seen[: len(self.table.seen)] = self.table.seen
+        self.table = self.table._replace(seen=seen)
+
+    def add_builtins(self, version: int) -> bool:
+        """Add what the language knows without an include."""
+        names = {b"measure": (Kinds.MEASURE, 0), b"pi": (Kinds.PI, 0)}
+        for name in ("reset", "barrier", "U", *(("CX",) if version == 2 else ("gphase",))):
+            names[name.encode()] = (Kinds.GATE, BY_NAME[name].code)
+        if version == 3:
+            names["π".encode()] = (Kinds.PI, 0)
+            names[b"ctrl"] = (Kinds.CTRL, 0)
+        return all(self.add(name, kind, value) for name, (kind, value) in names.items())
+
+    def add_library(self, version: int) -> bool:
+        """Add the gates of ``stdgates.inc`` or ``qelib1.inc``; False when a name is taken."""
+        names = [*_QELIB1, "u1", "cu1"] if version == 2 else sorted(stdgates_names())
+        done = all(
+            self.add(name.encode(), Kinds.GATE, BY_NAME[name].code)
+            for name in dict.fromkeys(names)
+            if name in BY_NAME
+        )
+        done = done and self.add(b"u3", Kinds.GATE, BY_NAME["u"].code)
+        done = done and self.add(b"u2", Kinds.U2)
+        if version == 2:
+            mcx = BY_NAME["mcx"].code
+            done = done and self.add(b"cu3", Kinds.CU3)
+            done = done and self.add(b"c3x", Kinds.GATE, mcx, 4)
+            done = done and self.add(b"c4x", Kinds.GATE, mcx, 5)
+        return done
+
+    def add_gate(self, name: str) -> bool:
+        """Add a gate of the table that the program defines; False when the name is taken."""
+        return self.declare(name.encode(), Kinds.GATE, BY_NAME[name].code)
+
+    def gate_names(self) -> list[str]:
+        """Return the gates of the table that the program can call."""
+        return [row.name for row in GATES if row.name.encode() in self._index]
+
+    def _reserve(self, symbol: int, length: int) -> None:
+        table = self.table
+        if self._used + length > len(table.names):
+            table = table._replace(names=_grown(table.names, self._used + length))
+        if symbol >= len(table.kind):
+            for field in ("start", "length", "kind", "value", "size", "row"):
+                table = table._replace(**{field: _grown(getattr(table, field), symbol + 1)})
+        self.table = table
+        if 2 * symbol >= len(table.slots):
+            self.table = table._replace(slots=np.full(4 * len(table.slots), -1, dtype=np.int32))
+            for name, other in self._index.items():
+                self._place(name, other)
+
+    def _place(self, name: bytes, symbol: int) -> None:
+        code = 0
+        for byte in name:
+            code = (code * 31 + byte) & 0xFFFFFFFFFF
+        mask = len(self.table.slots) - 1
+        slot = code & mask
+        while self.table.slots[slot] >= 0:
+            slot = (slot + 1) & mask
+        self.table.slots[slot] = symbol
+
+
+def _grown(array: NDArray[np.generic], least: int) -> NDArray[np.generic]:
+    bigger = np.zeros(max(least, 2 * len(array)), dtype=array.dtype)
+    bigger[: len(array)] = array
+    return bigger
