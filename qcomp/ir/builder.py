@@ -61,7 +61,7 @@ class Builder(GateMethods):
     num_qubits: int
     num_clbits: int
     params: tuple[str, ...]
-    forms: Forms
+    _forms: Forms
     global_phase: Angle
     _blocks: list[list[Item]]
     _pending: _Pending
@@ -137,7 +137,7 @@ class Builder(GateMethods):
         if not pending.code:
             return
         column = {name: i for i, name in enumerate(self.params)}
-        self.forms, form = self.forms.append(
+        self._forms, form = self._forms.append(
             [(column[name], coef) for name, coef in terms] for terms in pending.terms
         )
         run = Run.of(

@@ -45,7 +45,6 @@ class Circuit(Builder):
         variables: Run-time classical variables.
 
     Attributes:
-        forms: Affine forms that the runs' angles refer to.
         global_phase: Phase of the whole circuit, kept through every transformation.
         notes: What a frontend wants the user to know, one sentence each.
     """
@@ -70,13 +69,24 @@ class Circuit(Builder):
         self.qregs = tuple(qregs) or _default_register("q", num_qubits)
         self.cregs = tuple(cregs) or _default_register("c", num_clbits)
         self.variables = tuple(variables)
-        self.forms = Forms()
+        self._forms = Forms()
         self.global_phase = Angle()
         self.notes: tuple[str, ...] = ()
         self._blocks: list[list[Item]] = [[]]
         self._pending = _Pending()
 
     # --- reading -------------------------------------------------------------------------
+
+    @property
+    def forms(self) -> Forms:
+        """The affine forms that the runs' angles refer to."""
+        self._flush()
+        return self._forms
+
+    @forms.setter
+    def forms(self, forms: Forms) -> None:
+        self._flush()
+        self._forms = forms
 
     @property
     def body(self) -> Block:
