@@ -1,0 +1,1 @@
+"""Analyses: facts about a program that change nothing."""

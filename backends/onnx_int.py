@@ -1,0 +1,188 @@
+"""Backend ``onnx_int``: a quantized ONNX file, and the proof that it runs as planned.
+
+What is written is checked before success is reported: ``onnx.checker`` accepts the file, ONNX
+Runtime loads it, and in the graph that ONNX Runtime makes of it each quantized layer is looked
+up: is it an integer kernel, or did it stay in float? The answer, and the distance of the outputs
+from float, is a :class:`qcomp.quantization.FusionReport` in the context.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qcomp.errors import TargetError
+from qcomp.quantization import (
+    FloatReference,
+    FusionOutcome,
+    FusionReport,
+    QuantizationError,
+    QuantizationRecord,
+    QuantizedLayer,
+)
+from qcomp.registry import load
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcomp.ir.program import Program
+    from qcomp.passmanager import Context
+    from qcomp.target import Target
+
+__all__ = ["INTEGER_KERNELS", "OnnxIntBackend", "fusion_outcomes"]
+
+INTEGER_KERNELS = frozenset(
+    {
+        "ConvInteger",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "GatherBlockQuantized",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "QGemm",
+        "QLinearAdd",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearConv",
+        "QLinearGlobalAveragePool",
+        "QLinearLeakyRelu",
+        "QLinearMatMul",
+        "QLinearMul",
+        "QLinearSigmoid",
+    }
+)
+"""Operators of ONNX Runtime that compute with integers of at most 8 bits."""
+
+_NAMED_LAYERS = 8
+
+
+class OnnxIntBackend:
+    """Writes a quantized program as ``.onnx`` and checks that it loads and fuses."""
+
+    name = "onnx_int"
+
+    def write(self, program: Program, out: Path, target: Target, context: Context) -> list[Path]:
+        """Write ``program`` to the file ``out``.
+
+        Args:
+            program: The quantized program, or one classical stage of it; unchanged on return.
+            out: The file. Large tensors go to ``out`` + ``.data`` beside it.
+            target: The machine; the kernels it counts on are in ``fusions``.
+            context: Holds the quantizing passes' record; takes the fusion report.
+
+        Returns:
+            The files written.
+
+        Raises:
+            TargetError: The checker or ONNX Runtime refuses the file.
+            QcompError: The file cannot be written.
+        """
+        with context.progress.task(f"saving {out.name}", None) as task:
+            files: list[Path] = load("services", "save-program")(
+                program, out, progress=lambda _: task.advance()
+            )
+        _check_file(files[0], target)
+        if not program.circuit_nodes():
+            self._report(program, context)
+        return files
+
+    def _report(self, program: Program, context: Context) -> None:
+        from qcomp.execute import optimized
+
+        record = context.get(QuantizationRecord) or QuantizationRecord()
+        mine = [layer for layer in record.layers if _belongs(layer, program.model)]
+        graph = optimized(program.model)
+        outcomes = fusion_outcomes(program.model, graph, mine)
+        kernels = Counter(node.op_type for node in graph.graph)
+        before = context.get(FusionReport)
+        if before is not None:  # an earlier stage of the same program
+            known = {outcome.node for outcome in outcomes}
+            outcomes = (*(o for o in before.outcomes if o.node not in known), *outcomes)
+            kernels.update(before.kernels)
+        error = self._error(program, context)
+        note = "" if error is not None and error.samples else "outputs were not compared with float"
+        report = FusionReport(
+            outcomes,
+            dict(sorted(kernels.items())),
+            {} if error is None else error.outputs,
+            0 if error is None else error.samples,
+            "" if error is None else error.data,
+            note,
+        )
+        context.put(report)
+        if report.unfused:
+            names = ", ".join(f"'{o.node}'" for o in report.unfused[:_NAMED_LAYERS])
+            more = len(report.unfused) - _NAMED_LAYERS
+            context.warn(
+                f"{len(report.unfused)} of {len(outcomes)} quantized layers do not run as integer "
+                f"kernels in ONNX Runtime: {names}" + (f" and {more} more" if more > 0 else "")
+            )
+
+    @staticmethod
+    def _error(program: Program, context: Context) -> QuantizationError | None:
+        """The measured error; measured now if no pass of the pipeline did."""
+        error = context.get(QuantizationError)
+        reference = context.get(FloatReference)
+        if error is None and reference is not None and not reference.program.circuits:
+            load("passes", "quantization-error")().run(program, context)
+            error = context.get(QuantizationError)
+        return error
+
+
+def _check_file(path: Path, target: Target) -> None:
+    """Let ``onnx.checker`` judge the file; large data beside it is not read."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise TargetError(
+            f"the graph for '{target.name}' is not valid ONNX",
+            where=path.name,
+            why=str(error).strip().partition("\n")[0],
+            hint="this is a fault of qcomp: please report it with the model",
+        ) from error
+
+
+def _belongs(layer: QuantizedLayer, model: ir.Model) -> bool:
+    """Whether a layer lies in this graph (one stage of several)."""
+    if layer.quantized:
+        return layer.quantized in model.graph.initializers
+    return any(value.name == layer.output for node in model.graph for value in node.outputs)
+
+
+def fusion_outcomes(
+    model: ir.Model, optimised: ir.Model, layers: list[QuantizedLayer]
+) -> tuple[FusionOutcome, ...]:
+    """Look up each quantized layer in ONNX Runtime's optimised graph.
+
+    A layer with a weight is found by the initializer that holds its integers, another one by its
+    node's name or the integer tensor that it writes.
+
+    Args:
+        model: The quantized graph.
+        optimised: What the runtime made of it, see :func:`qcomp.execute.optimized`.
+        layers: The layers to look up.
+    """
+    produced = {v.name: node for node in model.graph for v in node.outputs}
+    by_input: dict[str, ir.Node] = {}
+    by_output: dict[str, ir.Node] = {}
+    by_name: dict[str, ir.Node] = {}
+    for node in optimised.graph:
+        by_input.update({v.name: node for v in node.inputs if v is not None and v.name})
+        by_output.update({v.name: node for v in node.outputs if v.name})
+        by_name[node.name or ""] = node
+    outcomes = []
+    for layer in layers:
+        if layer.quantized:
+            found = by_input.get(layer.quantized)
+        else:
+            dequantize = produced.get(layer.output)
+            integers = dequantize.inputs[0] if dequantize is not None else None
+            name = "" if integers is None else integers.name or ""
+            found = by_name.get(layer.node) or by_output.get(name)
+        kind = "" if found is None else found.op_type
+        outcomes.append(FusionOutcome(layer.node, layer.kernel, kind, kind in INTEGER_KERNELS))
+    return tuple(outcomes)

@@ -1,0 +1,160 @@
+"""How far quantization moved every weight and every layer's output.
+
+    SQNR = 10 log10( sum |r|^2 / sum |r - q|^2 )   in dB
+
+r is the float program's value, q the quantized program's. Outputs are compared with all earlier
+layers quantized too, so the figure falls along the graph where errors add up. Both programs run
+on calibration data if there is any, else on generated inputs (standard normal values, random
+token ids), which is said in the result. Runs of models whose float weights exceed 1 GiB are left
+out.
+
+Preconditions: a quantizing pass ran in this pipeline.
+Preserved: everything; leaves a :class:`qcomp.quantization.QuantizationError` fact.
+Cost: one run of both programs over at most ``samples`` samples; one pass over the weights.
+Source: Krishnamoorthi 2018, arXiv:1806.08342; SQNR as in Nagel et al. 2021, arXiv:2106.08295.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.passes.calibrate.batches import checked_batches, generated_batch
+from qcomp.passes.graph.rewriting import constant_tensor, int_attribute, node_label, read_weight
+from qcomp.passes.quantize.dequantized_weights import dequantized_weight
+from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import (
+    FloatReference,
+    LayerError,
+    QuantizationError,
+    QuantizationRecord,
+    QuantizedLayer,
+    SqnrSum,
+    sqnr,
+)
+
+if TYPE_CHECKING:
+    from qcomp.ir.program import Program
+
+__all__ = ["MeasureQuantizationError"]
+
+_RUN_LIMIT = 1 << 30
+"""Bytes of float weights up to which both programs are run."""
+
+Feeds = Mapping[str, npt.NDArray[np.generic]]
+
+
+@dataclass(frozen=True)
+class MeasureQuantizationError(GraphPass):
+    """Compare the quantized program with the float one, layer by layer.
+
+    Attributes:
+        samples: Samples to run, at most.
+        batch: Samples run at a time.
+    """
+
+    name: ClassVar[str] = "quantization-error"
+    preserves: ClassVar[Guarantee] = Guarantee.EXACT
+
+    samples: int = 64
+    batch: int = 16
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Measure; the program stays as it is."""
+        reference = context.get(FloatReference)
+        record = context.get(QuantizationRecord)
+        if reference is None or record is None or not record.layers:
+            return False
+        weights = {}
+        with context.progress.task("measuring weights", len(record.layers)) as task:
+            for layer in record.layers:
+                weights[layer.node] = _weight_sqnr(layer, reference.program, program)
+                task.advance()
+        outputs: dict[str, float] = {}
+        layers: dict[str, float] = {}
+        count, data = 0, ""
+        if _float_bytes(reference.program) <= _RUN_LIMIT:
+            data = "generated" if context.calibration is None else "calibration"
+            count, outputs, layers = self._compare(reference.program, program, record, context)
+        result = QuantizationError(
+            tuple(
+                LayerError(layer.node, layer.op_type, weights[layer.node], layers.get(layer.source))
+                for layer in record.layers
+            ),
+            outputs,
+            count,
+            data,
+        )
+        context.put(result)
+        return False
+
+    def _batches(self, program: Program, context: Context) -> Iterator[Feeds]:
+        if context.calibration is None:
+            yield generated_batch(program.model, context.rng(self.name), min(self.samples, 16))
+            return
+        taken = 0
+        for feeds in checked_batches(program.model, context.calibration(), self.batch):
+            if taken >= self.samples:
+                return
+            taken += _count(feeds)
+            yield feeds
+
+    def _compare(
+        self, before: Program, after: Program, record: QuantizationRecord, context: Context
+    ) -> tuple[int, dict[str, float], dict[str, float]]:
+        """Run both; return samples, SQNR of graph outputs and of layer outputs (source names)."""
+        from qcomp.execute import HybridSession
+
+        pairs = {layer.source: layer.output for layer in record.layers}
+        outputs = [value.name or "" for value in after.model.graph.outputs]
+        plain = HybridSession(before, taps=list(pairs))
+        quantized = HybridSession(after, taps=list(pairs.values()))
+        sums = {name: SqnrSum() for name in (*outputs, *pairs)}
+        count = 0
+        with context.progress.task("comparing with float", None) as task:
+            for index, feeds in enumerate(self._batches(before, context)):
+                real = plain.run(feeds, seed=context.seed + index)
+                got = quantized.run(feeds, seed=context.seed + index)
+                for name, total in sums.items():
+                    a = np.asarray(real[name])
+                    if np.issubdtype(a.dtype, np.number):
+                        total.add(a, np.asarray(got[pairs.get(name, name)]))
+                count += _count(feeds)
+                task.advance()
+        return (
+            count,
+            {name: sums[name].decibels for name in outputs},
+            {name: sums[name].decibels for name in pairs},
+        )
+
+
+def _count(feeds: Feeds) -> int:
+    return max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
+
+
+def _float_bytes(program: Program) -> int:
+    values = program.model.graph.initializers.values()
+    return sum(v.const_value.nbytes for v in values if v.const_value is not None)
+
+
+def _weight_sqnr(layer: QuantizedLayer, before: Program, after: Program) -> float | None:
+    """SQNR of a layer's weight in dB; None for a layer without one."""
+    value = before.model.graph.initializers.get(layer.weight)
+    levels = after.model.graph.initializers.get(layer.quantized)
+    tensor = constant_tensor(value)
+    if value is None or levels is None or tensor is None:
+        return None
+    stored, rows_out = dequantized_weight(levels)
+    with read_weight(tensor) as real:
+        by_rows = any(
+            node_label(usage.node) == layer.node and int_attribute(usage.node, "transB") == 1
+            for usage in value.uses()
+        )
+        matrix = real.ndim == 2 and layer.op_type in ("Gemm", "MatMul")
+        if matrix and layer.scheme != "static" and by_rows != rows_out:
+            stored = stored.T
+        return sqnr(real, stored)

@@ -1,0 +1,91 @@
+"""The float weight that a quantized layer of any form really stands for, read from the graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qcomp.errors import PassError
+from qcomp.passes.graph.rewriting import constant_array, int_attribute, only_use
+from qcomp.passes.quantize.arithmetic import (
+    Floats,
+    Integers,
+    dequantize,
+    dequantize_blocks,
+    unpack_int4,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["dequantized_weight"]
+
+
+def dequantized_weight(levels: ir.Value) -> tuple[Floats, bool]:
+    """Dequantize a stored integer weight with the scales that its consumer applies.
+
+    Args:
+        levels: The initializer of integers, read by DequantizeLinear, MatMulInteger or MatMulNBits.
+
+    Returns:
+        The float32 weight and whether its rows are output channels of a matrix
+        (float32[N, K]; otherwise it lies as the operator takes it: [K, N], or a convolution's).
+
+    Raises:
+        PassError: The consumer is none of these.
+    """
+    for usage in levels.uses():
+        node = usage.node
+        if node.op_type == "DequantizeLinear":
+            return _from_dequantize(node), False
+        if node.op_type == "MatMulInteger" and usage.idx == 1:
+            return _from_matmul_integer(node), False
+        if node.op_type == "MatMulNBits" and usage.idx == 1:
+            return _from_matmulnbits(node), True
+    raise PassError(f"no operator dequantizes the weight '{levels.name}'")
+
+
+def _array(value: ir.Value | None) -> Integers:
+    array = constant_array(value)
+    if array is None:
+        raise PassError("a quantized weight's parameter is not a constant")
+    return array
+
+
+def _from_dequantize(node: ir.Node) -> Floats:
+    levels = _array(node.inputs[0])
+    if levels.dtype.itemsize == 1 and levels.dtype.kind not in "iu":
+        levels = levels.astype(np.int8)  # ml_dtypes.int4, uint4
+    scale = np.asarray(_array(node.inputs[1]), np.float32)
+    zero = np.zeros(scale.shape, np.int32)
+    if len(node.inputs) > 2 and node.inputs[2] is not None:
+        zero = _array(node.inputs[2]).astype(np.int32)
+    axis, group = int_attribute(node, "axis", 1), int_attribute(node, "block_size")
+    if not group:
+        return dequantize(levels, scale, zero, axis if scale.size > 1 else None)
+    taken = range(levels.shape[axis])
+    steps = np.repeat(scale, group, axis=axis).take(taken, axis=axis)
+    zeros = np.repeat(zero, group, axis=axis).take(taken, axis=axis)
+    return np.asarray((levels.astype(np.int32) - zeros).astype(np.float32) * steps, np.float32)
+
+
+def _from_matmul_integer(node: ir.Node) -> Floats:
+    cast = only_use(node.outputs[0])
+    scaled = None if cast is None else only_use(cast.outputs[0])
+    product = None if scaled is None or scaled.inputs[1] is None else scaled.inputs[1].producer()
+    if product is None or product.op_type != "Mul":
+        raise PassError("a MatMulInteger has no scale behind it", where=str(node.name))
+    return dequantize(_array(node.inputs[1]), np.asarray(_array(product.inputs[1])), 0, 1)
+
+
+def _from_matmulnbits(node: ir.Node) -> Floats:
+    bits, group = int_attribute(node, "bits", 4), int_attribute(node, "block_size")
+    packed = np.asarray(_array(node.inputs[1]), np.uint8)
+    scale = np.asarray(_array(node.inputs[2]), np.float32)
+    levels = unpack_int4(packed, group) if bits == 4 else packed
+    zero = np.full(scale.shape, 1 << (bits - 1), dtype=np.uint8)
+    if len(node.inputs) > 3 and node.inputs[3] is not None:
+        stored = np.asarray(_array(node.inputs[3]), np.uint8)
+        zero = np.asarray(unpack_int4(stored, scale.shape[1]) if bits == 4 else stored, np.uint8)
+    return dequantize_blocks(np.asarray(levels, np.uint8), scale, zero, int_attribute(node, "K"))
