@@ -1,0 +1,51 @@
+"""Is this circuit or graph the same as that one, and how do we know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from qcomp.equivalence.circuits import check_circuits
+from qcomp.equivalence.verdict import TOLERANCE, Verdict
+from qcomp.errors import UsageError
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.program import Program
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["TOLERANCE", "Verdict", "check"]
+
+
+def check(
+    a: Circuit | Program,
+    b: Circuit | Program,
+    seed: int = 0,
+    inputs: Mapping[str, NDArray[np.generic]] | None = None,
+) -> Verdict:
+    """Say whether two circuits, or two programs, are the same.
+
+    Circuits go down a ladder of methods and stop at the first that decides, see
+    :func:`~qcomp.equivalence.circuits.check_circuits`. Programs are run on inputs, see
+    :func:`~qcomp.equivalence.graphs.check_programs`; programs of one circuit each are compared as
+    circuits.
+
+    Args:
+        a: The reference.
+        b: The candidate.
+        seed: Seed of random bindings, states and inputs.
+        inputs: Inputs of two graphs, name -> array; generated when None.
+
+    Raises:
+        UsageError: If one is a circuit and the other a graph.
+    """
+    if isinstance(a, Program) and isinstance(b, Program) and a.is_circuit and b.is_circuit:
+        a, b = a.only_circuit, b.only_circuit
+    if isinstance(a, Circuit) and isinstance(b, Circuit):
+        return check_circuits(a, b, seed)
+    if isinstance(a, Program) and isinstance(b, Program):
+        from qcomp.equivalence.graphs import check_programs
+
+        return check_programs(a, b, seed, inputs)
+    raise UsageError("a circuit cannot be compared with a classical graph")

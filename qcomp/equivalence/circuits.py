@@ -1,0 +1,180 @@
+"""The ladder of methods by which two circuits are compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import pi
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.equivalence.channels import check_channels
+from qcomp.equivalence.pauli_form import same_pauli_form
+from qcomp.equivalence.verdict import TOLERANCE, Verdict
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.gates import G
+from qcomp.ir.run import Run
+from qcomp.simulate import statevector, unitary
+from qcomp.simulate.control_flow import final_measurements, is_unitary
+
+__all__ = ["check_circuits"]
+
+MATRIX_QUBITS = 12
+"""Qubits up to which whole unitaries are compared."""
+
+STATE_QUBITS = 24
+"""Qubits up to which states are compared."""
+
+BINDINGS = 3
+"""Random bindings of the parameters at which symbolic circuits are compared."""
+
+STATES = 8
+"""Random product states on which circuits are compared, fewer where they are large."""
+
+WORK = 1 << 36
+"""Amplitude updates that one comparison may take, both circuits together."""
+
+Vector = NDArray[np.float64]
+
+
+def check_circuits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
+    """Compare two circuits, up to global phase, down a ladder that stops where it decides.
+
+    1. The same circuit, entry by entry.
+    2. Up to 12 qubits the whole unitary, at three random bindings where there are parameters.
+    3. The Pauli normal form: exact and of any size, but it can only say yes.
+    4. Up to 24 qubits the states that both make of the same random product states.
+
+    Equal measurements at the end of both are taken off first. Circuits that measure before their
+    end, reset, or have control flow are compared by what they do to random product states, outcome
+    by outcome (:func:`~qcomp.equivalence.channels.check_channels`).
+
+    Args:
+        a: The reference.
+        b: The candidate.
+        seed: Seed of bindings and states.
+    """
+    if (a.num_qubits, a.num_clbits) != (b.num_qubits, b.num_clbits):
+        return Verdict(
+            False,
+            f"sizes: {a.num_qubits} qubits and {a.num_clbits} bits against "
+            f"{b.num_qubits} and {b.num_clbits}",
+            float("inf"),
+        )
+    if set(a.params) != set(b.params):
+        only = sorted(set(a.params) ^ set(b.params))
+        return Verdict(False, f"parameters: only one has {', '.join(only[:8])}", float("inf"))
+    if a.equals(b):
+        return Verdict(True, "the same circuit, gate by gate", 0.0)
+    rng = np.random.default_rng(seed)
+    bodies = [_unitary_part(circuit) for circuit in (a, b)]
+    if bodies[0] is None or bodies[1] is None or bodies[0][1] != bodies[1][1]:
+        return check_channels(a, b, rng)
+    first, second = bodies[0][0], bodies[1][0]
+    size = len(first) + len(second)
+    rows = _bindings(first, rng)
+    if a.num_qubits <= MATRIX_QUBITS and (size << 2 * a.num_qubits) * len(rows) <= WORK:
+        return _by_matrix(first, second, rows)
+    if same_pauli_form(first, second):
+        return Verdict(True, "Pauli normal form, exact", 0.0)
+    count = min(STATES, WORK // max(size << a.num_qubits, 1))
+    if a.num_qubits <= STATE_QUBITS and count >= 1:
+        return _by_states(first, second, rows, count, rng)
+    return Verdict(
+        None,
+        f"not checked: {a.num_qubits} qubits and {size} operations are too many to simulate, "
+        "and the Pauli normal forms differ",
+        float("nan"),
+    )
+
+
+def _unitary_part(circuit: Circuit) -> tuple[Circuit, frozenset[tuple[int, int]]] | None:
+    """Return a circuit without its final measurements, and those; None if it is not unitary."""
+    if not is_unitary(circuit):
+        return None
+    body, wires = final_measurements(circuit)
+    runs: list[Run] = []
+    _collect(body, runs)
+    kept = [run.select(run.code != G.BARRIER) for run in runs]
+    return circuit.copy(body=(Run.concat(kept),)), frozenset(wires)
+
+
+def _collect(body: tuple[object, ...], into: list[Run]) -> None:
+    for item in body:
+        if isinstance(item, Run):
+            into.append(item)
+        else:
+            _collect(getattr(item, "body", ()), into)
+
+
+def _bindings(circuit: Circuit, rng: np.random.Generator) -> list[dict[str, float]]:
+    """Return random values of the parameters, one empty binding where there are none."""
+    if not circuit.params:
+        return [{}]
+    return [{name: float(rng.uniform(-pi, pi)) for name in circuit.params} for _ in range(BINDINGS)]
+
+
+def _row(circuit: Circuit, values: dict[str, float]) -> Vector:
+    return np.array([[values[name] for name in circuit.params]])
+
+
+def _where(rows: list[dict[str, float]]) -> str:
+    return f" at {len(rows)} random bindings of the parameters" if rows[0] else ""
+
+
+def _by_matrix(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> Verdict:
+    how = f"the whole {1 << a.num_qubits} x {1 << a.num_qubits} matrix{_where(rows)}"
+    error, phases = 0.0, []
+    for values in rows:
+        first, second = unitary(a, _row(a, values)), unitary(b, _row(b, values))
+        difference, phase = _difference(first.ravel(), second.ravel())
+        error = max(error, difference)
+        phases.append(phase)
+        if difference > TOLERANCE:
+            return Verdict(False, how, error, phase, {"parameters": values} if values else {})
+    return _with_phase(Verdict(True, how, error), phases)
+
+
+def _by_states(
+    a: Circuit, b: Circuit, rows: list[dict[str, float]], count: int, rng: np.random.Generator
+) -> Verdict:
+    how = f"states made of {count} random product states{_where(rows)}"
+    error, phases = 0.0, []
+    for i in range(count):
+        values = rows[i % len(rows)]
+        before = random_product(a, rng)
+        first, second = (
+            statevector(whole, _row(whole, values))[0]
+            for whole in (before.compose(a), before.compose(b))
+        )
+        difference, phase = _difference(first, second)
+        error = max(error, difference)
+        phases.append(phase)
+        if difference > TOLERANCE:
+            return Verdict(False, how, error, phase, {"parameters": values} if values else {})
+    return _with_phase(Verdict(True, how, error), phases)
+
+
+def _with_phase(verdict: Verdict, phases: list[float]) -> Verdict:
+    """Add the phase; say so where it is not the same for all bindings or states."""
+    turns = np.exp(1j * np.array(phases))
+    if np.abs(turns - turns[0]).max() > TOLERANCE:
+        return replace(verdict, how=verdict.how + ", up to a phase that depends on the parameters")
+    return replace(verdict, phase=phases[0])
+
+
+def random_product(circuit: Circuit, rng: np.random.Generator) -> Circuit:
+    """Return a circuit with the same wires and parameters that prepares a random product state."""
+    out = Circuit(circuit.num_qubits, circuit.num_clbits, circuit.params)
+    for q in range(circuit.num_qubits):
+        theta, phi = float(np.arccos(rng.uniform(-1, 1))), float(rng.uniform(-pi, pi))
+        out.u(theta, phi, 0.0, q)
+    return out
+
+
+def _difference(
+    first: NDArray[np.complex128], second: NDArray[np.complex128]
+) -> tuple[float, float]:
+    """Return (largest difference after the best phase, that phase of the second over the first)."""
+    phase = float(np.angle(np.vdot(first, second)))
+    return float(np.abs(first * np.exp(1j * phase) - second).max()), phase

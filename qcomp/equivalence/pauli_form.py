@@ -1,0 +1,302 @@
+"""The Pauli normal form of a circuit, and equality of two of them.
+
+Every circuit is a product of Pauli rotations ``exp(-i theta/2 P)`` followed by one Clifford: each
+Clifford gate is moved to the end, which turns the Paulis of the rotations after it. Rotations that
+commute may trade places, equal Paulis that meet add their angles, quarter turns join the Clifford.
+What is left, layered by what commutes, is the same for two circuits only if they are the same up
+to global phase; it may differ for circuits that are the same, so this method can only say yes.
+
+Written apart from the passes, and from another side than they are: no labels, no segments.
+
+Source: Litinski 2019 (arXiv:1808.02892), section 1; Foata's normal form of commuting products
+(Cartier, Foata 1969).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.angle import PI, Angle
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.definitions import Step, definition, multi_controlled_x
+from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G, gate
+
+__all__ = ["PauliForm", "pauli_form", "same_pauli_form"]
+
+SEARCH = 20_000_000
+"""Comparisons of Paulis after which the method gives up."""
+
+OPERATIONS = 400_000
+"""Operations, after gates are taken apart, up to which a normal form is made."""
+
+_ROUNDING = 1e-11
+
+Local = tuple[int, int, int]
+"""A Pauli ``i^p X^x Z^z``: (x, z, p), x and z bit masks over qubits, p modulo 4."""
+
+_AXES: dict[int, tuple[str, Angle | None]] = {
+    G.RZ: ("Z", None),
+    G.P: ("Z", None),
+    G.T: ("Z", Angle(PI >> 2)),
+    G.TDG: ("Z", Angle(-(PI >> 2))),
+    G.RX: ("X", None),
+    G.RY: ("Y", None),
+    G.RXX: ("XX", None),
+    G.RYY: ("YY", None),
+    G.RZZ: ("ZZ", None),
+    G.RZX: ("ZX", None),
+}
+"""Rotations: the Pauli on each operand, and the angle where the gate has none written."""
+
+
+class TooLarge(Exception):  # noqa: N818  a signal inside this module, no error of a user
+    """The normal form would take too long."""
+
+
+def _times(a: Local, b: Local) -> Local:
+    return a[0] ^ b[0], a[1] ^ b[1], (a[2] + b[2] + 2 * (a[1] & b[0]).bit_count()) & 3
+
+
+def _commute(a: Local, b: Local) -> bool:
+    return ((a[0] & b[1]).bit_count() + (a[1] & b[0]).bit_count()) & 1 == 0
+
+
+@functools.cache
+def _pauli_matrix(x: int, z: int, num_qubits: int) -> NDArray[np.complex128]:
+    """Return ``X^x Z^z`` over so many qubits."""
+    size = 1 << num_qubits
+    out = np.zeros((size, size), dtype=complex)
+    for column in range(size):
+        out[column ^ x, column] = (-1) ** (column & z).bit_count()
+    return out
+
+
+@functools.cache
+def _images(name: str) -> tuple[tuple[Local, Local], ...]:
+    """Return for each operand k of a Clifford gate U the Paulis ``U^-1 X_k U``, ``U^-1 Z_k U``."""
+    matrix = gate(name).matrix()
+    n = gate(name).num_qubits
+    adjoint = matrix.conj().T
+
+    def image(x: int, z: int) -> Local:
+        target = adjoint @ _pauli_matrix(x, z, n) @ matrix
+        for u, v in product(range(1 << n), repeat=2):
+            overlap = np.trace(_pauli_matrix(u, v, n).conj().T @ target) / (1 << n)
+            if abs(overlap) > 0.9:
+                return u, v, round(np.angle(overlap) / (np.pi / 2)) % 4
+        raise ValueError(f"{name} is no Clifford gate")
+
+    return tuple((image(1 << k, 0), image(0, 1 << k)) for k in range(n))
+
+
+@dataclass
+class PauliForm:
+    """The normal form while it is made.
+
+    Attributes:
+        xs: ``C^-1 X_q C`` for each qubit, C the Clifford so far.
+        zs: ``C^-1 Z_q C``.
+        rotations: (x, z) -> angle of each rotation in order, Paulis Hermitian with sign plus.
+    """
+
+    xs: list[Local]
+    zs: list[Local]
+    rotations: list[tuple[Local, Angle]] = field(default_factory=list)
+    searched: int = 0
+
+    def clifford(self, name: str, qubits: tuple[int, ...]) -> None:
+        """Put a Clifford gate after everything so far."""
+        new = []
+        for pair in _images(name):
+            for x, z, p in pair:
+                total: Local = (0, 0, p)
+                for j, q in enumerate(qubits):
+                    if x >> j & 1:
+                        total = _times(total, self.xs[q])
+                for j, q in enumerate(qubits):
+                    if z >> j & 1:
+                        total = _times(total, self.zs[q])
+                new.append(total)
+        for j, q in enumerate(qubits):
+            self.xs[q], self.zs[q] = new[2 * j], new[2 * j + 1]
+
+    def rotation(self, word: str, qubits: tuple[int, ...], angle: Angle) -> None:
+        """Put a Pauli rotation after everything so far."""
+        pauli: Local = (0, 0, 0)
+        for letter, q in zip(word, qubits, strict=True):
+            if letter in "XY":
+                pauli = _times(pauli, self.xs[q])
+            if letter in "ZY":
+                pauli = _times(pauli, self.zs[q])
+            if letter == "Y":
+                pauli = pauli[0], pauli[1], (pauli[2] + 1) & 3
+        x, z, p = pauli
+        # i^|x & z| X^x Z^z is the Hermitian Pauli word with sign plus.
+        if (p - (x & z).bit_count()) & 3 == 2:
+            angle = -angle
+        self._insert((x, z, (x & z).bit_count() & 3), angle)
+
+    def _insert(self, pauli: Local, angle: Angle) -> None:
+        at = len(self.rotations)
+        while at > 0:
+            other, old = self.rotations[at - 1]
+            self.searched += 1
+            if other == pauli:
+                del self.rotations[at - 1]
+                angle = old + angle
+                break
+            if not _commute(other, pauli):
+                break
+            at -= 1
+        if self.searched > SEARCH:
+            raise TooLarge
+        quarters, angle = _split(angle)
+        if quarters:
+            self.xs = [_turned(row, pauli, quarters) for row in self.xs]
+            self.zs = [_turned(row, pauli, quarters) for row in self.zs]
+        if angle.frac or abs(angle.rem) > _ROUNDING or angle.terms:
+            self.rotations.append((pauli, angle))
+
+    def layers(self) -> list[dict[tuple[int, int], Angle]]:
+        """Return the rotations in layers: each as early as what it does not commute with allows."""
+        out: list[dict[tuple[int, int], Angle]] = []
+        members: list[list[Local]] = []
+        for pauli, angle in self.rotations:
+            level = len(out)
+            while level > 0 and all(_commute(pauli, other) for other in members[level - 1]):
+                self.searched += len(members[level - 1])
+                level -= 1
+            if self.searched > 2 * SEARCH:
+                raise TooLarge
+            if level == len(out):
+                out.append({})
+                members.append([])
+            out[level][pauli[0], pauli[1]] = angle
+            members[level].append(pauli)
+        return out
+
+
+def _split(angle: Angle) -> tuple[int, Angle]:
+    """Split off quarter turns: (k, rest) with the rest's exact part in [0, pi/2)."""
+    step = PI >> 1
+    return (angle.frac // step) % 4, Angle(angle.frac % step, angle.rem, angle.terms)
+
+
+def _turned(row: Local, pauli: Local, quarters: int) -> Local:
+    """Return ``V^-1 row V`` with ``V = exp(-i quarters pi/4 P)``."""
+    if _commute(row, pauli):
+        return row
+    if quarters == 2:
+        return row[0], row[1], (row[2] + 2) & 3
+    x, z, p = _times(pauli, row)
+    return x, z, (p + (1 if quarters == 1 else 3)) & 3
+
+
+def _parts(step: Step, budget: list[int]) -> Iterator[Step]:
+    """Yield the Cliffords and rotations that a gate is made of."""
+    row = step.gate
+    budget[0] -= 1
+    if budget[0] < 0:
+        raise TooLarge
+    if row.code in _AXES or row.kind == "phase" or row.clifford:
+        yield step
+        return
+    if row.code == G.U:
+        theta, phi, lam = step.angles
+        for name, angle in (("rz", lam), ("ry", theta), ("rz", phi)):
+            yield Step(gate(name), step.qubits, (angle,))
+        return
+    inner = multi_controlled_x(len(step.qubits) - 1) if row.code == G.MCX else definition(row.name)
+    values = dict(zip("tplg", step.angles, strict=False))
+    for part in inner:
+        angles = tuple(_substituted(angle, values) for angle in part.angles)
+        yield from _parts(
+            Step(part.gate, tuple(step.qubits[q] for q in part.qubits), angles), budget
+        )
+
+
+def _substituted(angle: Angle, values: dict[str, Angle]) -> Angle:
+    total = Angle(angle.frac, angle.rem)
+    for name, factor in angle.terms:
+        total = total + values[name] * factor
+    return total
+
+
+def pauli_form(circuit: Circuit) -> PauliForm | None:
+    """Return the normal form of a unitary, straight-line circuit; None where it takes too long."""
+    form = PauliForm(
+        [(1 << q, 0, 0) for q in range(circuit.num_qubits)],
+        [(0, 1 << q, 0) for q in range(circuit.num_qubits)],
+    )
+    budget = [OPERATIONS]
+    run = circuit.run
+    try:
+        for i, code in enumerate(run.code.tolist()):
+            if code in (G.BARRIER, G.GPHASE):
+                continue
+            first = int(run.angle[i])
+            angles = tuple(
+                Angle(
+                    int(run.frac[first + k]),
+                    float(run.rem[first + k]),
+                    tuple(
+                        (circuit.params[column], factor)
+                        for column, factor in circuit.forms.row(int(run.form[first + k]))
+                    ),
+                )
+                for k in range(int(NUM_ANGLES[code]))
+            )
+            for part in _parts(Step(GATES[code], run.operands(i), angles), budget):
+                _put(form, part)
+    except TooLarge:
+        return None
+    return form
+
+
+def _put(form: PauliForm, part: Step) -> None:
+    if part.gate.code in _AXES:
+        word, angle = _AXES[part.gate.code]
+        form.rotation(word, part.qubits, part.angles[0] if angle is None else angle)
+    elif part.gate.code != BY_NAME["gphase"].code:
+        form.clifford(part.gate.name, part.qubits)
+
+
+def same_pauli_form(a: Circuit, b: Circuit) -> bool:
+    """Whether two unitary circuits have one normal form, float parts to 1e-9.
+
+    Args:
+        a: Straight-line, without measurements and resets.
+        b: The same, over the same qubits.
+    """
+    first, second = pauli_form(a), pauli_form(b)
+    if first is None or second is None:
+        return False
+    if first.xs != second.xs or first.zs != second.zs:
+        return False
+    try:
+        layers, others = first.layers(), second.layers()
+    except TooLarge:
+        return False
+    if len(layers) != len(others):
+        return False
+    for layer, other in zip(layers, others, strict=True):
+        if layer.keys() != other.keys():
+            return False
+        if not all(_near(angle, other[pauli]) for pauli, angle in layer.items()):
+            return False
+    return True
+
+
+def _near(a: Angle, b: Angle) -> bool:
+    if a.frac != b.frac or abs(a.rem - b.rem) > 1e-9 or len(a.terms) != len(b.terms):
+        return False
+    return all(
+        name == other and abs(factor - scale) <= 1e-12
+        for (name, factor), (other, scale) in zip(sorted(a.terms), sorted(b.terms), strict=True)
+    )
