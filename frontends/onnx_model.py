@@ -5,24 +5,19 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import onnx
 import onnx_ir as ir
 
-from qcomp import registry
 from qcomp.errors import QcompError, SourceError
 from qcomp.frontends.onnx_safety import check_model
 from qcomp.frontends.onnx_tensors import find_not_finite, resolve_external
+from qcomp.ir.circuit import Circuit
 from qcomp.ir.mapped_tensor import MappedTensor
+from qcomp.ir.program import Program, is_circuit_node
 from qcomp.model_file import initializers
-from qcomp.ir.program import CIRCUIT_DOMAIN, CIRCUIT_OP, Program
-
-if TYPE_CHECKING:
-    from qcomp.ir.circuit import Circuit
 
 __all__ = ["OnnxFrontend"]
 
@@ -107,9 +102,8 @@ class OnnxFrontend:
             notes += _tidy(model)
             if check_weights:
                 notes += _check_weights(model)
-            program = Program(model, _circuits(model))
-        for note in notes:
-            warnings.warn(f"{where}: {note}", stacklevel=2)
+            program = Program(model, _circuits(model), source=where)
+        program.notes += notes
         return program
 
 
@@ -166,10 +160,10 @@ def _read_file(path: Path) -> onnx.ModelProto:
 
 
 def _parse(data: memoryview) -> onnx.ModelProto:
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
-        return onnx.ModelProto.FromString(data)  # type: ignore[arg-type]
+        return onnx.ModelProto.FromString(data)
     except DecodeError as error:
         raise SourceError(
             "this is not an ONNX model, or it is cut off",
@@ -217,7 +211,7 @@ def _mapped(tensor: ir.ExternalTensor) -> MappedTensor:
         doc_string=tensor.doc_string,
         metadata_props=dict(tensor.metadata_props),
     )
-    if mapped.offset + mapped.nbytes > path.stat().st_size:
+    if (mapped.offset or 0) + mapped.nbytes > path.stat().st_size:
         raise SourceError(
             f"the data file '{location}' is too short for tensor '{tensor.name}'",
             hint="the file may be incomplete: compare its size with the original",
@@ -255,7 +249,8 @@ def _check_graph_in_memory(model: ir.Model) -> None:
 def _tidy(model: ir.Model) -> list[str]:
     """Bring the legal spellings of one thing to one form; return what the user should know."""
     notes = []
-    for owner in (model.graph, *model.functions.values()):
+    owners: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+    for owner in owners:
         imports = owner.opset_imports
         if "ai.onnx" in imports:
             imports[""] = imports.pop("ai.onnx")
@@ -268,13 +263,11 @@ def _tidy(model: ir.Model) -> list[str]:
             notes.append("the nodes were not in the order of their dependencies; they are now")
     unknown = 0
     for value in _values(model):
-        if value.shape is None or not value.shape.has_unknown_dim() and all(
-            not isinstance(dim, int) or dim >= 0 for dim in value.shape
-        ):
-            continue
-        dims = [None if isinstance(dim, int) and dim < 0 else dim for dim in value.shape]
-        if any(old is not new for old, new in zip(value.shape, dims, strict=True)):
-            value.shape = ir.Shape(dims)
+        dims = list(value.shape or ())
+        if any(isinstance(dim, int) and dim < 0 for dim in dims):
+            value.shape = ir.Shape(
+                [None if isinstance(dim, int) and dim < 0 else dim for dim in dims]
+            )
             unknown += 1
     if unknown:
         notes.append(f"{unknown} shapes have a dimension of -1; it is taken as unknown")
@@ -316,7 +309,7 @@ def _circuits(model: ir.Model) -> dict[str, Circuit]:
     circuits: dict[str, Circuit] = {}
     texts: dict[str, str] = {}
     for node in _all_nodes(model):
-        if (node.domain, node.op_type) != (CIRCUIT_DOMAIN, CIRCUIT_OP):
+        if not is_circuit_node(node):
             continue
         name_attr, text_attr = node.attributes.get("circuit"), node.attributes.get(_QASM)
         where = f"node '{node.name}'"
@@ -341,9 +334,8 @@ def _circuits(model: ir.Model) -> dict[str, Circuit]:
 
 
 def _read_circuit(text: str, name: str, where: str) -> Circuit:
-    frontend = registry.frontend("openqasm")
     try:
-        program = frontend.read(text)
+        circuit = Circuit.from_qasm(text)
     except SourceError as error:
         raise SourceError(
             f"the circuit '{name}' cannot be read: {error.what}",
@@ -351,6 +343,5 @@ def _read_circuit(text: str, name: str, where: str) -> Circuit:
             why=error.why,
             hint=error.hint,
         ) from error
-    circuit: Circuit = program.only_circuit
     circuit.name = name
     return circuit

@@ -84,9 +84,7 @@ def atomic_group(target: str | Path) -> Iterator[Path]:
     target = Path(target)
     with writing(target):
         if target.is_dir():
-            raise UsageError(
-                f"'{target}' is a folder", hint="give the name of a file inside of it"
-            )
+            raise UsageError(f"'{target}' is a folder", hint="give the name of a file inside of it")
         with _scratch(target) as scratch:
             yield scratch
             names = sorted(entry.name for entry in scratch.iterdir())

@@ -1,0 +1,113 @@
+"""Bring a graph to one plain form: new opset, shapes known, nothing in it that does nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from qcomp.errors import PassError
+from qcomp.ir.program import Program
+from qcomp.passmanager import Context, GraphPass, Guarantee
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Canonicalise"]
+
+_MAX_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Canonicalise(GraphPass):
+    """Simplify a graph without changing one bit of what it computes.
+
+    1. Standard operators are raised to opset ``min_opset`` (left as they are, with a warning,
+       where that cannot be done).
+    2. Constant nodes of tensors become initializers.
+    3. Types and shapes are inferred.
+    4. Nodes that do nothing are removed (Identity, Dropout, Cast to the same type, Reshape to
+       the same shape, pairs of Transpose and Reshape, Concat of one ...).
+    5. Equal small constants, and equal nodes, become one.
+    6. Nodes, initializers and functions that no output needs are removed.
+
+    3 to 6 repeat until nothing changes. Inputs and outputs of the graph keep name, order and
+    type, also where an input is not used. Custom operators stay untouched.
+
+    Preserves: the outputs, bit for bit, for every input.
+
+    Cost: linear in nodes and values a round; tensors over 1 KiB are not read.
+
+    Source: the rewrites are identities of the operators' definitions, ONNX operator schemas.
+
+    Attributes:
+        min_opset: Opset wanted at least; 0 leaves it. 21 is the first with 4-bit integers.
+    """
+
+    name: ClassVar[str] = "canonicalise"
+    preserves: ClassVar[Guarantee] = Guarantee.EXACT
+
+    min_opset: int = 21
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Simplify the program's graph; return whether it changed."""
+        from qcomp.passes.graph.opset import raise_opset
+        from qcomp.passes.graph.shapes import infer_shapes
+
+        model = program.model
+        changed = False
+        try:
+            changed = raise_opset(model, self.min_opset)
+        except PassError as error:
+            why = f": {error.why}" if error.why else ""
+            context.warn(f"the model keeps its opset: {error.what}{why}")
+        changed = _lift_constants(model) or changed
+        for _ in range(_MAX_ROUNDS):
+            infer_shapes(program)
+            if not _one_round(model):
+                break
+            changed = True
+        return changed
+
+
+def _lift_constants(model: ir.Model) -> bool:
+    from onnx_ir.passes.common import LiftConstantsToInitializersPass
+
+    result = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    return bool(result.modified)
+
+
+def _one_round(model: ir.Model) -> bool:
+    from qcomp.passes.graph.merge_equal import merge_equal_initializers, merge_equal_nodes
+    from qcomp.passes.graph.no_ops import remove_no_ops
+
+    changed = False
+    for graph, opset in _graphs(model):
+        changed = remove_no_ops(graph, opset) or changed
+        changed = merge_equal_initializers(graph) or changed
+        changed = merge_equal_nodes(graph) or changed
+    return _remove_unused(model) or changed
+
+
+def _graphs(model: ir.Model) -> Iterator[tuple[ir.Graph, int]]:
+    """Give each graph with its opset: the main one, the functions' and all subgraphs."""
+    owners = [(model.graph, model.graph.opset_imports)]
+    owners += [(function.graph, function.opset_imports) for function in model.functions.values()]
+    for graph, imports in owners:
+        opset = imports.get("", model.graph.opset_imports.get("", 0))
+        yield graph, opset
+        for subgraph in list(graph.subgraphs()):
+            yield subgraph, opset
+
+
+def _remove_unused(model: ir.Model) -> bool:
+    from onnx_ir.passes.common import RemoveUnusedFunctionsPass, RemoveUnusedNodesPass
+
+    changed = bool(RemoveUnusedNodesPass()(model).modified)
+    for graph in model.graph.subgraphs():
+        for name, value in list(graph.initializers.items()):
+            if not (value.uses() or value.is_graph_output() or value.is_graph_input()):
+                del graph.initializers[name]
+                changed = True
+    unused_functions = RemoveUnusedFunctionsPass()  # type: ignore[no-untyped-call]
+    return bool(unused_functions(model).modified) or changed
