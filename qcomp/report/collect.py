@@ -1,0 +1,150 @@
+"""From the facts of a compile to the lines of its report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qcomp.report.data import (
+    BudgetLine,
+    CheckLine,
+    CircuitSection,
+    FileLine,
+    FloatLine,
+    FusionLine,
+    LayerLine,
+    PassLine,
+    Quantization,
+    TargetLine,
+)
+
+if TYPE_CHECKING:
+    from qcomp.budget import Ledger
+    from qcomp.ir.circuit import Circuit
+    from qcomp.passmanager import PassRecord
+    from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
+    from qcomp.target import Target
+
+__all__ = [
+    "budget_lines",
+    "circuit_section",
+    "file_lines",
+    "pass_lines",
+    "quantization_section",
+    "target_line",
+]
+
+
+def pass_lines(records: Iterable[PassRecord]) -> tuple[PassLine, ...]:
+    """Return the lines of the passes table."""
+    return tuple(
+        PassLine(r.name, r.seconds, r.changed, dict(r.before), dict(r.after), r.check)
+        for r in records
+    )
+
+
+def budget_lines(ledger: Ledger) -> tuple[BudgetLine, ...]:
+    """Return the lines of the error budget."""
+    return tuple(
+        BudgetLine(e.spender, e.kind, e.promised, e.spent, e.measure) for e in ledger.entries
+    )
+
+
+def target_line(target: Target, effort: str = "", pipeline: str = "") -> TargetLine:
+    """Return the line of a machine."""
+    return TargetLine(target.name, target.title, target.kind, tuple(target.basis), effort, pipeline)
+
+
+def file_lines(folder: Path) -> tuple[FileLine, ...]:
+    """Return a line for every file of a folder, by name, with its size and hash."""
+    lines = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        lines.append(FileLine(path.relative_to(folder).as_posix(), path.stat().st_size, digest))
+    return tuple(lines)
+
+
+def circuit_section(
+    name: str,
+    after: Circuit,
+    *,
+    before: Mapping[str, int] | None = None,
+    check: CheckLine | None = None,
+) -> CircuitSection:
+    """Return the section of a circuit: its counts and drawings.
+
+    Args:
+        name: The circuit's name.
+        after: The compiled circuit.
+        before: ``stats().to_dict()`` of the source circuit.
+        check: How equivalence was checked.
+    """
+    from qcomp.report.draw import draw
+    from qcomp.report.svg import circuit_svg
+
+    return CircuitSection(
+        name,
+        dict(before or {}),
+        after.stats().to_dict(),
+        draw(after),
+        check,
+        circuit_svg(after),
+    )
+
+
+def quantization_section(
+    record: QuantizationRecord | None,
+    error: QuantizationError | None = None,
+    fusion: FusionReport | None = None,
+) -> Quantization | None:
+    """Return the section of quantization; None when nothing was quantized or measured."""
+    if record is None and error is None and fusion is None:
+        return None
+    errors = {line.node: line for line in error.layers} if error else {}
+    layers = []
+    for layer in record.layers if record else ():
+        found = errors.pop(layer.node, None)
+        layers.append(
+            LayerLine(
+                layer.node,
+                layer.op_type,
+                layer.scheme,
+                layer.weight_type,
+                found.weight_sqnr if found else None,
+                found.output_sqnr if found else None,
+            )
+        )
+    layers += [
+        LayerLine(e.node, e.op_type, weight_sqnr=e.weight_sqnr, output_sqnr=e.output_sqnr)
+        for e in errors.values()
+    ]
+    floats = record.float_ops if record else ()
+    measured = error if error and error.samples else fusion
+    return Quantization(
+        tuple(layers),
+        tuple(FloatLine(op.node, op.op_type, op.reason) for op in floats),
+        dict(error.outputs if error and error.samples else fusion.output_sqnr if fusion else {}),
+        measured.samples if measured else 0,
+        measured.data if measured else "",
+        _fusion_lines(fusion) if fusion else (),
+        fusion.note if fusion else "",
+    )
+
+
+def _fusion_lines(fusion: FusionReport) -> tuple[FusionLine, ...]:
+    groups: dict[str, list[tuple[str, bool]]] = {}
+    for outcome in fusion.outcomes:
+        name = f"{outcome.node} (runs as {outcome.found or 'something else'})"
+        groups.setdefault(outcome.planned, []).append((name, outcome.integer))
+    return tuple(
+        FusionLine(
+            kernel,
+            len(group),
+            sum(integer for _, integer in group),
+            tuple(name for name, integer in group if not integer),
+        )
+        for kernel, group in groups.items()
+    )
