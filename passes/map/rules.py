@@ -85,8 +85,11 @@ _IMPOSSIBLE = 1 << 30
 
 
 def _cost(name: str) -> int:
-    """Cost of one gate of the basis: two-qubit gates weigh ten, wider ones a hundred."""
-    return {0: 0, 1: 1, 2: 10}.get(gate(name).num_qubits, 100)
+    """Cost of one gate of the basis: a diagonal one-qubit gate merges best and weighs least."""
+    row = gate(name)
+    if row.num_qubits == 1:
+        return 9 if row.is_diagonal else 10
+    return {0: 0, 2: 100}.get(row.num_qubits, 1000)
 
 
 @functools.cache

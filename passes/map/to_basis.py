@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError, UsageError, suggest
-from qcomp.ir.angle import PI, Angle, pi_text, wrap
+from qcomp.ir.angle import PI, Angle, pi_text, wrap, wrap_int
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, NUM_QUBITS, G
@@ -98,7 +98,7 @@ def _expand(run: Run, forms: Forms, strange: NDArray[np.bool_], translation: Tra
         for source, factor in _terms(template.phase):
             at = first + source
             frac, rem = _scaled(run.frac[at], run.rem[at], factor)
-            phase += Angle(int(wrap(frac.sum(dtype=np.int64))), float(rem.sum()))
+            phase += Angle(wrap_int(int(frac.sum(dtype=np.int64))), float(rem.sum()))
             rows_of_phase.append((run.form[at], np.full(len(at), factor)))
     forms, form = sums.forms(forms)
     out = Run(
@@ -231,9 +231,10 @@ class ToBasis(CircuitPass):
     """``G(t, p, l) = exp(i c(t, p, l)) B_k(a_k) ... B_1(a_1)``, ``B`` from the basis, a affine.
 
     The identities are the gate table's definitions and those of ``rules.py``, searched for the
-    cheapest chain that ends in the basis: ten for a two-qubit gate, one for a one-qubit gate (the
-    relaxation of Bellman and Ford over gates). A multi-controlled ``mcx`` is written without
-    ancillas. In a basis without angles, a rotation by a multiple of pi/4 becomes t, s, z gates.
+    cheapest chain that ends in the basis: 100 for a two-qubit gate, 10 for a one-qubit gate, 9 for
+    a diagonal one (the relaxation of Bellman and Ford over gates). A multi-controlled ``mcx`` is
+    written without ancillas. In a basis without angles, a rotation by a multiple of pi/4 becomes
+    t, s, z gates.
 
     Options: ``gates``, the basis; measure, reset, barrier and phase are always in it. Empty: the
     basis of the target that is compiled for.

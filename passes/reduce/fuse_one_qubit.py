@@ -26,6 +26,10 @@ _IS_SINGLE = np.array([g.num_qubits == 1 and g.is_unitary for g in GATES])
 _ROUNDS = 64
 """Rounds at most, each but the last with fewer gates; a symbol with a new neighbour needs two."""
 
+_NAMED = ("x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "rz")
+_TURNING = ("rx", "ry", "u")
+_ANY = np.ones(len(GATES), dtype=np.int8)
+_HAS_TURNING = np.isin(np.arange(len(GATES)), [G.P, G.RX, G.RY, G.U, G.R]).astype(np.int8)
 _BARRIER, _MCX, _MEASURE = G.BARRIER, G.MCX, G.MEASURE
 _P, _RX, _RY, _RZ, _U, _R = G.P, G.RX, G.RY, G.RZ, G.U, G.R
 
@@ -142,7 +146,13 @@ def _collect(
     return chains
 
 
-def fuse_run(run: Run, forms: Forms, num_qubits: int, basis: Basis) -> Leaf:
+def fuse_run(
+    run: Run,
+    forms: Forms,
+    num_qubits: int,
+    basis: Basis,
+    having: NDArray[np.int8] | None = None,
+) -> Leaf:
     """Fuse the one-qubit chains of one run; the same run comes back when none got better.
 
     Args:
@@ -150,6 +160,8 @@ def fuse_run(run: Run, forms: Forms, num_qubits: int, basis: Basis) -> Leaf:
         forms: The circuit's forms.
         num_qubits: Wires of the circuit.
         basis: What to write.
+        having: 1 for the gates, by code, of which a chain must have one and then get shorter; None
+            for every chain, and those with gates outside the basis if they do not grow.
     """
     n = len(run)
     value = run.frac * (np.pi / (1 << 60)) + run.rem
@@ -173,19 +185,20 @@ def fuse_run(run: Run, forms: Forms, num_qubits: int, basis: Basis) -> Leaf:
             free.astype(np.int8),
             _IS_SINGLE.astype(np.int8),
             _fixed_matrices().ravel(),
-            basis.foreign,
+            basis.foreign if having is None else having,
         ),
         (np.full(num_qubits, -1, dtype=np.int32), chain, count, strange, *parts),
     )
     count, strange = count[:chains], strange[:chains]
-    index = np.flatnonzero((count > 1) | (strange > 0))
+    asked = (count > 1) & (strange > 0) if having is not None else (count > 1) | (strange > 0)
+    index = np.flatnonzero(asked)
     if not len(index):
         return run, forms, Phase()
     matrix = np.stack(parts, axis=-1)[index].reshape(-1, 2, 2)
     spelling = basis.spell(matrix)
-    better = (spelling.length < count[index]) | (
-        (spelling.length == count[index]) & (strange[index] > 0)
-    )
+    better = spelling.length < count[index]
+    if having is None:
+        better |= (spelling.length == count[index]) & (strange[index] > 0)
     if not better.any():
         return run, forms, Phase()
     return _replace(run, forms, chain, index[better], spelling.select(better))
@@ -243,8 +256,9 @@ class FuseOneQubit(CircuitPass):
     grow.
 
     Options: ``basis``, names of one-qubit gates joined by dashes: ``u``, ``rz-sx-x``, ``rz-h``,
-    ``h-x-rz``, ``rz-ry``, ``rz-rx``, ``p-h`` and any others that can write every one-qubit gate, or
-    not: a chain that the basis cannot write stays as it is.
+    ``h-x-rz``, ``rz-ry``, ``rz-rx``, ``p-h`` and any others that can write every one-qubit gate,
+    or not: a chain that the basis cannot write stays as it is. ``own`` keeps to the words of the
+    chain: Clifford+T and rz everywhere, rx, ry and u only where the chain had one of them, p or r.
 
     Preconditions: none. A gate with a symbolic angle ends a chain; neighbours about one axis,
     symbols included, are added up first, as in cancel-inverses. A two-qubit gate, measurement,
@@ -262,7 +276,7 @@ class FuseOneQubit(CircuitPass):
     name: ClassVar[str] = "fuse-one-qubit"
     preserves: ClassVar[Guarantee] = Guarantee.NUMERIC
 
-    basis: str = "u"
+    basis: str = "own"
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the circuit with chains fused; the same object when none got better.
@@ -270,7 +284,14 @@ class FuseOneQubit(CircuitPass):
         Raises:
             UsageError: If the basis names something that is no one-qubit gate.
         """
-        basis = Basis.parse(self.basis)
+        bases: list[tuple[Basis, NDArray[np.int8] | None]]
+        if self.basis == "own":
+            bases = [
+                (Basis.parse("-".join((*_NAMED, *_TURNING))), _HAS_TURNING),
+                (Basis.parse("-".join(_NAMED)), _ANY),
+            ]
+        else:
+            bases = [(Basis.parse(self.basis), None)]
         rng = context.rng(self.name)
         qubits = circuit.num_qubits
         for _ in range(_ROUNDS):
@@ -278,9 +299,14 @@ class FuseOneQubit(CircuitPass):
             circuit = rewrite_leaves(
                 circuit, lambda run, forms: cancel_run(run, forms, qubits, rng, single=True)
             )
-            circuit = rewrite_leaves(
-                circuit, lambda run, forms: fuse_run(run, forms, qubits, basis)
-            )
+            for basis, having in bases:
+                circuit = _fused(circuit, basis, having)
             if circuit is before:
                 break
         return circuit
+
+
+def _fused(circuit: Circuit, basis: Basis, having: NDArray[np.int8] | None) -> Circuit:
+    return rewrite_leaves(
+        circuit, lambda run, forms: fuse_run(run, forms, circuit.num_qubits, basis, having)
+    )

@@ -1,0 +1,58 @@
+"""The pipelines that have names: what each effort does to a circuit, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["CX_AND_ONE_QUBIT", "EFFORT_PIPELINES", "UP_TO_TWO_QUBITS", "for_basis"]
+
+UP_TO_TWO_QUBITS = (
+    "id,x,y,z,h,s,sdg,t,tdg,sx,sxdg,p,rx,ry,rz,u,r,cx,cy,cz,ch,cs,csdg,csx,csxdg,cp,crx,cry,crz,"
+    "cu,swap,iswap,dcx,ecr,rxx,ryy,rzz,rzx"
+)
+"""Gates that no machine needs taken apart before its own basis is known: all but ccx and wider."""
+
+CX_AND_ONE_QUBIT = "id,x,y,z,h,s,sdg,t,tdg,sx,sxdg,p,rx,ry,rz,u,r,cx"
+"""Gates over which rotations meet best."""
+
+_ROUNDS: Mapping[str, int] = MappingProxyType({"fast": 1, "default": 4, "max": 32})
+"""Most rounds of the reductions; they stop as soon as nothing changes."""
+
+EFFORT_PIPELINES: Mapping[str, str] = MappingProxyType(
+    {
+        "fast": f"to-basis{{gates=[{UP_TO_TWO_QUBITS}]}},"
+        "merge-rotations,cancel-inverses,merge-rotations,cancel-inverses",
+        **{
+            effort: f"to-basis{{gates=[{UP_TO_TWO_QUBITS}]}},"
+            f"repeat{{times={_ROUNDS[effort]}}}(merge-rotations,cancel-inverses,fuse-one-qubit)"
+            for effort in ("default", "max")
+        },
+    }
+)
+"""Effort -> pipeline text for a circuit without a target: gates stay the user's own, those on three
+and more qubits are taken apart, since their parts are where most is to be saved."""
+
+
+def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -> str:
+    """Return the pipeline text for a machine.
+
+    Rotations meet through ``cx`` and not through the ``h cz h`` that a machine may have for it, so
+    circuits are reduced over ``cx`` first, then written in the basis and reduced again; the last
+    step sees to it that only gates of the basis are left.
+
+    Args:
+        gates: The basis, such as ("cz", "rz", "sx", "x").
+        one_qubit: Its one-qubit gates as ``fuse-one-qubit`` takes them, such as "rz-sx-x".
+        effort: fast, default or max.
+    """
+    to_basis = f"to-basis{{gates=[{','.join(gates)}]}}"
+    fuse = f"fuse-one-qubit{{basis={one_qubit}}}"
+    over_cx = f"to-basis{{gates=[{CX_AND_ONE_QUBIT}]}}"
+    if effort == "fast":
+        return f"{over_cx},merge-rotations,cancel-inverses,{to_basis},{fuse},merge-rotations,{to_basis}"
+    times = f"repeat{{times={_ROUNDS[effort]}}}"
+    return (
+        f"{over_cx},{times}(merge-rotations,cancel-inverses,fuse-one-qubit),"
+        f"{to_basis},{times}(merge-rotations,cancel-inverses,{fuse}),{to_basis}"
+    )
