@@ -7,17 +7,9 @@ from numpy.typing import NDArray
 
 from qcomp.frontends.openqasm.scan_text import Kinds, SymbolTable
 from qcomp.ir.gates import BY_NAME, GATES, stdgates_names
+from qcomp.qasm_words import RESERVED
 
 __all__ = ["Symbols"]
-
-_KEYWORDS = frozenset(
-    "OPENQASM include defcalgrammar def cal defcal gate extern box let break continue if else end "
-    "return for while in switch case default nop pragma input output const readonly mutable qreg "
-    "qubit creg bool bit int uint float angle complex array void duration stretch opaque gphase "
-    "inv pow ctrl negctrl durationof delay reset measure barrier true false im tau euler sin cos "
-    "tan arcsin arccos arctan exp log ln sqrt ceiling floor mod popcount rotl rotr real imag sizeof "
-    "U CX pi".split()
-)
 
 _QELIB1 = (
     "cx id u p x y z h s sdg t tdg rx ry rz sx sxdg cz cy swap ch ccx cswap crx cry crz cu1 cp csx "
@@ -76,7 +68,7 @@ class Symbols:
     def declare(self, name: bytes, kind: int, value: int, size: int = -1) -> bool:
         """Give a name that the program declares its meaning; False when the name is not free."""
         text = name.decode("utf-8", "replace")
-        if not text.isidentifier() or text in _KEYWORDS:
+        if not text.isidentifier() or text in RESERVED:
             return False
         return self.add(name, kind, value, size)
 

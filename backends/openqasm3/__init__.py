@@ -1,0 +1,1 @@
+"""The OpenQASM backend: circuits as text in the profile that a reader takes."""
