@@ -177,7 +177,8 @@ def fusion_outcomes(
     outcomes = []
     for layer in layers:
         if layer.quantized:
-            found = by_input.get(layer.quantized)
+            # The runtime repacks a blocked DequantizeLinear's weight under this other name.
+            found = by_input.get(layer.quantized) or by_input.get(f"{layer.quantized}_T")
         else:
             dequantize = produced.get(layer.output)
             integers = dequantize.inputs[0] if dequantize is not None else None

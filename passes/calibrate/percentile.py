@@ -32,7 +32,9 @@ def percentile_range(histogram: Histogram, percentile: float = 99.999) -> tuple[
     tail = (1.0 - percentile / 100.0) / 2.0
     low = _quantile(share, edges, tail, histogram.minimum)
     high = _quantile(share, edges, 1.0 - tail, histogram.maximum)
-    return max(low, histogram.minimum), min(high, histogram.maximum)
+    # A bin is wider than the values in it may be spread.
+    low = min(max(low, histogram.minimum), histogram.maximum)
+    return low, min(max(high, low), histogram.maximum)
 
 
 def _quantile(

@@ -245,6 +245,19 @@ class Editor:
         self._names.add(candidate)
         return candidate
 
+    def name_nodes(self) -> None:
+        """Give every node of the graph a name of its own: its first output's, if it has none."""
+        taken: set[str] = set()
+        for node in self.graph:
+            base = name = node_label(node)
+            count = 1
+            while name in taken:
+                count += 1
+                name = f"{base}_{count}"
+            taken.add(name)
+            if node.name != name:
+                node.name = name
+
     def use_domain(self, domain: str, version: int) -> None:
         """Import an operator domain."""
         self.graph.opset_imports.setdefault(domain, version)

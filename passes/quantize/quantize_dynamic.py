@@ -50,8 +50,9 @@ class QuantizeDynamic(GraphPass):
             PassError: An opset below 11, or a weight with NaN or infinity.
         """
         model = program.model
-        keep_reference(program, context)
         editor = Editor(model)
+        editor.name_nodes()
+        keep_reference(program, context)
         weights = ChannelWeights(editor)
         shared: dict[ir.Value, ir.Node] = {}
         layers: list[QuantizedLayer] = []

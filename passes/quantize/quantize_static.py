@@ -83,6 +83,7 @@ class QuantizeStatic(GraphPass):
                 why="no calibration ran in this pipeline",
                 hint="give calibration data (--calib data.npz), put 'calibrate' before this pass",
             )
+        Editor(program.model).name_nodes()
         keep_reference(program, context)
         layers = _Rewriter(program.model, plan, statistics, self.reduce_range).run()
         note(context, layers, ())

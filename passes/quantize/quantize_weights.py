@@ -110,8 +110,9 @@ class QuantizeWeights(GraphPass):
             PassError: A weight with NaN or infinity, or an opset below 21 for ``form=dequantize``.
         """
         model = program.model
-        keep_reference(program, context)
         editor = Editor(model)
+        editor.name_nodes()
+        keep_reference(program, context)
         layers: list[QuantizedLayer] = []
         floats: list[FloatOp] = []
         for node in list(model.graph):
@@ -171,7 +172,10 @@ class QuantizeWeights(GraphPass):
             )
         y = product.outputs[0]
         if bias is not None:
-            y = editor.node("Add", [y, bias], name=f"{label}_Add", before=node).outputs[0]
+            # As Add, ONNX Runtime would make MatMul and bias a Gemm again, and with a Relu behind
+            it # a float FusedGemm, before it looks at the weight. add = "Add" if self.form ==
+            "matmulnbits" else "Sum" y = editor.node(add, [y, bias], name=f"{label}_{add}",
+            before=node).outputs[0]
         op_type, source = node.op_type, node.outputs[0].name or ""
         editor.replace_value(node.outputs[0], y)
         editor.remove(node)
