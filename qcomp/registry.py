@@ -53,6 +53,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "to-qiskit": "qcomp.backends.qiskit_circuit:to_qiskit",
         "from-qiskit": "qcomp.frontends.qiskit_circuit:from_qiskit",
         "save-program": "qcomp.backends.onnx_file:save_program",
+        "torch-translations": "qcomp.nn.onnx_export:translation_table",
     },
 }
 """Group -> name -> "module:attribute"; ``services`` are functions that lower layers call up to."""

@@ -140,7 +140,6 @@ class QuantumLayer(torch.nn.Module):
             self.kind,
             SEPARATOR.join(self.observables),
             self.shots,
-            [],
             self.seed,
         )
 

@@ -29,7 +29,6 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         "kind": schema.AttrType.STRING,
         "observables": schema.AttrType.STRINGS,
         "shots": schema.AttrType.INT,
-        "order": schema.AttrType.INTS,
         "qasm": schema.AttrType.STRING,
     }
     definition = schema(
@@ -50,14 +49,11 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         kind: str,
         observables: str,
         shots: int,
-        order: Sequence[int],
         seed: int,
     ) -> Any:  # noqa: ANN401  onnxscript's own values
         attributes: dict[str, Any] = {"circuit": circuit, "kind": kind, "shots": shots}
         if observables:
             attributes["observables"] = observables.split(SEPARATOR)
-        if order:
-            attributes["order"] = list(order)
         return node(*inputs, qasm=qasm, **attributes)
 
     assert isinstance(circuit_op, torch.library.CustomOpDef)

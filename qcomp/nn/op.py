@@ -44,12 +44,12 @@ def circuit_of_text(text: str) -> Circuit:
 
 
 @functools.lru_cache(maxsize=256)
-def _readout(kind: str, observables: str, shots: int, order: tuple[int, ...]) -> Readout:
+def _readout(kind: str, observables: str, shots: int) -> Readout:
     texts = observables.split(SEPARATOR) if observables else ()
     parsed = tuple(Observable.parse(text) for text in texts)
     if kind == "probs":
-        return Readout("probs", (), shots, order)
-    return Readout("expval", parsed, shots, order)
+        return Readout("probs", (), shots)
+    return Readout("expval", parsed, shots)
 
 
 def _lead(inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
@@ -72,12 +72,12 @@ def _dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:
     return functools.reduce(torch.promote_types, (tensor.dtype for tensor in inputs))
 
 
-def _width(text: str, kind: str, observables: str, order: Sequence[int]) -> int:
+def _width(text: str, kind: str, observables: str) -> int:
     """Return the size of the result's last axis."""
     if kind == "expval":
         return len(observables.split(SEPARATOR))
     if kind == "probs":
-        return 1 << (len(order) or circuit_of_text(text).num_qubits)
+        return 1 << circuit_of_text(text).num_qubits
     raise UsageError(f"a torch layer reads 'expval' or 'probs', not '{kind}'")
 
 
@@ -89,7 +89,6 @@ def circuit_op(
     kind: str,
     observables: str,
     shots: int,
-    order: Sequence[int],
     seed: int,
 ) -> torch.Tensor:
     """Return the readout of a circuit for each row of parameters.
@@ -102,13 +101,12 @@ def circuit_op(
         kind: "expval" or "probs".
         observables: Texts of the observables, joined by ``SEPARATOR``.
         shots: Shots of each row; 0 for the exact result.
-        order: Output order, empty for none.
         seed: Seed of the shots.
 
     Returns:
         Tensor[..., K] of the inputs' dtype.
     """
-    readout = _readout(kind, observables, shots, tuple(order))
+    readout = _readout(kind, observables, shots)
     values = run_readout(circuit_of_text(qasm), readout, _rows(inputs), seed=seed)
     out = torch.from_numpy(np.ascontiguousarray(values))
     return out.reshape(*_lead(inputs), values.shape[-1]).to(inputs[0].device, _dtype(inputs))
@@ -122,10 +120,9 @@ def _(
     kind: str,
     observables: str,
     shots: int,
-    order: Sequence[int],
     seed: int,
 ) -> torch.Tensor:
-    shape = (*_lead(inputs), _width(qasm, kind, observables, order))
+    shape = (*_lead(inputs), _width(qasm, kind, observables))
     return torch.empty(shape, dtype=_dtype(inputs), device=inputs[0].device)
 
 
@@ -136,7 +133,6 @@ def circuit_gradient_op(
     qasm: str,
     kind: str,
     observables: str,
-    order: Sequence[int],
 ) -> torch.Tensor:
     """Return the gradient in the parameters, Tensor[..., P], batch axes not yet summed.
 
@@ -146,7 +142,6 @@ def circuit_gradient_op(
         qasm: As of :func:`circuit_op`.
         kind: As of :func:`circuit_op`.
         observables: As of :func:`circuit_op`.
-        order: As of :func:`circuit_op`.
     """
     target = circuit_of_text(qasm)
     rows = _rows(inputs)
@@ -157,21 +152,9 @@ def circuit_gradient_op(
         texts = observables.split(SEPARATOR)
         gradient = expectation_gradients(target, rows, texts, weight)
     else:
-        if order:
-            weight = weight[:, _source_index(target.num_qubits, tuple(order))]
         gradient = probability_gradients(target, rows, weight)
     out = torch.from_numpy(np.ascontiguousarray(gradient))
     return out.reshape(*lead, rows.shape[1]).to(inputs[0].device, _dtype(inputs))
-
-
-@functools.lru_cache(maxsize=64)
-def _source_index(num_qubits: int, order: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the ordered outcome that each basis state counts for, int64[2^n]."""
-    index = np.arange(1 << num_qubits, dtype=np.int64)
-    out = np.zeros_like(index)
-    for new, old in enumerate(order):
-        out |= ((index >> old) & 1) << new
-    return out
 
 
 @circuit_gradient_op.register_fake
@@ -181,16 +164,15 @@ def _(
     qasm: str,
     kind: str,
     observables: str,
-    order: Sequence[int],
 ) -> torch.Tensor:
     width = sum(tensor.shape[-1] for tensor in inputs)
     return torch.empty((*_lead(inputs), width), dtype=_dtype(inputs), device=inputs[0].device)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ANN401
-    tensors, _, qasm, kind, observables, _, order, _ = inputs
+    tensors, _, qasm, kind, observables, _, _ = inputs
     ctx.save_for_backward(*tensors)
-    ctx.arguments = (qasm, kind, observables, order)
+    ctx.arguments = (qasm, kind, observables)
 
 
 def _backward(ctx: Any, cotangent: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401
@@ -202,7 +184,7 @@ def _backward(ctx: Any, cotangent: torch.Tensor) -> tuple[Any, ...]:  # noqa: AN
         share = gradient.narrow(-1, start, tensor.shape[-1])
         shares.append(share.sum_to_size(tensor.shape).to(tensor.dtype))
         start += tensor.shape[-1]
-    return (shares, None, None, None, None, None, None, None)
+    return (shares, None, None, None, None, None, None)
 
 
 circuit_op.register_autograd(_backward, setup_context=_setup_context)
