@@ -23,9 +23,7 @@ from qcomp.frontends.openqasm.syntax import Program
 
 __all__ = ["decode", "parse", "version_of"]
 
-_HEADER = re.compile(
-    r"(?:\s+|//[^\n]*|/\*(?s:.)*?\*/)*+OPENQASM\s++([0-9]++)(?:\.([0-9]++))?\s*+;"
-)
+_HEADER = re.compile(r"(?:\s+|//[^\n]*|/\*(?s:.)*?\*/)*+OPENQASM\s++([0-9]++)(?:\.([0-9]++))?\s*+;")
 _CALIBRATION = re.compile(
     r"//[^\n]*|/\*(?s:.)*?\*/|\"[^\"\n]*\"|#?\bpragma\b[^\n]*|^[ \t]*@[^\n]*|\b(?:def)?cal\b",
     re.MULTILINE,
@@ -201,9 +199,7 @@ def _blank_calibrations(text: str) -> str:
             nearest = re.compile(r"[{}]").search(text, at)
             if nearest is None:
                 line, column = _line_column(text, opened)
-                raise SourceError(
-                    f"the {match[0]} block is never closed", line=line, column=column
-                )
+                raise SourceError(f"the {match[0]} block is never closed", line=line, column=column)
             depth += 1 if nearest[0] == "{" else -1
             at = nearest.end()
         parts.append(text[done : opened + 1])
@@ -225,8 +221,8 @@ _SPELLING = {
     "INT_T": "'int'", "FLOAT_T": "'float'", "PRAGMA": "a pragma", "ANNOTATION": "an annotation",
 }  # fmt: skip
 _OPERATORS = frozenset(
-    "OR AND PIPE CARET AMPERSAND EQUALITY COMPARISON SHIFT PLUS MINUS STAR SLASH PERCENT POWER TILDE "
-    "BANG".split()
+    "OR AND PIPE CARET AMPERSAND EQUALITY COMPARISON SHIFT PLUS MINUS STAR SLASH PERCENT POWER "
+    "TILDE BANG".split()
 )
 
 
@@ -241,12 +237,12 @@ def _expected(names: Iterable[str]) -> str:
             words.append(word)
     if not words or len(words) > 7:
         return ""
-    return "expected " + (words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1])
+    return "expected " + (
+        words[0] if len(words) == 1 else ", ".join(words[:-1]) + " or " + words[-1]
+    )
 
 
-def _syntax_error(
-    text: str, error: lark.exceptions.UnexpectedInput, two: bool
-) -> SourceError:
+def _syntax_error(text: str, error: lark.exceptions.UnexpectedInput, two: bool) -> SourceError:
     line, column = error.line, error.column
     expected: Iterable[str] = ()
     if isinstance(error, lark.exceptions.UnexpectedToken):

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 
 __all__ = [
-    "Alias", "Annotated", "Argument", "ArrayLiteral", "ArrayType", "Assignment", "Barrier", "BinaryOp",
-    "Block", "Box", "Break", "Calibration", "Call", "CastCall", "ClassicalDeclaration",
+    "Alias", "Annotated", "Argument", "ArrayLiteral", "ArrayType", "Assignment", "Barrier",
+    "BinaryOp", "Block", "Box", "Break", "Calibration", "Call", "CastCall", "ClassicalDeclaration",
     "Concatenation", "Continue", "Delay", "DurationOf", "End", "Expression", "ExpressionStatement",
     "Extern", "For", "GateCall", "GateDefinition", "HardwareQubit", "If", "Include", "Index",
     "IoDeclaration", "Literal", "Measure", "MeasureStatement", "Modifier", "Name", "Node", "Nop",
@@ -55,7 +55,7 @@ class ScalarType(Node):
 
 @dataclass(slots=True, eq=False)
 class ArrayType(Node):
-    """``array[int[8], 2, 3]``; a reference (`access` not empty) may give only its rank, ``#dim``."""
+    """``array[int[8], 2, 3]``; a reference (`access` not empty) may give only its rank."""
 
     base: ScalarType
     shape: list[Expression]
