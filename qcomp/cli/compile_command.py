@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -95,10 +95,41 @@ def compile_command(
     if json_output:
         emit_json(dict(artifact.report))
         return
-    from qcomp.report import Report
-
-    report = Report.from_json((artifact.path / "report.json").read_text(encoding="utf-8"))
-    print(report.summary())
-    if time_passes:
-        print(report.pass_times())
+    _show(dict(artifact.report), time_passes)
     print(f"wrote {out}/ (open {out}/report.html)")
+
+
+def _show(report: dict[str, Any], time_passes: bool) -> None:
+    """Print the report's main figures."""
+    from qcomp.cli.common import delta, show_table
+
+    sizes = report.get("sizes") or {}
+    rows = [
+        (label, sizes[before], sizes[after])
+        for label, before, after in (
+            ("bytes of the files", "source", "graphs"),
+            ("bytes of the weights", "weights_before", "weights_after"),
+        )
+        if sizes.get(before) and sizes.get(after)
+    ]
+    for circuit in report["circuits"]:
+        for key in ("gates", "two_qubit", "depth"):
+            rows.append(
+                (f"{circuit['name']}: {key}", circuit["before"][key], circuit["after"][key])
+            )
+    for line in report["accuracy"]:
+        label = f"{line['metric']} on {line['samples']} samples"
+        rows.append((label, line["source"], line["compiled"]))
+    if rows:
+        show_table(("", "before", "after"), rows)
+    if time_passes:
+        shown = [
+            (p["name"], p["seconds"], delta(p["before"], p["after"]), p["check"] or "not checked")
+            for p in report["passes"]
+        ]
+        show_table(("pass", "CPU s", "change", "check"), shown)
+    for check in report["checks"]:
+        error = "" if check["error"] is None else f", {check['measure']} {check['error']:.3g}"
+        print(f"{check['result']}: {check['what']} ({check['how']}{error})")
+    for warning in report["warnings"]:
+        print(f"note: {warning}")

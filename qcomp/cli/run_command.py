@@ -51,7 +51,7 @@ def run_command(
     from qcomp.atomic import atomic_file
     from qcomp.cli.common import bars, emit_json, show_table
     from qcomp.errors import UsageError
-    from qcomp.feeds import read_inputs
+    from qcomp.feeds import load_inputs
     from qcomp.runtime.artifact import load
 
     loaded = load(artifact)
@@ -59,7 +59,7 @@ def run_command(
         raise UsageError(
             "the artifact takes inputs", hint="give --input x.npz with " + ", ".join(loaded.inputs)
         )
-    feeds = read_inputs(data, loaded.input_specs, preprocess=preprocess) if data else {}
+    feeds = load_inputs(data, loaded.input_specs, preprocess=preprocess) if data else {}
     rows = next((len(array) for array in feeds.values() if np.ndim(array)), 1)
     with bars() as progress:
         if progress is None:

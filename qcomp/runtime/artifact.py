@@ -83,6 +83,11 @@ class Artifact:
         return f"Artifact({str(self.path)!r}, target={'+'.join(names)!r})"
 
     @property
+    def input_specs(self) -> list[tuple[str, str, list[int | str | None] | None]]:
+        """Name, element type and shape of each input, as program.json states them."""
+        return [(e["name"], e["dtype"], e["shape"]) for e in self.manifest["inputs"]]
+
+    @property
     def circuits(self) -> dict[str, Circuit]:
         """The compiled circuits by name."""
         return {

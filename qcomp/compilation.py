@@ -1,0 +1,263 @@
+"""One compile in progress: data, pipelines, files, checks, report. The driver steers it."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qcomp.errors import UsageError
+from qcomp.passmanager import Context, PassRecord, Pipeline
+from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
+from qcomp.registry import load as load_part
+from qcomp.report import collect
+from qcomp.report.data import AccuracyLine, CheckLine, Report, Sizes, SourceLine
+
+if TYPE_CHECKING:
+    from qcomp.feeds import Batches, Evaluation
+    from qcomp.ir.program import Program
+    from qcomp.runtime.artifact import Artifact
+    from qcomp.target import Target
+
+__all__ = ["Compilation"]
+
+COMPARED_BATCHES = 8
+"""Batches of data that the compiled artifact is compared with the source on."""
+
+Observer = Callable[[PassRecord, "Program"], None]
+
+
+class Compilation:
+    """What one call of :func:`qcomp.driver.compile` works on.
+
+    Args:
+        program: The program as read; changed by the pipelines.
+        graph: The classical machine, if the program has a classical graph.
+        circuit: The quantum machine, if it has circuits.
+        context: Seed, progress, checked mode.
+    """
+
+    def __init__(
+        self, program: Program, graph: Target | None, circuit: Target | None, context: Context
+    ) -> None:
+        self.program = program
+        self.source = program.copy()
+        self.graph = graph
+        self.circuit = circuit
+        self.context = context
+        self.records: list[PassRecord] = []
+        self.labels: Evaluation | None = None
+        self._batches: Batches | None = None
+        self._pipelines: dict[str, str] = {}
+        self._effort = "default"
+
+    # --- data ------------------------------------------------------------------------------
+
+    def take_data(self, calibration: object, labels: object, preprocess: object) -> None:
+        """Take what the user gave to calibrate and to judge.
+
+        Raises:
+            UsageError: If the data does not fit the model, or the target needs data that is not
+                there.
+        """
+        needs = self.graph is not None and "calibration" in self.graph.requires
+        if calibration is None and needs and self.graph is not None:
+            raise UsageError(
+                f"the target '{self.graph.name}' needs calibration data",
+                hint="give --calib data.npz with arrays named as the model's inputs "
+                "(some hundred samples), or take cpu-dynamic-int8, which needs none",
+            )
+        if calibration is None and labels is None:
+            return
+        from qcomp.feeds import calibration_batches, inputs_of, labels_for
+
+        inputs = inputs_of(self.program.model)
+        if calibration is not None:
+            self._batches = calibration_batches(calibration, inputs, preprocess=preprocess)
+            self._batches.check()
+            self.context.calibration = self._batches
+            if self._batches.ignored:
+                names = ", ".join(self._batches.ignored)
+                self.context.warn(f"{self._batches.where}: no input takes the arrays {names}")
+        if labels is not None:
+            self.labels = labels_for(
+                labels, inputs, calibration=self._batches, preprocess=preprocess
+            )
+
+    # --- passes ----------------------------------------------------------------------------
+
+    def run_pipelines(self, effort: str, pipeline: str | None, observer: Observer | None) -> None:
+        """Run the circuits' pipeline, then the graph's.
+
+        Args:
+            effort: Which of the targets' pipelines.
+            pipeline: A text in place of the graph's pipeline, or of the circuit's where there is
+                no graph.
+            observer: Called after each pass.
+        """
+        self._effort = effort
+        for target in (self.circuit, self.graph):
+            if target is None:
+                continue
+            text = target.pipeline(effort)
+            if pipeline is not None and (target is self.graph or self.graph is None):
+                text = pipeline
+            self._pipelines[target.name] = text
+            self.context.target = target
+            self.records += Pipeline.parse(text).run(self.program, self.context, observer)
+
+    # --- files -----------------------------------------------------------------------------
+
+    def write(self, folder: Path) -> None:
+        """Write the bundle into an empty folder."""
+        bundle = load_part("backends", "bundle")
+        bundle(self.graph, self.circuit).write(self.program, folder, self.context)
+
+    # --- checks and report -------------------------------------------------------------------
+
+    def report(self, artifact: Artifact, seconds: float) -> Report:
+        """Run the artifact that was written, compare it with the source, and say what was done."""
+        circuits = self._circuit_sections()
+        checks = [section.check for section in circuits if section.check is not None]
+        checks += self._compare(artifact)
+        accuracy = self._accuracy(artifact, checks)
+        fusion = self.context.get(FusionReport)
+        source = self.source.source
+        path = Path(source) if source and len(source) < 4096 else None
+        size = path.stat().st_size if path is not None and path.is_file() else None
+        name = path.name if size is not None and path is not None else source or "in memory"
+        files = collect.file_lines(artifact.path)
+        return Report(
+            title=f"qcomp: {name}",
+            source=SourceLine(name, bytes=size, sha256=_hash(path) if size is not None else ""),
+            targets=tuple(
+                collect.target_line(target, self._effort, self._pipelines[target.name])
+                for target in (self.graph, self.circuit)
+                if target is not None
+            ),
+            seed=self.context.seed,
+            cpu_seconds=seconds,
+            versions=_versions(),
+            sizes=Sizes(
+                size,
+                sum(f.bytes for f in files if ".onnx" in f.name) or None,
+                _weight_bytes(self.source) or None,
+                _weight_bytes(self.program) or None,
+                files,
+            ),
+            passes=collect.pass_lines(self.records),
+            quantization=collect.quantization_section(
+                self.context.get(QuantizationRecord),
+                self.context.get(QuantizationError),
+                fusion,
+            ),
+            circuits=tuple(circuits),
+            accuracy=accuracy,
+            checks=tuple(checks),
+            budget=collect.budget_lines(self.context.ledger),
+            warnings=tuple(self.context.warnings)
+            + tuple(self.source.notes)
+            + tuple(n for c in self.source.circuits.values() for n in c.notes),
+        )
+
+    def _circuit_sections(self) -> list[Any]:
+        from qcomp.equivalence import check
+
+        sections = []
+        for name, after in self.program.circuits.items():
+            before = self.source.circuits[name]
+            verdict = check(before, after, seed=self.context.seed)
+            result = {True: "measured", False: "failed", None: "not checked"}[verdict.equal]
+            if verdict.equal and verdict.error == 0.0:
+                result = "proved"
+            line = CheckLine(
+                f"the circuit '{name}' does what its source does",
+                verdict.how,
+                result,  # type: ignore[arg-type]  one of the four words
+                None if verdict.equal is None else verdict.error,
+                "largest difference",
+            )
+            counts = before.stats().to_dict()
+            sections.append(collect.circuit_section(name, after, before=counts, check=line))
+        return sections
+
+    def _compare(self, artifact: Artifact) -> list[CheckLine]:
+        """Compare the artifact's outputs with the source's on some batches of data."""
+        what = "the artifact's outputs against the float source's"
+        if self.graph is None:
+            return []
+        if self.context.calibration is None:
+            return [CheckLine(what, "no data was given", "not checked")]
+        from qcomp.execute import HybridSession
+        from qcomp.quantization import SqnrSum
+
+        session = HybridSession(self.source)
+        sums: dict[str, SqnrSum] = {}
+        largest = 0.0
+        rows = 0
+        for feeds in islice(self.context.calibration(), COMPARED_BATCHES):
+            expected = session.run(feeds, shots=0)
+            got = artifact.run(feeds, shots=0)
+            rows += len(next(iter(feeds.values())))
+            for name, value in expected.items():
+                a, b = np.asarray(value, np.float64), np.asarray(got[name], np.float64)
+                sums.setdefault(name, SqnrSum()).add(a, b)
+                largest = max(largest, float(np.abs(a - b).max(initial=0.0)))
+        words = ", ".join(f"{name} {total.decibels:.1f} dB" for name, total in sums.items())
+        how = f"{rows} samples of the calibration data, exact simulation; SQNR {words}"
+        return [CheckLine(what, how, "measured", largest, "largest difference")]
+
+    def _accuracy(self, artifact: Artifact, checks: list[CheckLine]) -> tuple[AccuracyLine, ...]:
+        if self.labels is None:
+            return ()
+        from qcomp.execute import HybridSession
+        from qcomp.feeds import Scorer
+
+        session = HybridSession(self.source)
+        output = artifact.outputs[0]
+        source, compiled = Scorer(), Scorer()
+        start = 0
+        for feeds in self.labels.batches():
+            before, after = session.run(feeds, shots=0), artifact.run(feeds, shots=0)
+            labels = self.labels.labels[start : start + len(before[output])]
+            source.add(before[output], labels)
+            compiled.add(after[output], labels)
+            start += len(labels)
+        if self.labels.is_calibration:
+            self.context.warn("the accuracy is on the calibration samples, not on unseen data")
+        a, b = source.result(), compiled.result()
+        change = abs(a.value - b.value)
+        how = f"{a.metric} on {a.n} labelled samples, {a.value:.4f} before, {b.value:.4f} after"
+        checks.append(CheckLine("accuracy", how, "measured", change, f"change of {a.metric}"))
+        return (AccuracyLine(a.metric, a.value, b.value, a.n),)
+
+
+def _weight_bytes(program: Program) -> int:
+    values = program.model.graph.initializers.values()
+    return sum(v.const_value.nbytes for v in values if v.const_value is not None)
+
+
+def _hash(path: Path | None) -> str:
+    import hashlib
+
+    if path is None:
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _versions() -> Mapping[str, str]:
+    """Return the versions that the bytes of an artifact may depend on."""
+    packages = ("qcomp", "numpy", "onnx", "onnx-ir", "onnxruntime", "numba")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:  # qcomp used from a folder that was not installed
+            found[name] = "not installed"
+    return {"python": platform.python_version(), **found}
