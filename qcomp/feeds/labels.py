@@ -108,20 +108,21 @@ def _open(data: object) -> Columns:
 def _find(
     columns: Columns, names: Sequence[str], steps: RulePreprocess | FunctionPreprocess | None
 ) -> tuple[LabelRule, list[str]]:
-    """Return where the labels are, and the arrays that are neither labels nor inputs' sources."""
+    """Return where the labels are, and the arrays that inputs may be made from."""
     there = list(columns.headers)
     if isinstance(steps, RulePreprocess) and steps.labels is not None:
         rule = steps.labels
         # A file of labels alone need not name its only array as the steps do.
         if rule.source not in there and len(there) == 1:
-            rule = LabelRule(there[0], rule.slice)
+            return LabelRule(there[0], rule.slice), []
         if rule.source not in there:
             raise UsageError(
                 f"{columns.where} has no array '{rule.source}' of labels",
                 where=steps.where,
                 hint=suggest(rule.source, there),
             )
-        return rule, [name for name in there if name != rule.source]
+        # Named by the user, it may also be an input's: a language model predicts what it reads.
+        return rule, there
     used = set(names)
     if isinstance(steps, RulePreprocess):
         used = {item.source or name for name, item in steps.rules.items()}
