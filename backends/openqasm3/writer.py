@@ -44,6 +44,7 @@ __all__ = ["write_bytes", "write_file", "write_text"]
 
 Sink = Callable[[bytes], object]
 _INDENT = "  "
+_ANGLE_NAMES = {"t": "theta", "p": "phi", "l": "lam", "g": "gamma"}
 
 
 def write_text(circuit: Circuit, profile: str = "full") -> str:
@@ -273,13 +274,18 @@ class _Writer:
     def _definition(self, name: str) -> str:
         """Return the definition of a gate of the table, one line."""
         row = gate(name)
-        params = f"({', '.join('tplg'[: row.num_angles])})" if row.num_angles else ""
+        letters = list(_ANGLE_NAMES)[: row.num_angles]
+        params = f"({', '.join(_ANGLE_NAMES[n] for n in letters)})" if letters else ""
         steps = []
         for step in definition(name):
             if step.gate.code == G.GPHASE and not self.profile.phase:
                 continue
             spelled = self.profile.spelling.get(step.gate.name, step.gate.name)
-            angles = f"({', '.join(str(a) for a in step.angles)})" if step.angles else ""
+            named = [
+                Angle(a.frac, a.rem, tuple((_ANGLE_NAMES[n], c) for n, c in a.terms))
+                for a in step.angles
+            ]
+            angles = f"({', '.join(str(a) for a in named)})" if named else ""
             wires = ", ".join("abcd"[q] for q in step.qubits)
             steps.append(f"{spelled}{angles}{' ' if wires else ''}{wires};")
         wires = ", ".join("abcd"[: row.num_qubits])

@@ -268,7 +268,7 @@ class Declarations(ControlFlow):
         self.check_definition(node)
         if node.name in self.memory.globals:
             fail(node, f"'{node.name}' is declared twice")
-        self.memory.declare(node.name, Gate(node), node)
+        self.memory.declare(node.name, Gate(node, self.known_as(node)), node)
 
     def define_subroutine(self, node: s.SubroutineDefinition) -> None:
         """Execute a subroutine definition."""

@@ -10,7 +10,7 @@ import functools
 import math
 from importlib import resources
 
-from qcomp.errors import suggest
+from qcomp.errors import SourceError, suggest
 from qcomp.frontends.openqasm import syntax as s
 from qcomp.frontends.openqasm.emit import Op, RawBlock
 from qcomp.frontends.openqasm.expressions import Evaluator
@@ -28,6 +28,7 @@ from qcomp.frontends.openqasm.values import (
     known_int,
 )
 from qcomp.ir.angle import Angle
+from qcomp.ir.definitions import definition
 from qcomp.ir.gates import BY_NAME, stdgates_names
 
 __all__ = ["GateCalls"]
@@ -64,7 +65,7 @@ class GateCalls(Evaluator):
         """
         symbol = self.memory.find(name)
         if isinstance(symbol, Gate):
-            return symbol.definition
+            return symbol.known or symbol.definition
         if isinstance(symbol, Unsupported):
             fail(
                 node,
@@ -305,6 +306,25 @@ class GateCalls(Evaluator):
         return ops, len(gate.qubits)
 
     # ---------------------------------------------------------------- definitions
+
+    def known_as(self, gate: s.GateDefinition) -> str:
+        """Return the gate of the table that the definition spells out step for step, or nothing.
+
+        So a text that carries the definitions of the table reads back as the gates it was made of.
+        """
+        row = BY_NAME.get(gate.name)
+        if row is None or row.name != gate.name or not row.definition_text:
+            return ""
+        if (len(gate.parameters), len(gate.qubits)) != (row.num_angles, row.num_qubits):
+            return ""
+        angles = tuple(Affine(0.0, ((letter, 1.0),)) for letter in "tplg"[: row.num_angles])
+        try:
+            ops, _ = self._expanded(gate, angles, gate)
+        except SourceError:
+            return ""
+        told = [(op.name, op.qubits, op.angles) for op in ops]
+        meant = [(step.gate.name, step.qubits, step.angles) for step in definition(row.name)]
+        return row.name if told == meant else ""
 
     def check_definition(self, gate: s.GateDefinition) -> None:
         """Check what a definition can be checked for before it is called.

@@ -1,8 +1,8 @@
 """Symbols and scopes: what a name stands for, and where a value lives.
 
 A classical variable is known at compile time as long as it can be. Before a part of the program
-that runs only sometimes (the body of a run-time ``if``, ``for``, ``while`` or ``switch``), the variables
-that the part assigns are written to run-time storage and stay there: they are pinned.
+that runs only sometimes (the body of a run-time ``if``, ``for``, ``while`` or ``switch``), the
+variables that the part assigns are written to run-time storage and stay there: they are pinned.
 """
 
 from __future__ import annotations
@@ -98,9 +98,10 @@ class Bits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gate:
-    """A gate definition."""
+    """A gate definition; `known` names the gate of the table that it defines step for step."""
 
     definition: s.GateDefinition
+    known: str = ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

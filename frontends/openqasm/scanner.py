@@ -68,7 +68,9 @@ def scan(text: Text | str, advance: Advance | None = None, name: str = "circuit"
     return _Scanner(text, name).scan(advance)
 
 
-def scan_file(path: str | Path, advance: Advance | None = None) -> Circuit | None:
+def scan_file(
+    path: str | Path, advance: Advance | None = None, name: str = ""
+) -> Circuit | None:
     """Return the circuit of a file of straight-line OpenQASM, or None.
 
     The file is mapped, not read; parts that were scanned leave memory again.
@@ -76,6 +78,7 @@ def scan_file(path: str | Path, advance: Advance | None = None) -> Circuit | Non
     Args:
         path: The file.
         advance: Called with the number of bytes taken since the last call.
+        name: The circuit's name; the file's by default.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -85,7 +88,7 @@ def scan_file(path: str | Path, advance: Advance | None = None) -> Circuit | Non
         if path.stat().st_size == 0:
             return None
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            return scan(text, advance, path.stem)
+            return scan(text, advance, name or path.stem)
 
 
 class _Scanner:
