@@ -129,26 +129,26 @@ class _Spool:
         self._lock = threading.Lock()
         self._batches: list[list[tuple[str, int]]] = []
         self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  kept
-        try:
-            for index, item in enumerate(items):
-                self._batches.append(self._keep(as_batch(item, names, index)))
-        except OSError as error:
-            raise QcompError(
-                "the batches cannot be kept in a temporary file",
-                where=tempfile.gettempdir(),
-                why=error.strerror or str(error),
-                hint="free some space, set TMPDIR, or give data that can be read again",
-            ) from error
+        for index, item in enumerate(items):
+            self._batches.append(self._keep(as_batch(item, names, index)))
 
     def _keep(self, batch: Mapping[str, Array]) -> list[tuple[str, int]]:
         places = []
         for name, array in batch.items():
-            places.append((name, self._file.tell()))
             plain = array.astype(np.str_) if array.dtype.hasobject else array
-            # Written through a plain file object: NumPy asks a real file for its descriptor.
-            with io.BytesIO() as buffer:
-                np.lib.format.write_array(buffer, plain, allow_pickle=False)
-                self._file.write(buffer.getbuffer())
+            # NumPy writes to memory first: of a real file it wants the descriptor.
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, plain, allow_pickle=False)
+            try:
+                places.append((name, self._file.tell()))
+                self._file.write(buffer.getvalue())
+            except OSError as error:
+                raise QcompError(
+                    "the batches cannot be kept in a temporary file",
+                    where=tempfile.gettempdir(),
+                    why=error.strerror or str(error),
+                    hint="free some space, set TMPDIR, or give data that can be read again",
+                ) from error
         return places
 
     def __call__(self) -> Iterator[dict[str, Array]]:
