@@ -9,6 +9,7 @@ from float, is a :class:`qcomp.quantization.FusionReport` in the context.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,6 +154,16 @@ def _belongs(layer: QuantizedLayer, model: ir.Model) -> bool:
     return any(value.name == layer.output for node in model.graph for value in node.outputs)
 
 
+def _names(model: ir.Model, weight: str) -> Iterator[str]:
+    """Names that the runtime may give a weight: repacked from blocks, or cast and folded."""
+    yield weight
+    yield f"{weight}_T"
+    value = model.graph.initializers.get(weight)
+    for usage in value.uses() if value is not None else ():
+        if usage.node.op_type == "Cast":
+            yield usage.node.outputs[0].name or ""
+
+
 def fusion_outcomes(
     model: ir.Model, optimised: ir.Model, layers: list[QuantizedLayer]
 ) -> tuple[FusionOutcome, ...]:
@@ -177,8 +188,9 @@ def fusion_outcomes(
     outcomes = []
     for layer in layers:
         if layer.quantized:
-            # The runtime repacks a blocked DequantizeLinear's weight under this other name.
-            found = by_input.get(layer.quantized) or by_input.get(f"{layer.quantized}_T")
+            found = next(
+                (by_input[n] for n in _names(model, layer.quantized) if n in by_input), None
+            )
         else:
             dequantize = produced.get(layer.output)
             integers = dequantize.inputs[0] if dequantize is not None else None

@@ -37,6 +37,8 @@ def dequantized_weight(levels: ir.Value) -> tuple[Floats, bool]:
     """
     for usage in levels.uses():
         node = usage.node
+        if node.op_type == "Cast":  # INT4 to INT8, values as they are
+            return _from_dequantize(next(iter(node.outputs[0].uses())).node, levels), False
         if node.op_type == "DequantizeLinear":
             return _from_dequantize(node), False
         if node.op_type == "MatMulInteger" and usage.idx == 1:
@@ -53,8 +55,8 @@ def _array(value: ir.Value | None) -> Integers:
     return array
 
 
-def _from_dequantize(node: ir.Node) -> Floats:
-    levels = _array(node.inputs[0])
+def _from_dequantize(node: ir.Node, stored: ir.Value | None = None) -> Floats:
+    levels = _array(node.inputs[0] if stored is None else stored)
     if levels.dtype.itemsize == 1 and levels.dtype.kind not in "iu":
         levels = levels.astype(np.int8)  # ml_dtypes.int4, uint4
     scale = np.asarray(_array(node.inputs[1]), np.float32)

@@ -169,9 +169,16 @@ class IntegerSimulator:
             result = self._operators[node.op_type](node, inputs)
             if result is not None:
                 return [result]
+        if node.op_type == "Cast" and self._narrow(inputs[0]):
+            return [_array(inputs[0]).astype(np.int8)]
         if node.domain == "com.microsoft" and node.op_type == "MatMulNBits":
             return [self._matmul_nbits(node, inputs)]
         return list(self._evaluate(node, [None if v is None else _real(v) for v in inputs]))
+
+    @staticmethod
+    def _narrow(value: _Value | None) -> bool:
+        """Whether an array has a 4-bit element type, which NumPy itself does not know."""
+        return isinstance(value, np.ndarray) and value.dtype.name in ("int4", "uint4")
 
     def _quantize(self, node: ir.Node, inputs: list[_Value | None]) -> Array:
         x, scale, zero = inputs[0], _array(inputs[1]), _array(inputs[2])

@@ -9,7 +9,8 @@ and ONNX data type.
 | INT8    | [-127, 127]   | int8      | symmetric weights (narrow: -128 is not used) |
 | INT7    | [-63, 63]     | int8      | weights on processors without VNNI           |
 | UINT4   | [0, 15]       | uint8     | asymmetric 4-bit weights                     |
-| INT4    | [-8, 7]       | int8      | symmetric 4-bit weights                      |
+| INT4    | [-8, 7]       | int8      | 4-bit weights in blocks                      |
+| INT4_NARROW | [-7, 7]   | int8      | 4-bit weights with a scale an output channel |
 | INT32   | [-2^31, 2^31-1] | int32   | bias and accumulator                         |
 """
 
@@ -23,7 +24,17 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx_ir
 
-__all__ = ["INT4", "INT7", "INT8", "INT8_FULL", "INT32", "UINT4", "UINT8", "IntegerType"]
+__all__ = [
+    "INT4",
+    "INT7",
+    "INT8",
+    "INT8_FULL",
+    "INT32",
+    "INT4_NARROW",
+    "UINT4",
+    "UINT8",
+    "IntegerType",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,4 +92,5 @@ INT8_FULL = IntegerType(8, signed=True)
 INT7 = IntegerType(7, signed=True, narrow=True)
 UINT4 = IntegerType(4, signed=False)
 INT4 = IntegerType(4, signed=True)
+INT4_NARROW = IntegerType(4, signed=True, narrow=True)
 INT32 = IntegerType(32, signed=True)

@@ -21,11 +21,11 @@ Source: Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.083
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
-from qcomp.errors import PassError
+from qcomp.errors import PassError, UsageError
 from qcomp.passes.graph.rewriting import (
     Editor,
     check_finite,
@@ -34,7 +34,7 @@ from qcomp.passes.graph.rewriting import (
     require_opset,
 )
 from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters
-from qcomp.passes.quantize.integer_types import INT7, INT8, INT32, UINT8
+from qcomp.passes.quantize.integer_types import INT4_NARROW, INT7, INT8, INT32, UINT8
 from qcomp.passes.quantize.record import keep_reference, note
 from qcomp.passes.quantize.static_plan import PlannedLayer, StaticPlan, plan_static, weight_axis
 from qcomp.passes.quantize.weights import ChannelWeights
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["QuantizeStatic"]
 
 _BIAS_LIMIT = np.float32(2**30)
+_WEIGHT_TYPES = {8: INT8, 7: INT7, 4: INT4_NARROW}
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,26 @@ class QuantizeStatic(GraphPass):
     """Quantize weights and activations to 8 bits with calibrated ranges.
 
     Attributes:
-        reduce_range: Weights in [-63, 63] instead of [-127, 127]: on x86 processors without VNNI
-            the 16-bit sums of the 8-bit kernel would saturate.
+        weight_bits: 8, weights in [-127, 127]; 7, in [-63, 63]: on x86 processors without VNNI the
+            16-bit sums of the 8-bit kernel would saturate; 4, in [-7, 7]: stored as INT4 behind a
+            Cast to INT8 that ONNX Runtime folds when it loads, so the kernels are the 8-bit ones.
     """
 
     name: ClassVar[str] = "quantize-static"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
-    reduce_range: bool = False
+    weight_bits: Literal[8, 7, 4] = 8
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: An option outside its range.
+        """
+        if self.weight_bits not in _WEIGHT_TYPES:
+            raise UsageError(
+                f"quantize-static: weight_bits is {self.weight_bits}", hint="8, 7 or 4"
+            )
 
     def run(self, program: Program, context: Context) -> bool:
         """Insert the QDQ pairs.
@@ -75,6 +88,8 @@ class QuantizeStatic(GraphPass):
         note(context, (), plan.float_ops)
         if not plan.layers:
             return False
+        if self.weight_bits == 4:
+            require_opset(program.model, 21, "4-bit integers are from opset 21")
         require_opset(program.model, 13, "per-channel DequantizeLinear is from opset 13")
         statistics = context.get(TensorStatistics)
         if statistics is None:
@@ -85,7 +100,7 @@ class QuantizeStatic(GraphPass):
             )
         Editor(program.model).name_nodes()
         keep_reference(program, context)
-        layers = _Rewriter(program.model, plan, statistics, self.reduce_range).run()
+        layers = _Rewriter(program.model, plan, statistics, self.weight_bits).run()
         note(context, layers, ())
         return True
 
@@ -98,11 +113,11 @@ class _Rewriter:
         model: ir.Model,
         plan: StaticPlan,
         statistics: TensorStatistics,
-        reduce_range: bool,
+        weight_bits: int,
     ) -> None:
         self.plan = plan
         self.statistics = statistics
-        self.kind = INT7 if reduce_range else INT8
+        self.kind = _WEIGHT_TYPES[weight_bits]
         self.editor = Editor(model)
         self.weights = ChannelWeights(self.editor)
         self.source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
@@ -242,6 +257,15 @@ class _Rewriter:
             floor = np.asarray(np.abs(bias) / (x_scale * _BIAS_LIMIT), dtype=np.float32)
         levels, scale, zero, scales = self.weights.add(value, axis, self.kind, bias_floor=floor)
         name = value.name or ""
+        if self.kind.bits == 4:
+            levels = self.editor.node(
+                "Cast",
+                [levels],
+                {"to": 3},
+                name=f"{name}_Cast",
+                outputs=[f"{name}_s8"],
+                before=node,
+            ).outputs[0]
         weight = self.editor.node(
             "DequantizeLinear",
             [levels, scale, zero],
@@ -273,6 +297,8 @@ def _name(value: ir.Value | None) -> str:
     if value is None:
         return ""
     producer = value.producer()
-    if producer is not None and producer.op_type == "DequantizeLinear":
-        value = producer.inputs[0]
-    return (value.name if value is not None else "") or ""
+    while producer is not None and producer.op_type in ("DequantizeLinear", "Cast"):
+        source = producer.inputs[0]
+        assert source is not None
+        value, producer = source, source.producer()
+    return value.name or ""

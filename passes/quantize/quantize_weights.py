@@ -172,10 +172,10 @@ class QuantizeWeights(GraphPass):
             )
         y = product.outputs[0]
         if bias is not None:
-            # As Add, ONNX Runtime would make MatMul and bias a Gemm again, and with a Relu behind
-            it # a float FusedGemm, before it looks at the weight. add = "Add" if self.form ==
-            "matmulnbits" else "Sum" y = editor.node(add, [y, bias], name=f"{label}_{add}",
-            before=node).outputs[0]
+            # Behind an Add, ONNX Runtime would see a Gemm again, and with a Relu a float
+            # FusedGemm, before it looks at the weight.
+            add = "Add" if self.form == "matmulnbits" else "Sum"
+            y = editor.node(add, [y, bias], name=f"{label}_{add}", before=node).outputs[0]
         op_type, source = node.op_type, node.outputs[0].name or ""
         editor.replace_value(node.outputs[0], y)
         editor.remove(node)

@@ -88,7 +88,10 @@ class ChannelWeights:
         def compute() -> Mapping[str, npt.NDArray[np.generic]]:
             with read_weight(tensor) as array:
                 levels = quantize(array.astype(np.float32, copy=False), scale, 0, kind, axis)
-            return {"levels": levels.T if transpose else levels}
+            levels = levels.T if transpose else levels
+            return {
+                "levels": pack_int4(levels.reshape(-1).view(np.uint8)) if kind.bits == 4 else levels
+            }
 
         parts = SharedParts(compute, {"levels": (kind.onnx, shape)})
         entry = (
