@@ -315,6 +315,10 @@ def _bitwise(op: str, left: Value, right: Value, node: Node) -> Value:
     else:
         kind = _joint(a, b, op, node)
     if is_runtime(left.data) or is_runtime(right.data):
+        if op in ("|", "^"):
+            for known, other in ((left, right), (right, left)):
+                if known.data == 0 and isinstance(known.data, int):
+                    return cast(other, kind, node)
         return Value(kind, Binary(op, as_expr(left, node), as_expr(right, node)))
     number = _BITWISE[op](int(left.data), int(right.data))  # type: ignore[arg-type]
     return Value(kind, bool(number) if kind == BOOL else number)

@@ -1,7 +1,8 @@
 """Control flow: what is decided now is executed now, what a measurement decides is emitted.
 
 A ``break``, ``continue`` or ``return`` that a run-time condition decides inside a loop or
-subroutine that is unrolled or inlined sets a flag; what would have been skipped is put under ``if (!flag)``.
+subroutine that is unrolled or inlined sets a flag; what would have been skipped is put under
+``if (!flag)``.
 """
 
 from __future__ import annotations

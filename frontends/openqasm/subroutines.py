@@ -167,8 +167,7 @@ class Subroutines(Statements):
         if frame.flag is not None:
             self.lower_flag(frame.flag)
             if returns is not None and frame.result is not None:
-                data = frame.result.data
-                return Value(returns, data)
+                return cast(Value(_stored(returns), frame.result.data), returns, node)
         if returns is None:
             return Value(VOID, 0)
         if result is None:
@@ -203,11 +202,10 @@ class Subroutines(Statements):
         """Return a run-time value that later assignments cannot change."""
         if value is None or not is_runtime(value.data) or isinstance(value.data, (Bit, VarRef)):
             return value
-        kind = value.scalar
-        stored = ScalarType("uint", kind.width) if kind.kind == "bit" and kind.width else kind
+        stored = _stored(value.scalar)
         variable = Variable("returned", stored, default(stored))
-        self.memory.write(variable, Value(stored, value.data), node)
-        return Value(kind, variable.data)
+        self.memory.write(variable, cast(value, stored, node), node)
+        return cast(Value(stored, variable.data), value.scalar, node)
 
     def _return_at_run_time(self, frame: Frame, value: Value | None, node: s.Return) -> None:
         for inner in reversed(self.frames):
@@ -216,11 +214,10 @@ class Subroutines(Statements):
             if inner is frame:
                 break
         if value is not None:
-            kind = value.scalar
-            stored = ScalarType("uint", kind.width) if kind.kind == "bit" and kind.width else kind
+            stored = _stored(value.scalar)
             if frame.result is None:
                 frame.result = Variable("result", stored, default(stored), pinned=1)
-            self.memory.write(frame.result, Value(stored, value.data), node)
+            self.memory.write(frame.result, cast(value, stored, node), node)
         frame.flag = self.raise_flag(frame.flag, "returned", node)
         frame.left = True
         for inner in reversed(self.frames):
@@ -230,3 +227,8 @@ class Subroutines(Statements):
             if inner is frame:
                 break
         raise DeadCode
+
+
+def _stored(kind: ScalarType) -> ScalarType:
+    """Return the type of a variable that holds a value: registers are held as integers."""
+    return ScalarType("uint", kind.width) if kind.kind == "bit" and kind.width else kind

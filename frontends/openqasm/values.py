@@ -1,8 +1,8 @@
 """Classical types of OpenQASM, the values they hold, and conversion between them.
 
 A value's data is one of four things: a Python scalar (known now), an :class:`Affine` form of the
-input parameters (known once they are bound), an expression of :mod:`qcomp.ir.classical` (known at run
-time), or, for an array, a NumPy array of objects that are any of these.
+input parameters (known once they are bound), an expression of :mod:`qcomp.ir.classical` (known at
+run time), or, for an array, a NumPy array of objects that are any of these.
 """
 
 from __future__ import annotations
