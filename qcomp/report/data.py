@@ -231,7 +231,7 @@ class CircuitSection:
 
 @dataclass(frozen=True, slots=True)
 class AccuracyLine:
-    """A figure of merit before and after, on labelled samples; in [0, 1] for accuracy."""
+    """A figure of merit before and after, on labelled samples; an accuracy is in [0, 1]."""
 
     metric: str
     source: float

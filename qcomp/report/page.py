@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from qcomp.report.data import LayerLine, PassLine, Report, Sizes
+from qcomp.report.data import AccuracyLine, LayerLine, PassLine, Report, Sizes
 from qcomp.report.svg import Bars, bar_chart, dot_chart
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def render(report: Report) -> str:
         pass_plot=_pass_plot(report.passes),
         layer_plot=_layer_plot(quantization.layers) if quantization else "",
         count_rows=[_count_rows(c.before, c.after) for c in report.circuits],
+        accuracy_rows=[_accuracy_row(line) for line in report.accuracy],
         summary=_summary(report),
     )
 
@@ -172,13 +173,23 @@ def _layer_plot(layers: Sequence[LayerLine]) -> str:
     return dot_chart(rows, series, unit, "layer, in graph order", title)
 
 
+def _accuracy_row(line: AccuracyLine) -> tuple[str, str, str, str, int]:
+    """Return (metric, source, compiled, change, samples); an accuracy is shown in percent."""
+    if "accuracy" in line.metric:
+        before, after = f"{100 * line.source:.2f} %", f"{100 * line.compiled:.2f} %"
+        change = f"{100 * (line.compiled - line.source):+.2f} points"
+    else:
+        before, after = f"{line.source:.4g}", f"{line.compiled:.4g}"
+        change = f"{line.compiled - line.source:+.2g}"
+    return line.metric, before, after, change.replace("-", "\N{MINUS SIGN}"), line.samples
+
+
 def _summary(report: Report) -> list[tuple[str, str, str]]:
     """Return the figures at the top: (name, figure, remark)."""
     cards = []
     for line in report.accuracy:
-        points = 100 * (line.compiled - line.source)
-        remark = f"{points:+.1f} points against the source".replace("-", "\N{MINUS SIGN}")
-        cards.append((line.metric, f"{100 * line.compiled:.1f} %", remark))
+        metric, _, figure, change, _ = _accuracy_row(line)
+        cards.append((metric, figure, f"{change} against the source"))
     sizes = report.sizes
     if sizes and sizes.weights_before and sizes.weights_after is not None:
         factor = sizes.weights_before / max(sizes.weights_after, 1)

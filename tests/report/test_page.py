@@ -11,7 +11,7 @@ import pytest
 
 from qcomp.ir.circuit import Circuit, RegisterDecl
 from qcomp.report.collect import circuit_section
-from qcomp.report.data import CheckLine, CircuitSection, Report, SourceLine
+from qcomp.report.data import AccuracyLine, CheckLine, CircuitSection, Report, SourceLine
 from qcomp.report.page import size_text
 from qcomp.report.svg import Bars, bar_chart, circuit_svg, dot_chart
 
@@ -56,7 +56,7 @@ class Page(html.parser.HTMLParser):
 def test_every_figure_stands_on_the_page(full_report: Callable[..., Report]) -> None:
     text = Page(full_report().to_html()).text
     for figure in (
-        "96.9 %", "97.22 %", "96.94 %", "360",  # accuracy
+        "97.22 %", "96.94 %", "−0.28 points", "360",  # accuracy
         "431.2 kB", "118.3 kB", "104.2 kB", "4.0 times smaller",  # sizes
         "42.5", "exact", "30.2", "left in float", "31.5 dB", "256",  # quantization
         "QLinearConv", "/layer3/Conv (runs as Conv)",  # fusions
@@ -151,6 +151,12 @@ def test_the_page_of_a_large_circuit_is_small(layered: Callable[..., Circuit]) -
     page = Report(circuits=(circuit_section("c", circuit),)).to_html()
     assert len(page) < 200_000
     assert "the drawing stops after" in page
+
+
+def test_a_metric_that_is_no_accuracy_is_no_percentage() -> None:
+    line = AccuracyLine("mean squared error", 0.0123, 0.0125, 10)
+    text = Page(Report(accuracy=(line,)).to_html()).text
+    assert "mean squared error 0.0123 0.0125 +0.0002 10" in text
 
 
 def test_the_source_may_be_text_without_a_file() -> None:
