@@ -1,0 +1,191 @@
+"""One property test over the whole registry: what every pass, ours or a plugin's, has to hold."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from qcomp.equivalence import check
+from qcomp.equivalence.graphs import compare, random_inputs
+from qcomp.execute import HybridSession
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.program import Program
+from qcomp.ir.verify import verify
+from qcomp.passmanager import CircuitPass, Context, GraphPass, Guarantee, Pass, Pipeline
+from qcomp.pipeline_text import make_pass
+from qcomp.registry import load, names
+from tests.generators import CIRCUITS, GRAPHS
+from tests.ir.dense import dense
+
+SEEDS = range(8)
+
+VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
+    "to-basis": (
+        {"gates": ("cz", "rz", "sx", "x")},
+        {"gates": ("cx", "u")},
+        {"gates": ("ecr", "rz", "sx", "x")},
+        {"gates": ("h", "x", "y", "z", "s", "t", "rx", "ry", "rz", "cz")},
+    ),
+    "fuse-one-qubit": ({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
+}
+"""Options that a pass is tried with; its defaults where it is not named."""
+
+FIRST: Mapping[str, str] = {
+    "quantize-dynamic": "canonicalise",
+    "quantize-weights": "canonicalise",
+    "quantize-static": "canonicalise,fold-constants,calibrate",
+    "quantization-error": "canonicalise,fold-constants,calibrate,quantize-static",
+}
+"""What has to run before a pass."""
+
+SQNR_DB = 6.0
+"""Least signal over noise of a pass that only promises to stay within the budget."""
+
+
+def instances(name: str) -> list[Pass]:
+    """The pass with each of its variants of options."""
+    return [make_pass(name, options) for options in VARIANTS.get(name, ({},))]
+
+
+def of_kind(kind: type[Pass]) -> list[str]:
+    return [name for name in names("passes") if issubclass(load("passes", name), kind)]
+
+
+def circuit_bytes(circuit: Circuit) -> bytes:
+    """Everything that a circuit is, as bytes."""
+    parts: list[object] = [circuit.num_qubits, circuit.params, circuit.global_phase]
+    for run in circuit.runs():
+        forms = [circuit.forms.row(int(i)) for i in run.form]
+        parts += [getattr(run, name).tolist() for name in ("code", "qubit", "frac", "extra")]
+        parts += [[value.hex() for value in run.rem.tolist()], forms]
+    return repr(parts).encode()
+
+
+def model_bytes(program: Program) -> bytes:
+    graph = ir.to_proto(program.model).SerializeToString(deterministic=True)
+    return graph + b"".join(
+        name.encode() + circuit_bytes(circuit) for name, circuit in program.circuits.items()
+    )
+
+
+def structure(program: Program) -> bytes:
+    """The bytes of a program but for names of nodes and known shapes, which are no structure."""
+    proto = ir.to_proto(program.model)
+    graphs = [proto.graph, *proto.functions]
+    while graphs:
+        graph = graphs.pop()
+        graph.ClearField("value_info")
+        for node in graph.node:
+            node.ClearField("name")
+            for attribute in node.attribute:
+                graphs += [attribute.g, *attribute.graphs]
+    circuits = [name.encode() + circuit_bytes(c) for name, c in program.circuits.items()]
+    return proto.SerializeToString(deterministic=True) + b"".join(circuits)
+
+
+def test_every_registered_pass_has_a_generator() -> None:
+    known = [*of_kind(CircuitPass), *of_kind(GraphPass)]
+    assert sorted(known) == sorted(names("passes"))
+
+
+@pytest.mark.parametrize("kind", CIRCUITS)
+@pytest.mark.parametrize("name", of_kind(CircuitPass))
+def test_circuit_pass_keeps_its_contract(name: str, kind: str) -> None:
+    changed = 0
+    for instance in instances(name):
+        for seed in SEEDS:
+            before = CIRCUITS[kind](seed)
+            kept = circuit_bytes(before)
+            after = instance.run(before, Context(seed=seed))
+            where = f"{instance} on {before.name}"
+            assert circuit_bytes(before) == kept, f"{where}: the input was changed"
+            verify(after, after=name)
+            assert instance.run(after, Context(seed=seed)) is after, f"{where}: second run"
+            again = instance.run(CIRCUITS[kind](seed), Context(seed=seed))
+            assert circuit_bytes(again) == circuit_bytes(after), f"{where}: other bytes"
+            if after is before:
+                continue
+            changed += 1
+            assert not before.equals(after), f"{where}: a new object for the same circuit"
+            if instance.preserves is Guarantee.WITHIN:
+                continue
+            verdict = check(before, after, seed=seed)
+            assert verdict.equal is True, f"{where}: {verdict}"
+            assert verdict.error <= 1e-9
+            if kind == "straight":
+                # Apart from the simulator, and with the global phase.
+                values = {"a": 0.7, "b": -1.9}
+                error = np.abs(dense(before, **values) - dense(after, **values)).max()
+                assert error < 1e-9, f"{where}: {error}"
+    if name in ("merge-rotations", "cancel-inverses", "fuse-one-qubit", "to-basis"):
+        assert changed, "no circuit was changed: nothing was tested"
+
+
+@functools.cache
+def calibration(kind: str, seed: int) -> tuple[Mapping[str, np.ndarray], ...]:
+    program = GRAPHS[kind](seed)
+    return tuple(random_inputs(program, seed + i) for i in range(3))
+
+
+def context_for(kind: str, seed: int) -> Context:
+    def batches() -> Iterator[Mapping[str, np.ndarray]]:
+        return iter(calibration(kind, seed))
+
+    return Context(seed=seed, calibration=batches)
+
+
+def prepared(name: str, kind: str, seed: int) -> tuple[Program, Context]:
+    program, context = GRAPHS[kind](seed), context_for(kind, seed)
+    Pipeline.parse(FIRST.get(name, "")).run(program, context)
+    return program, context
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+@pytest.mark.parametrize("name", of_kind(GraphPass))
+def test_graph_pass_keeps_its_contract(name: str, kind: str) -> None:
+    for seed in (0, 1):
+        for instance in instances(name):
+            before, _ = prepared(name, kind, seed)
+            program, context = prepared(name, kind, seed)
+            where = f"{instance} on {kind} {seed}"
+            kept = structure(program)
+            changed = instance.run(program, context)
+            made = model_bytes(program)
+            assert changed == (structure(program) != kept), f"{where}: says changed={changed}"
+            well_formed(program)
+            assert not instance.run(program, context), f"{where}: second run"
+            assert model_bytes(program) == made, f"{where}: second run"
+            other, fresh = prepared(name, kind, seed)
+            instance.run(other, fresh)
+            assert model_bytes(other) == made, f"{where}: other bytes"
+            if changed:
+                still_right(instance, before, program, seed, where)
+
+
+def well_formed(program: Program) -> None:
+    """The graph as ONNX's own checker sees it, but for our node, and the circuits as ours does."""
+    proto = ir.to_proto(program.model)
+    if not program.circuits:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            onnx.checker.check_model(proto)
+    for circuit in program.circuits.values():
+        verify(circuit)
+
+
+def still_right(instance: Pass, before: Program, after: Program, seed: int, where: str) -> None:
+    if instance.preserves is not Guarantee.WITHIN:
+        verdict = check(before, after, seed=seed)
+        assert verdict.equal is True, f"{where}: {verdict}"
+        return
+    feeds = random_inputs(before, seed)
+    reference, result = HybridSession(before).run(feeds), HybridSession(after).run(feeds)
+    for output, value in reference.items():
+        _, _, sqnr = compare(value, result[output])
+        assert sqnr > SQNR_DB, f"{where}: {output} at {sqnr:.1f} dB"
