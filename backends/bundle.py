@@ -70,9 +70,11 @@ class BundleBackend:
         """
         files: list[Path] = []
         stages: list[Json] = []
-        for index, stage in enumerate(cut_into_stages(program)):
+        graphs = 0
+        for stage in cut_into_stages(program):
             if isinstance(stage, ClassicalStage):
-                written, entry = self._graph_stage(stage, out, index, context)
+                written, entry = self._graph_stage(stage, out, graphs, context)
+                graphs += 1
             else:
                 written, entry = self._circuit_stage(program, stage, out, context)
             files += written

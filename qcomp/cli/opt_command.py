@@ -26,6 +26,7 @@ COUNTS = (
     "qubits",
     "gates",
     "two_qubit",
+    "multi_qubit",
     "t_count",
     "rotations",
     "depth",
