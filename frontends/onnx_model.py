@@ -263,6 +263,9 @@ def _tidy(model: ir.Model) -> list[str]:
             notes.append("the nodes were not in the order of their dependencies; they are now")
     unknown = 0
     for value in _values(model):
+        if value.type is None:
+            # A shape of nothing cannot be written again.
+            value.shape = None
         dims = list(value.shape or ())
         if any(isinstance(dim, int) and dim < 0 for dim in dims):
             value.shape = ir.Shape(

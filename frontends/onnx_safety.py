@@ -14,7 +14,7 @@ from qcomp.frontends.onnx_tensors import MAX_ELEMENTS, Findings, check_tensor
 
 __all__ = ["MAX_EXPANSION", "MAX_NESTING", "check_model"]
 
-MAX_NESTING = 32
+MAX_NESTING = 24
 """Subgraphs within subgraphs, and function calls within functions: more is an attack."""
 
 MAX_EXPANSION = 20_000_000

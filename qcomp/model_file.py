@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -136,6 +138,10 @@ def _stream(
             raise QcompError(
                 f"tensor '{name}' gave {end - offset} bytes where its type and shape need {size}"
             )
+        file.flush()
+        if os.fstat(file.fileno()).st_size < end:
+            # NumPy's own writer does not look whether its last bytes found room.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
         stored[id(tensor)] = ir.ExternalTensor(
             location, offset, size, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
         )

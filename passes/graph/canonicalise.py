@@ -51,8 +51,8 @@ class Canonicalise(GraphPass):
 
     def run(self, program: Program, context: Context) -> bool:
         """Simplify the program's graph; return whether it changed."""
+        from qcomp.ir.shapes import infer_shapes
         from qcomp.passes.graph.opset import raise_opset
-        from qcomp.passes.graph.shapes import infer_shapes
 
         model = program.model
         changed = False

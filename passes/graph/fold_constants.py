@@ -36,6 +36,7 @@ _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "Slice", "Squeeze", "Resh
 _LAZY = frozenset({"Cast", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _LAZY_FROM = 1 << 24
 _EAGER_LIMIT = 1 << 28
+_MAX_ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -72,16 +73,22 @@ class FoldConstants(GraphPass):
         """Fold what can be folded; return whether anything was."""
         from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-        from qcomp.passes.graph.shapes import infer_shapes
+        from qcomp.ir.shapes import infer_shapes
 
         model = program.model
-        infer_shapes(program)
         changed = False
-        for graph in (model.graph, *list(model.graph.subgraphs())):
-            for node in list(graph):
-                changed = self._fold(model, graph, node) or changed
-        if changed:
+        for _ in range(_MAX_ROUNDS):
+            # What was folded tells the shapes of what comes after it.
+            infer_shapes(program)
+            folded = [
+                self._fold(model, graph, node)
+                for graph in (model.graph, *list(model.graph.subgraphs()))
+                for node in list(graph)
+            ]
+            if not any(folded):
+                break
             RemoveUnusedNodesPass()(model)
+            changed = True
         return changed
 
     def _fold(self, model: ir.Model, graph: ir.Graph, node: ir.Node) -> bool:

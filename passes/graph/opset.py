@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from qcomp.errors import PassError
-from qcomp.passes.graph.shapes import skeleton
+from qcomp.ir.shapes import skeleton
 
 __all__ = ["raise_opset"]
 
@@ -77,7 +77,7 @@ def _convert(model: ir.Model, minimum: int) -> None:
         converted = ir.from_proto(
             onnx.version_converter.convert_version(skeleton(model), minimum)
         ).graph
-    except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, ValueError, TypeError, onnx.version_converter.ConvertError) as error:
         raise PassError(
             f"the model cannot be brought from opset {now} to {minimum}",
             why=str(error).strip().rpartition("\n")[2][:300],

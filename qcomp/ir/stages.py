@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qcomp.errors import PassError, UsageError, suggest
 from qcomp.ir.program import Program, Readout, is_circuit_node, readout_of
+from qcomp.ir.shapes import infer_shapes
 
 __all__ = [
     "CircuitStage",
@@ -75,7 +76,7 @@ def cut_into_stages(program: Program, keep: Sequence[str] = ()) -> list[Stage]:
     linear in the graph times the number of stages.
 
     Args:
-        program: The program. It is not changed.
+        program: The program. At most types and shapes that it lacks are filled in.
         keep: Names of more values of the main graph that the stages give as outputs.
 
     Returns:
@@ -88,6 +89,9 @@ def cut_into_stages(program: Program, keep: Sequence[str] = ()) -> list[Stage]:
     level, constants = _assign(program)
     graph = program.model.graph
     circuits = set(program.circuit_nodes())
+    if any(value.type is None for value in _handed_on(graph, level)):
+        # What enters a stage needs a type, which a graph in the making may lack.
+        infer_shapes(program)
     kept = _kept(graph, keep) | set(graph.outputs)
     needed = _needed_later(graph, level, circuits) | kept
     fixed = [value for value in graph.outputs if value.is_initializer()]
@@ -213,6 +217,15 @@ def _kept(graph: ir.Graph, names: Sequence[str]) -> set[ir.Value]:
     return {known[name] for name in names}
 
 
+def _handed_on(graph: ir.Graph, level: Mapping[ir.Node, int]) -> Iterable[ir.Value]:
+    """Give the values that enter a node from a node of another stage."""
+    for node in graph:
+        for value in captured_values(node):
+            maker = value.producer()
+            if maker is not None and level[maker] != level[node]:
+                yield value
+
+
 def _needed_later(
     graph: ir.Graph, level: Mapping[ir.Node, int], circuits: set[ir.Node]
 ) -> set[ir.Value]:
@@ -262,7 +275,8 @@ def _classical_stage(
         producer_version=model.producer_version,
         functions=list(model.functions.values()),
     )
-    RemoveUnusedFunctionsPass()(stage)
+    drop_functions = RemoveUnusedFunctionsPass()  # type: ignore[no-untyped-call]
+    drop_functions(stage)
     return ClassicalStage(
         stage,
         tuple(_name(value) for value in inputs if value not in stored),

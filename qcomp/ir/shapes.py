@@ -10,6 +10,7 @@ from qcomp.ir.program import Program, readout_of
 __all__ = ["infer_shapes", "skeleton"]
 
 _READ_LIMIT = 1024
+_REFUSALS = (RuntimeError, ValueError, TypeError, NotImplementedError, KeyError, IndexError)
 
 
 def infer_shapes(program: Program) -> None:
@@ -33,7 +34,7 @@ def _infer(model: ir.Model) -> None:
         inferred = ir.from_proto(
             onnx.shape_inference.infer_shapes(skeleton(model), check_type=False, data_prop=True)
         )
-    except (RuntimeError, ValueError, TypeError, NotImplementedError):
+    except (*_REFUSALS, onnx.shape_inference.InferenceError):
         # The graph is as good without shapes; whoever needs one says which.
         return
     for graph, known in zip(model.graphs(), inferred.graphs(), strict=True):
