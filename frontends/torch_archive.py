@@ -123,7 +123,10 @@ def _copy_entries(archive: zipfile.ZipFile, target: Path) -> None:
     """Write the archive's entries as they were checked into a new archive."""
     with zipfile.ZipFile(target, "w") as copy:
         for entry in archive.infolist():
-            with archive.open(entry) as old, copy.open(entry.filename, "w") as new:
+            with (
+                archive.open(entry) as old,
+                copy.open(entry.filename, "w", force_zip64=entry.file_size >= 1 << 30) as new,
+            ):
                 shutil.copyfileobj(old, new, 1 << 20)
 
 
