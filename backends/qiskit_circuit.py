@@ -73,8 +73,8 @@ class _Builder:
         self.cregs = {r.name: ClassicalRegister(r.size, r.name) for r in circuit.cregs}
         self.variables: dict[str, Any] = {}
         known = get_standard_gate_name_mapping()
-        spelled = {"gphase": "global_phase", "cx": "cx"}
-        self.gates: list[Any] = [known.get(spelled.get(row.name, row.name)) for row in GATES]
+        self.gates: list[Any] = [known.get(row.name) for row in GATES]
+        self.gates[G.GPHASE] = known["global_phase"]
         self.classes = [type(gate) if gate is not None else None for gate in self.gates]
 
     def build(self) -> QuantumCircuit:
@@ -196,7 +196,8 @@ class _Builder:
             case While(condition, body):
                 op = WhileLoopOp(self._condition(condition), self._body(result, body))
             case For(variable, values, body):
-                op = ForLoopOp(self._indices(variable, values, body), None, self._body(result, body))
+                indices = self._indices(variable, values)
+                op = ForLoopOp(indices, None, self._body(result, body))
             case Switch(subject, cases, default):
                 table: list[Any] = [(labels, self._body(result, body)) for labels, body in cases]
                 if default is not None:
@@ -231,8 +232,9 @@ class _Builder:
                 raise TargetError(f"Qiskit has no counterpart of '{type(item).__name__.lower()}'")
         result.append(op, result.qubits, result.clbits)
 
+    @staticmethod
     def _indices(
-        self, variable: ClassicalVar, values: Range | tuple[int, ...], body: Block
+        variable: ClassicalVar, values: Range | tuple[int, ...]
     ) -> range | tuple[int, ...]:
         if isinstance(values, tuple):
             return values

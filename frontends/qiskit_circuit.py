@@ -243,7 +243,7 @@ class _Reader:
                     values.append(angle)
 
     def _affine(self, value: Any) -> tuple[float, tuple[tuple[int, float], ...]]:  # noqa: ANN401
-        """Return (constant, (parameter, coefficient) pairs) of an angle of any of Qiskit's types."""
+        """Return (constant, (parameter, coefficient) pairs) of an angle of any of its types."""
         from qiskit.circuit import Parameter, ParameterExpression
 
         if not isinstance(value, ParameterExpression):
@@ -288,8 +288,10 @@ class _Reader:
                 self.unsupported["an assignment to a measured bit"] += 1
                 return
             self._push(Assign(target, expression_of(op.rvalue, wires)))
-        elif isinstance(op, MCXGate) and op.ctrl_state == 2**op.num_ctrl_qubits - 1 and (
-            len(qubits) == op.num_ctrl_qubits + 1
+        elif (
+            isinstance(op, MCXGate)
+            and op.ctrl_state == 2**op.num_ctrl_qubits - 1
+            and (len(qubits) == op.num_ctrl_qubits + 1)
         ):
             self._wide(G.MCX, qubits)
         else:

@@ -67,7 +67,7 @@ class Wires:
             if bits == list(range(start, start + size)):
                 return Register(name)
         raise SourceError(
-            f"a condition on the register '{register.name}', whose bits are no register of their own",
+            f"a condition on the register '{register.name}' that shares its bits with another",
             hint="use classical registers that share no bits",
         )
 

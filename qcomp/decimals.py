@@ -11,7 +11,6 @@ The functions below are helpers for :func:`qcomp.kernels.kernel`; all integers a
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +18,11 @@ from numpy.typing import NDArray
 __all__ = [
     "MAX_DIGITS",
     "MAX_DOUBLE_TEXT",
-    "ReadTables",
     "decimal_to_double",
     "mul_high",
-    "no_read_tables",
     "print_double",
     "print_integer",
     "print_tables",
-    "read_tables",
     "round_to_odd",
     "shortest_digits",
 ]
@@ -54,22 +50,6 @@ _MAX_POWER = 308
 _MIN_PRINT_POWER = -292
 
 
-class ReadTables(NamedTuple):
-    """What :func:`decimal_to_double` looks up.
-
-    Attributes:
-        ten: 10^0 .. 10^22, all exact; float64[23].
-        high: Upper halves of 5^q as normalised 128-bit integers, q from -342; uint64[651].
-        low: Their lower halves; uint64[651].
-        two: 2^-1074 .. 2^971; float64[2046].
-    """
-
-    ten: NDArray[np.float64]
-    high: NDArray[np.uint64]
-    low: NDArray[np.uint64]
-    two: NDArray[np.float64]
-
-
 def _halves(values: list[int]) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
     high = np.array([value >> 64 for value in values], dtype=np.uint64)
     low = np.array([value & ((1 << 64) - 1) for value in values], dtype=np.uint64)
@@ -90,21 +70,9 @@ def _power_of_five(q: int) -> int:
     return value >> max(0, value.bit_length() - 128)
 
 
-@functools.cache
-def read_tables() -> ReadTables:
-    """Return the tables for reading; made once, about a millisecond."""
-    powers = [_power_of_five(q) for q in range(_MIN_POWER, _MAX_POWER + 1)]
-    high, low = _halves(powers)
-    ten = np.array([float(10**k) for k in range(23)])
-    two = np.ldexp(1.0, np.arange(-1074, 972))
-    return ReadTables(ten, high, low, two)
-
-
-@functools.cache
-def no_read_tables() -> ReadTables:
-    """Return tables with which only exact products are decided: for uncompiled kernels."""
-    none = np.empty(0, dtype=np.uint64)
-    return ReadTables(read_tables().ten, none, none, np.empty(0))
+_READ_HIGH, _READ_LOW = _halves([_power_of_five(q) for q in range(_MIN_POWER, _MAX_POWER + 1)])
+_TENS = np.array([float(10**k) for k in range(23)])
+_TWOS = np.ldexp(1.0, np.arange(-1074, 972))
 
 
 @functools.cache
@@ -137,31 +105,24 @@ def mul_high(a: np.uint64, b: np.uint64) -> np.uint64:
     return a1 * b1 + (cross >> _SHIFT32) + (middle >> _SHIFT32)
 
 
-def decimal_to_double(
-    digits: int,
-    exponent: int,
-    ten: NDArray[np.float64],
-    high: NDArray[np.uint64],
-    low: NDArray[np.uint64],
-    two: NDArray[np.float64],
-) -> float:
+def decimal_to_double(digits: int, exponent: int, exact: bool) -> float:
     """Return ``digits * 10**exponent`` correctly rounded, or -1.0 when it is not decided here.
 
     Decided are exact products and all normal results that are not within one unit of the
-    128-bit product of a tie; with empty ``high`` only the exact products are.
+    128-bit product of a tie.
 
     Args:
         digits: A natural number below 10^18.
         exponent: Any integer.
-        ten, high, low, two: Of :class:`ReadTables`.
+        exact: Decide exact products only: for uncompiled code, whose integers are not 64 bits.
     """
     if digits == 0:
         return 0.0
     if digits <= _EXACT_LIMIT and -22 <= exponent <= 22:
         if exponent < 0:
-            return float(digits) / ten[-exponent]
-        return float(digits) * ten[exponent]
-    if high.size == 0 or exponent < -300 or exponent > 280:
+            return float(digits) / _TENS[-exponent]
+        return float(digits) * _TENS[exponent]
+    if exact or exponent < -300 or exponent > 280:
         return -1.0
     w = np.uint64(digits)
     shift = 0
@@ -170,10 +131,10 @@ def decimal_to_double(
             w = w << np.uint64(step)
             shift += step
     row = exponent - _MIN_POWER
-    upper = mul_high(w, high[row])
-    lower = w * high[row]
+    upper = mul_high(w, _READ_HIGH[row])
+    lower = w * _READ_HIGH[row]
     if upper & _UNDECIDED == _UNDECIDED:
-        carry = mul_high(w, low[row])
+        carry = mul_high(w, _READ_LOW[row])
         lower = lower + carry
         if lower < carry:
             upper = upper + _ONE
@@ -190,7 +151,7 @@ def decimal_to_double(
     mantissa = (mantissa + (mantissa & _ONE)) >> _ONE
     if power < -1022 or power > 1022:
         return -1.0
-    return float(np.int64(mantissa)) * two[power - 52 + 1074]
+    return float(np.int64(mantissa)) * _TWOS[power - 52 + 1074]
 
 
 def round_to_odd(g_high: np.uint64, g_low: np.uint64, factor: np.uint64) -> np.uint64:
@@ -208,12 +169,13 @@ def round_to_odd(g_high: np.uint64, g_low: np.uint64, factor: np.uint64) -> np.u
 
 def shortest_digits(
     bits: np.uint64, g_high: NDArray[np.uint64], g_low: NDArray[np.uint64]
-) -> tuple[np.uint64, int]:
+) -> tuple[np.uint64, np.int64]:
     """Return (d, k) with d * 10^k the shortest decimal of a positive finite float64.
 
     Args:
         bits: The float's bits, sign clear, not zero, not infinite.
-        g_high, g_low: Of :func:`print_tables`.
+        g_high: Upper halves of :func:`print_tables`.
+        g_low: Lower halves.
     """
     fraction = bits & _FRACTION_MASK
     biased = np.int64(bits >> np.uint64(52))
@@ -223,7 +185,7 @@ def shortest_digits(
         if -52 <= q <= 0:
             whole = c >> np.uint64(-q)
             if whole << np.uint64(-q) == c:
-                return whole, 0
+                return whole, np.int64(0)
     else:
         c = fraction
         q = np.int64(-1074)
@@ -257,7 +219,7 @@ def shortest_digits(
     return s, k
 
 
-def print_integer(value: int, out: NDArray[np.uint8], at: int) -> int:
+def print_integer(value: int | np.int64, out: NDArray[np.uint8], at: int | np.int64) -> int:
     """Write a natural number below 2^63 at ``out[at:]`` and return the end."""
     length = 1
     rest = value
@@ -284,7 +246,8 @@ def print_double(
         bits: The float's bits; the sign is not looked at.
         out: Where to write; at least ``MAX_DOUBLE_TEXT`` bytes after ``at``.
         at: First byte to write.
-        g_high, g_low: Of :func:`print_tables`.
+        g_high: Upper halves of :func:`print_tables`.
+        g_low: Lower halves.
     """
     bits = bits & np.uint64(0x7FFFFFFFFFFFFFFF)
     if bits == np.uint64(0):

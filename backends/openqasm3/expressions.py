@@ -32,9 +32,7 @@ def type_text(kind: str, width: int) -> str:
     return f"{kind}[{width}]" if width else kind
 
 
-def expression_text(
-    expr: Expr, bit: Callable[[int], str], name: Callable[[str], str]
-) -> str:
+def expression_text(expr: Expr, bit: Callable[[int], str], name: Callable[[str], str]) -> str:
     """Return the expression as text.
 
     Args:
@@ -45,9 +43,7 @@ def expression_text(
     return _text(expr, bit, name)[0]
 
 
-def _text(
-    expr: Expr, bit: Callable[[int], str], name: Callable[[str], str]
-) -> tuple[str, int]:
+def _text(expr: Expr, bit: Callable[[int], str], name: Callable[[str], str]) -> tuple[str, int]:
     """Return (text, how tightly it binds)."""
 
     def inner(part: Expr, least: int) -> str:

@@ -161,8 +161,9 @@ def _expand(
 
     for same in np.unique(run.code[stay]).tolist():
         rows = np.flatnonzero(run.code == same)
+        new, old_entry = out.angle[start[rows]].astype(np.int64), run.angle[rows].astype(np.int64)
         for k in range(int(NUM_ANGLES[same])):
-            add(out.angle[start[rows]].astype(np.int64) + k, run.angle[rows].astype(np.int64) + k, 1.0)
+            add(new + k, old_entry + k, 1.0)
     for old, found in steps.items():
         rows = np.flatnonzero(run.code == old)
         for k, step in enumerate(found):

@@ -200,12 +200,16 @@ def print_run(
 
     Args:
         first: The first operation to write.
-        code, qubit, extra, angle: Of the run.
+        code: Of the run, as the next three.
+        qubit: See there.
+        extra: See there.
+        angle: See there.
         angles: Its angles.
         texts: The strings.
         arrow: Whether a measurement is ``measure q -> c`` rather than ``c = measure q``.
         out: Where to write.
-        g_high, g_low: Of ``qcomp.decimals.print_tables``.
+        g_high: Upper halves of ``qcomp.decimals.print_tables``.
+        g_low: Lower halves.
 
     Returns:
         (the next operation to write, bytes written).

@@ -117,9 +117,7 @@ def get_profile(name: str) -> Profile:
         TargetError: If there is none; exit code 2.
     """
     if name not in PROFILES:
-        error = TargetError(
-            f"there is no OpenQASM profile '{name}'", hint=suggest(name, PROFILES)
-        )
+        error = TargetError(f"there is no OpenQASM profile '{name}'", hint=suggest(name, PROFILES))
         error.exit_code = 2
         raise error
     return PROFILES[name]

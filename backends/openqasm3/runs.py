@@ -63,9 +63,7 @@ class RunPrinter:
             sink: Takes the text in pieces.
         """
         if not self._pi:
-            run = run.with_angles(
-                np.zeros_like(run.frac), _radians(run.frac) + run.rem, run.form
-            )
+            run = run.with_angles(np.zeros_like(run.frac), _radians(run.frac) + run.rem, run.form)
         if len(run) < KERNEL_THRESHOLD:
             sink("".join(self._lines(run, indent)).encode())
         else:

@@ -316,8 +316,8 @@ class _Writer:
         """Return a condition; compared bits as bits, where a reader wants them so."""
         if self.profile.name == "ibm":
             match expr:
-                case Binary("==", Bit() as bit, Lit(value)) | Binary("!=", Bit() as bit, Lit(value)):
-                    same = bool(value) == (expr.op == "==")
+                case Binary("==" | "!=" as op, Bit() as bit, Lit(value)):
+                    same = bool(value) == (op == "==")
                     return self._expression(bit if same else Unary("!", bit))
         return self._expression(expr)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.decimals import ReadTables, decimal_to_double, mul_high
+from qcomp.decimals import decimal_to_double, mul_high
 from qcomp.frontends.openqasm.scan_text import (
     ASK,
     BAD,
     GROW,
     OK,
+    Column,
     Kinds,
     Output,
     State,
@@ -49,21 +50,28 @@ _MEASURE_CODE, _BARRIER = G.MEASURE, G.BARRIER
 _AT, _GATES, _ANGLES, _FORMS, _TERMS = State.AT, State.GATES, State.ANGLES, State.FORMS, State.TERMS
 _EXTRA, _UNITS, _VERSION, _NUM_QUBITS = State.EXTRA, State.UNITS, State.VERSION, State.QUBITS
 _GIVEN = State.GIVEN
+_KIND, _VALUE, _SIZE, _ROW = Column.KIND, Column.VALUE, Column.SIZE, Column.ROW
 _HALF_PI = 1 << 59
 _HALF_TURN = FULL_TURN >> 1
 _TURN_MASK = FULL_TURN - 1
 
 
 def scan_operand(
-    buf: NDArray[np.uint8], at: int, end: int, table: SymbolTable, kind: int
+    buf: NDArray[np.uint8],
+    at: int,
+    end: int,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
+    kind: int,
 ) -> tuple[int, int, int]:
     """Return (end, first qubit or bit or -1, size) of an operand; size -1 is a single one."""
-    at, symbol = find_word(buf, at, end, table)
-    if symbol < 0 or table.kind[symbol] != kind:
+    at, symbol = find_word(buf, at, end, slots, symbols, names)
+    if symbol < 0 or symbols[symbol, _KIND] != kind:
         return at, -1, 0
     at = skip(buf, at, end)
-    size = table.size[symbol]
-    start = table.value[symbol]
+    size = symbols[symbol, _SIZE]
+    start = symbols[symbol, _VALUE]
     if at >= end or buf[at] != 91:
         return at, start, size
     at = skip(buf, at + 1, end)
@@ -83,12 +91,17 @@ def scan_angles(
     buf: NDArray[np.uint8],
     at: int,
     end: int,
-    table: SymbolTable,
-    tables: ReadTables,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
     state: NDArray[np.int64],
     given: NDArray[np.float64],
-    given_at: NDArray[np.int64],
-    out: Output,
+    frac: NDArray[np.int64],
+    rem: NDArray[np.float64],
+    form: NDArray[np.int32],
+    indptr: NDArray[np.int64],
+    col: NDArray[np.int32],
+    coef: NDArray[np.float64],
     count: int,
     angles: int,
     forms: int,
@@ -100,55 +113,61 @@ def scan_angles(
             return at, BAD, forms, terms
         at = skip(buf, at + 1, end)
         at, status, units, radians, last, symbol = scan_angle(
-            buf, at, end, table, tables, state, given, given_at, out, terms
+            buf, at, end, slots, symbols, names, state, given, col, coef, terms
         )
         if status != OK:
             return at, status, forms, terms
-        out.frac[angles + k] = units
-        out.rem[angles + k] = radians
+        frac[angles + k] = units
+        rem[angles + k] = radians
         row = -1
         if last > terms:
-            known = table.row[symbol]
+            known = symbols[symbol, _ROW]
             if (
                 last == terms + 1
                 and 0 <= known < forms
-                and out.indptr[known + 1] == out.indptr[known] + 1
-                and out.col[out.indptr[known]] == out.col[terms]
-                and out.coef[out.indptr[known]] == out.coef[terms]
+                and indptr[known + 1] == indptr[known] + 1
+                and col[indptr[known]] == col[terms]
+                and coef[indptr[known]] == coef[terms]
             ):
                 row = known
             else:
-                if forms + 1 >= out.indptr.size:
+                if forms + 1 >= indptr.size:
                     return at, GROW, forms, terms
                 row = forms
                 if last == terms + 1:
-                    table.row[symbol] = row
+                    symbols[symbol, _ROW] = row
                 forms += 1
                 terms = last
-                out.indptr[forms] = terms
-        out.form[angles + k] = row
+                indptr[forms] = terms
+        form[angles + k] = row
     if at >= end or buf[at] != 41:
         return at, BAD, forms, terms
     return skip(buf, at + 1, end), OK, forms, terms
 
 
 def scan_operands(
-    buf: NDArray[np.uint8], at: int, end: int, table: SymbolTable, out: Output
+    buf: NDArray[np.uint8],
+    at: int,
+    end: int,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
+    operand: NDArray[np.int64],
 ) -> tuple[int, int, int]:
-    """Scan ``a, b[1], ...;`` into ``out.operand`` as (start, size): (end, status, operands)."""
+    """Scan ``a, b[1], ...;`` into ``operand`` as (start, size): (end, status, operands)."""
     count = 0
     while at < end and buf[at] != 59:
         if count > 0:
             if buf[at] != 44:
                 return at, BAD, 0
             at = skip(buf, at + 1, end)
-        at, start, size = scan_operand(buf, at, end, table, _QUBITS)
+        at, start, size = scan_operand(buf, at, end, slots, symbols, names, _QUBITS)
         if start < 0:
             return at, BAD, 0
-        if 2 * count + 2 > out.operand.size:
+        if 2 * count + 2 > operand.size:
             return at, GROW, 0
-        out.operand[2 * count] = start
-        out.operand[2 * count + 1] = size
+        operand[2 * count] = start
+        operand[2 * count + 1] = size
         count += 1
     if at >= end:
         return at, BAD, 0
@@ -156,7 +175,13 @@ def scan_operands(
 
 
 def scan_measure(
-    buf: NDArray[np.uint8], at: int, end: int, table: SymbolTable, bits_first: bool
+    buf: NDArray[np.uint8],
+    at: int,
+    end: int,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
+    bits_first: bool,
 ) -> tuple[int, int, int, int]:
     """Return (end or -1, first qubit, first bit, size) of a measurement.
 
@@ -166,25 +191,34 @@ def scan_measure(
     first = -1
     bit_size = 0
     if bits_first:
-        at, first, bit_size = scan_operand(buf, at, end, table, _BITS)
+        at, first, bit_size = scan_operand(buf, at, end, slots, symbols, names, _BITS)
         if first < 0 or at >= end or buf[at] != 61:
             return -1, 0, 0, 0
-        at, symbol = find_word(buf, skip(buf, at + 1, end), end, table)
-        if symbol < 0 or table.kind[symbol] != _MEASURE:
+        at, symbol = find_word(buf, skip(buf, at + 1, end), end, slots, symbols, names)
+        if symbol < 0 or symbols[symbol, _KIND] != _MEASURE:
             return -1, 0, 0, 0
-    at, qubit, size = scan_operand(buf, skip(buf, at, end), end, table, _QUBITS)
+    at, qubit, size = scan_operand(buf, skip(buf, at, end), end, slots, symbols, names, _QUBITS)
     if qubit < 0:
         return -1, 0, 0, 0
     if not bits_first:
         if at + 1 >= end or buf[at] != 45 or buf[at + 1] != 62:
             return -1, 0, 0, 0
-        at, first, bit_size = scan_operand(buf, skip(buf, at + 2, end), end, table, _BITS)
+        at, first, bit_size = scan_operand(
+            buf, skip(buf, at + 2, end), end, slots, symbols, names, _BITS
+        )
     if first < 0 or size != bit_size or at >= end or buf[at] != 59:
         return -1, 0, 0, 0
     return at + 1, qubit, first, size
 
 
-def scan_control(buf: NDArray[np.uint8], at: int, end: int, table: SymbolTable) -> tuple[int, int]:
+def scan_control(
+    buf: NDArray[np.uint8],
+    at: int,
+    end: int,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
+) -> tuple[int, int]:
     """Return (end or -1, operands) of ``(n) @ x`` behind ``ctrl``; n >= 3, as fewer have names."""
     at = skip(buf, at, end)
     if at >= end or buf[at] != 40:
@@ -200,8 +234,8 @@ def scan_control(buf: NDArray[np.uint8], at: int, end: int, table: SymbolTable) 
     at = skip(buf, at + 1, end)
     if at >= end or buf[at] != 64:
         return -1, 0
-    at, symbol = find_word(buf, skip(buf, at + 1, end), end, table)
-    if symbol < 0 or table.kind[symbol] != _GATE or table.value[symbol] != _X:
+    at, symbol = find_word(buf, skip(buf, at + 1, end), end, slots, symbols, names)
+    if symbol < 0 or symbols[symbol, _KIND] != _GATE or symbols[symbol, _VALUE] != _X:
         return -1, 0
     return skip(buf, at, end), count + 1
 
@@ -243,10 +277,8 @@ def emit_gates(
                 if out.operand[2 * k + 1] >= 0:
                     q += copy
             out.qubit[row, k] = q
-        q = out.qubit[row, 1]
-        if q >= 0 and (
-            q == out.qubit[row, 0] or q == out.qubit[row, 2] or out.qubit[row, 0] == out.qubit[row, 2]
-        ):
+        a, b, c = out.qubit[row, 0], out.qubit[row, 1], out.qubit[row, 2]
+        if b >= 0 and (a == b or b == c or a == c):
             return False
         out.angle[row] = angles + copy * num_angles if num_angles > 0 else -1
         if copy > 0:
@@ -282,10 +314,8 @@ def scan_statements(
     buf: NDArray[np.uint8],
     end: int,
     table: SymbolTable,
-    tables: ReadTables,
     state: NDArray[np.int64],
     given: NDArray[np.float64],
-    given_at: NDArray[np.int64],
     out: Output,
     limit: int,
 ) -> int:
@@ -295,10 +325,8 @@ def scan_statements(
         buf: The text; uint8 array, or ``bytes`` when uncompiled.
         end: Its length.
         table: What names mean.
-        tables: For reading decimals.
         state: Where the scan stands; only whole statements are counted.
-        given: Values of literals that were asked for, in the statement at hand.
-        given_at: Where those literals start.
+        given: Pairs (start, value) of literals that were asked for, in the statement at hand.
         out: The arrays to fill.
         limit: Stop with ``CHUNK`` once there are so many gates.
 
@@ -307,6 +335,7 @@ def scan_statements(
         that the kernel does not know, ``NUMBER`` when a literal is to be given, ``CHUNK``, or
         ``PHASE`` behind a global phase with parameters, which stands in the next angle entry.
     """
+    slots, symbols, names = table.slots, table.symbols, table.names
     while True:
         gate = state[_GATES]
         angles = state[_ANGLES]
@@ -320,13 +349,13 @@ def scan_statements(
             return _CHUNK
         if gate + 1 >= out.code.size or angles + 8 >= out.frac.size:
             return _FULL
-        at, symbol = find_word(buf, begin, end, table)
+        at, symbol = find_word(buf, begin, end, slots, symbols, names)
         if symbol < 0:
             return _OTHER
-        kind = table.kind[symbol]
+        kind = symbols[symbol, _KIND]
         if kind == _MEASURE or kind == _BITS:
             at, qubit, bit, size = scan_measure(
-                buf, begin if kind == _BITS else at, end, table, kind == _BITS
+                buf, begin if kind == _BITS else at, end, slots, symbols, names, kind == _BITS
             )
             if at < 0:
                 return _OTHER
@@ -342,11 +371,11 @@ def scan_statements(
             state[_GATES] = gate + copies
             state[_AT] = at
             continue
-        code = table.value[symbol]
+        code = symbols[symbol, _VALUE]
         wide = -1
         if kind == _CTRL:
             code = _MCX
-            at, wide = scan_control(buf, at, end, table)
+            at, wide = scan_control(buf, at, end, slots, symbols, names)
             if at < 0:
                 return _OTHER
         elif kind == _U2:
@@ -362,7 +391,7 @@ def scan_statements(
         elif kind != _GATE:
             return _OTHER
         else:
-            wide = table.size[symbol]
+            wide = symbols[symbol, _SIZE]
         at = skip(buf, at, end)
         num_angles = NUM_ANGLES[code]
         if num_angles > 0:
@@ -370,12 +399,17 @@ def scan_statements(
                 buf,
                 at,
                 end,
-                table,
-                tables,
+                slots,
+                symbols,
+                names,
                 state,
                 given,
-                given_at,
-                out,
+                out.frac,
+                out.rem,
+                out.form,
+                out.indptr,
+                out.col,
+                out.coef,
                 num_angles - (1 if kind == _U2 or kind == _CU3 else 0),
                 angles + (1 if kind == _U2 else 0),
                 forms,
@@ -383,7 +417,7 @@ def scan_statements(
             )
             if status != OK:
                 return _NUMBER if status == ASK else _FULL if status == GROW else _OTHER
-        at, status, count = scan_operands(buf, at, end, table, out)
+        at, status, count = scan_operands(buf, at, end, slots, symbols, names, out.operand)
         if status != OK:
             return _FULL if status == GROW else _OTHER
         if code == _GPHASE:

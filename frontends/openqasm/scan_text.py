@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.decimals import MAX_DIGITS, ReadTables, decimal_to_double
+from qcomp.decimals import MAX_DIGITS, decimal_to_double
 from qcomp.ir.angle import FULL_TURN, PI, SNAP_BITS
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "BAD",
     "GROW",
     "OK",
+    "Column",
     "Kinds",
     "Output",
     "State",
@@ -46,8 +47,8 @@ class Kinds:
 class State:
     """Slots of the int64 array that outlives a call of the kernel."""
 
-    AT, GATES, ANGLES, FORMS, TERMS, EXTRA, UNITS, VERSION, QUBITS, FROM, TO, GIVEN = range(12)
-    SIZE = 12
+    AT, GATES, ANGLES, FORMS, TERMS, EXTRA, UNITS, VERSION = range(8)
+    QUBITS, FROM, TO, GIVEN, EXACT, SIZE = range(8, 14)
 
 
 class SymbolTable(NamedTuple):
@@ -55,28 +56,27 @@ class SymbolTable(NamedTuple):
 
     Attributes:
         slots: int32[power of two], symbol or -1.
-        start: int32[n], where the symbol's name starts in ``names``.
-        length: int32[n], its length in bytes.
-        kind: int8[n], of ``Kinds``.
-        value: int32[n], gate code, first qubit or bit, or parameter.
-        size: int32[n], size of a register (-1: one qubit or bit, not indexed), or the number of
-            operands of a gate of any number of them (-1: any).
-        names: uint8[...].
-        row: int32[n], last form that is one term of this parameter, -1 for none.
-        word: uint8[256], whether a byte belongs to a name.
+        symbols: int32[n, 6], a row of ``Column`` for each symbol.
+        names: uint8[...], the names one after the other.
         seen: int64[qubits], statement that touched a qubit last.
     """
 
     slots: NDArray[np.int32]
-    start: NDArray[np.int32]
-    length: NDArray[np.int32]
-    kind: NDArray[np.int8]
-    value: NDArray[np.int32]
-    size: NDArray[np.int32]
+    symbols: NDArray[np.int32]
     names: NDArray[np.uint8]
-    row: NDArray[np.int32]
-    word: NDArray[np.uint8]
     seen: NDArray[np.int64]
+
+
+class Column:
+    """What is known of a symbol.
+
+    ``START`` and ``LENGTH`` of its name in ``names``; ``KIND``, of ``Kinds``; ``VALUE``: gate code,
+    first qubit or bit, or parameter; ``SIZE`` of a register (-1: one qubit or bit, not indexed) or
+    the number of operands of a gate of any number of them (-1: any); ``ROW``: the last form that is
+    one term of this parameter, -1 for none.
+    """
+
+    START, LENGTH, KIND, VALUE, SIZE, ROW = range(6)
 
 
 class Output(NamedTuple):
@@ -109,6 +109,12 @@ _EXACT = 1 << 53
 _NONE, _INTEGER, _REAL, _ASKED = range(4)
 _PARAMETER, _PI_NAME = Kinds.PARAMETER, Kinds.PI
 _VERSION, _FROM, _TO, _GIVEN = State.VERSION, State.FROM, State.TO, State.GIVEN
+_EXACT_ONLY = State.EXACT
+_START, _LENGTH, _KIND = Column.START, Column.LENGTH, Column.KIND
+_VALUE = Column.VALUE
+_WORD = np.array(
+    [byte >= 128 or chr(byte).isalnum() or byte == 95 for byte in range(256)], dtype=np.uint8
+)
 
 
 def skip(buf: NDArray[np.uint8], at: int, end: int) -> int:
@@ -132,21 +138,28 @@ def skip(buf: NDArray[np.uint8], at: int, end: int) -> int:
     return at
 
 
-def find_word(buf: NDArray[np.uint8], at: int, end: int, table: SymbolTable) -> tuple[int, int]:
+def find_word(
+    buf: NDArray[np.uint8],
+    at: int,
+    end: int,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
+) -> tuple[int, int]:
     """Return (end of the name at ``at``, its symbol or -1)."""
     code = 0
     stop = at
-    while stop < end and table.word[buf[stop]]:
+    while stop < end and _WORD[buf[stop]]:
         code = (code * 31 + buf[stop]) & 0xFFFFFFFFFF
         stop += 1
-    mask = table.slots.size - 1
+    mask = slots.size - 1
     slot = code & mask
-    while table.slots[slot] >= 0:
-        symbol = table.slots[slot]
-        if table.length[symbol] == stop - at:
-            start = table.start[symbol]
+    while slots[slot] >= 0:
+        symbol = slots[slot]
+        if symbols[symbol, _LENGTH] == stop - at:
+            start = symbols[symbol, _START]
             same = 0
-            while same < stop - at and table.names[start + same] == buf[at + same]:
+            while same < stop - at and names[start + same] == buf[at + same]:
                 same += 1
             if same == stop - at:
                 return stop, symbol
@@ -158,11 +171,8 @@ def scan_number(
     buf: NDArray[np.uint8],
     at: int,
     end: int,
-    table: SymbolTable,
-    tables: ReadTables,
     state: NDArray[np.int64],
     given: NDArray[np.float64],
-    given_at: NDArray[np.int64],
 ) -> tuple[int, int, int, float]:
     """Return (end, kind, value if an integer, value) of the number at ``at``.
 
@@ -212,40 +222,49 @@ def scan_number(
             power = min(power * 10 + (buf[at] - 48), 100000)
             at += 1
         exponent += -power if negative else power
-    if at < end and (table.word[buf[at]] or buf[at] == 46):
+    if at < end and (_WORD[buf[at]] or buf[at] == 46):
         return at, _NONE, 0, 0.0
     if not real:
         if exponent != 0 or digits > _EXACT:
             return at, _NONE, 0, 0.0
         return at, _INTEGER, digits, float(digits)
-    value = decimal_to_double(digits, exponent, tables.ten, tables.high, tables.low, tables.two)
-    if dropped and value >= 0.0 and value != decimal_to_double(
-        digits + 1, exponent, tables.ten, tables.high, tables.low, tables.two
+    value = decimal_to_double(digits, exponent, state[_EXACT_ONLY] != 0)
+    if (
+        dropped
+        and value >= 0.0
+        and value != decimal_to_double(digits + 1, exponent, state[_EXACT_ONLY] != 0)
     ):
         value = -1.0
     if value < 0.0:
         for k in range(state[_GIVEN]):
-            if given_at[k] == start:
-                return at, _REAL, 0, given[k]
+            if given[2 * k] == start:
+                return at, _REAL, 0, given[2 * k + 1]
         state[_FROM] = start
         state[_TO] = at
         return at, _ASKED, 0, 0.0
     return at, _REAL, 0, value
 
 
-def add_term(out: Output, first: int, last: int, column: int, value: float) -> int:
+def add_term(
+    col: NDArray[np.int32],
+    coef: NDArray[np.float64],
+    first: int,
+    last: int,
+    column: int,
+    value: float,
+) -> int:
     """Add ``value * parameter`` to the row at ``first:last``, sorted, and return its end."""
     place = last
-    while place > first and out.col[place - 1] >= column:
+    while place > first and col[place - 1] >= column:
         place -= 1
-    if place < last and out.col[place] == column:
-        out.coef[place] += value
+    if place < last and col[place] == column:
+        coef[place] += value
         return last
     for k in range(last, place, -1):
-        out.col[k] = out.col[k - 1]
-        out.coef[k] = out.coef[k - 1]
-    out.col[place] = column
-    out.coef[place] = value
+        col[k] = col[k - 1]
+        coef[k] = coef[k - 1]
+    col[place] = column
+    coef[place] = value
     return last + 1
 
 
@@ -272,11 +291,11 @@ def scan_product(
     buf: NDArray[np.uint8],
     at: int,
     end: int,
-    table: SymbolTable,
-    tables: ReadTables,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
     state: NDArray[np.int64],
     given: NDArray[np.float64],
-    given_at: NDArray[np.int64],
 ) -> tuple[int, int, int, float, int]:
     """Return (end, status, units, value, parameter symbol or -1) of ``a*b/c ...`` at ``at``.
 
@@ -300,9 +319,7 @@ def scan_product(
             return at, BAD, 0, 0.0, -1
         c = buf[at]
         if 48 <= c <= 57 or c == 46:
-            at, kind, integer, real = scan_number(
-                buf, at, end, table, tables, state, given, given_at
-            )
+            at, kind, integer, real = scan_number(buf, at, end, state, given)
             if kind == _ASKED:
                 return at, ASK, 0, 0.0, -1
             if kind == _NONE or (divide and real == 0.0):
@@ -320,14 +337,14 @@ def scan_product(
                 exact = exact and (integer == 0 or numerator <= (1 << 62) // integer)
                 numerator = numerator * integer if exact else 1
             value = value / real if divide else value * real
-        elif table.word[c]:
-            at, name = find_word(buf, at, end, table)
+        elif _WORD[c]:
+            at, name = find_word(buf, at, end, slots, symbols, names)
             if name < 0 or divide:
                 return at, BAD, 0, 0.0, -1
-            if table.kind[name] == _PI_NAME:
+            if symbols[name, _KIND] == _PI_NAME:
                 turns += 1
                 value *= _PI
-            elif table.kind[name] == _PARAMETER and symbol < 0:
+            elif symbols[name, _KIND] == _PARAMETER and symbol < 0:
                 symbol = name
             else:
                 return at, BAD, 0, 0.0, -1
@@ -364,12 +381,13 @@ def scan_angle(
     buf: NDArray[np.uint8],
     at: int,
     end: int,
-    table: SymbolTable,
-    tables: ReadTables,
+    slots: NDArray[np.int32],
+    symbols: NDArray[np.int32],
+    names: NDArray[np.uint8],
     state: NDArray[np.int64],
     given: NDArray[np.float64],
-    given_at: NDArray[np.int64],
-    out: Output,
+    col: NDArray[np.int32],
+    coef: NDArray[np.float64],
     first: int,
 ) -> tuple[int, int, int, float, int, int]:
     """Return (end, status, units, radians, end of the terms from ``first``, last symbol)."""
@@ -380,7 +398,7 @@ def scan_angle(
     negative = False
     while True:
         at, status, part, value, symbol = scan_product(
-            buf, at, end, table, tables, state, given, given_at
+            buf, at, end, slots, symbols, names, state, given
         )
         if status != OK:
             return at, status, 0, 0.0, first, -1
@@ -389,9 +407,9 @@ def scan_angle(
             value = -value
         if symbol >= 0:
             if value != 0.0:
-                if last >= out.col.size:
+                if last >= col.size:
                     return at, GROW, 0, 0.0, first, -1
-                last = add_term(out, first, last, table.value[symbol], value)
+                last = add_term(col, coef, first, last, symbols[symbol, _VALUE], value)
                 only = symbol
         else:
             units = ((units + part + _HALF_TURN) & _TURN_MASK) - _HALF_TURN
@@ -403,8 +421,8 @@ def scan_angle(
             break
     kept = first
     for k in range(first, last):
-        if out.coef[k] != 0.0:
-            out.col[kept] = out.col[k]
-            out.coef[kept] = out.coef[k]
+        if coef[k] != 0.0:
+            col[kept] = col[k]
+            coef[kept] = coef[k]
             kept += 1
     return at, OK, units, radians, kept, only

@@ -15,10 +15,11 @@ import mmap
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qcomp.decimals import no_read_tables, read_tables
 from qcomp.frontends.openqasm.limits import MAX_BITS, MAX_QUBITS
 from qcomp.frontends.openqasm.scan_kernels import Status, scan_statements
 from qcomp.frontends.openqasm.scan_text import Kinds, Output, State
@@ -45,9 +46,11 @@ _VERSION = re.compile(rb"OPENQASM\s+([23])(?:\.([01]))?\s*;")
 _DECLARATIONS = re.compile(
     rb'include\s*"(?P<include>[^"\n]+)"\s*;'
     rb"|(?P<reg>[qc])reg\s+(?P<regname>" + _NAME + rb")\s*\[\s*(?P<regsize>\d{1,9})\s*\]\s*;"
-    rb"|(?P<wire>qubit|bit)(?:\s*\[\s*(?P<size>\d{1,9})\s*\]\s*|\s+)(?P<wirename>" + _NAME + rb")\s*;"
+    rb"|(?P<wire>qubit|bit)(?:\s*\[\s*(?P<size>\d{1,9})\s*\]\s*|\s+)"
+    rb"(?P<wirename>" + _NAME + rb")\s*;"
     rb"|input\s+float(?:\s*\[\s*64\s*\]\s*|\s+)(?P<input>" + _NAME + rb")\s*;"
-    rb"|gate\s+(?P<gate>\w+)\s*(?:\((?P<params>[^(){}]*)\))?\s*(?P<args>[\w\s,]+)\{(?P<body>[^{}]*)\}"
+    rb"|gate\s+(?P<gate>\w+)\s*(?:\((?P<params>[^(){}]*)\))?"
+    rb"\s*(?P<args>[\w\s,]+)\{(?P<body>[^{}]*)\}"
 )
 _SPACE = re.compile(rb"(?:[ \t\r\n]+|//[^\r\n]*)*")
 
@@ -68,9 +71,7 @@ def scan(text: Text | str, advance: Advance | None = None, name: str = "circuit"
     return _Scanner(text, name).scan(advance)
 
 
-def scan_file(
-    path: str | Path, advance: Advance | None = None, name: str = ""
-) -> Circuit | None:
+def scan_file(path: str | Path, advance: Advance | None = None, name: str = "") -> Circuit | None:
     """Return the circuit of a file of straight-line OpenQASM, or None.
 
     The file is mapped, not read; parts that were scanned leave memory again.
@@ -106,8 +107,7 @@ class _Scanner:
         self.phase = Angle()
         self.included = False
         self.state = np.zeros(State.SIZE, dtype=np.int64)
-        self.given = np.zeros(_MAX_GIVEN)
-        self.given_at = np.zeros(_MAX_GIVEN, dtype=np.int64)
+        self.given = np.zeros(2 * _MAX_GIVEN)
         room = min(self.size // _BYTES_PER_GATE, 1 << 16) + 64
         self.out = Output(
             code=np.empty(room, np.uint8),
@@ -140,9 +140,9 @@ class _Scanner:
         """Scan all statements behind the header; False when one is not for this scanner."""
         compiled = self.size >= KERNEL_THRESHOLD * _BYTES_PER_GATE
         run = scan_statements.compiled() if compiled else scan_statements.python
-        tables = read_tables() if compiled else no_read_tables()
         buf = np.frombuffer(self.text, dtype=np.uint8) if compiled else self.text
         state = self.state
+        state[State.EXACT] = not compiled
         reported = released = 0
         limit = _CHUNK >> 3
         while True:
@@ -152,10 +152,8 @@ class _Scanner:
                 buf,  # type: ignore[arg-type]  # uncompiled, bytes index to the same integers
                 self.size,
                 self.symbols.table,
-                tables,
                 state,
                 self.given,
-                self.given_at,
                 self.out,
                 limit,
             )
@@ -195,7 +193,7 @@ class _Scanner:
         value = float(self.text[start:stop])
         if count >= _MAX_GIVEN or not math.isfinite(value):
             return False
-        self.given[count], self.given_at[count] = value, start
+        self.given[2 * count : 2 * count + 2] = start, value
         state[State.GIVEN] = count + 1
         return True
 
@@ -364,7 +362,7 @@ class _Scanner:
         return circuit
 
 
-def _resize(arrays: tuple[np.ndarray, ...], length: int) -> None:  # type: ignore[type-arg]
+def _resize(arrays: tuple[NDArray[Any], ...], length: int) -> None:
     """Change the length of arrays in place; nothing else may hold their memory."""
     for array in arrays:
         array.resize((length, *array.shape[1:]), refcheck=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,8 @@ from qcomp.ir.gates import BY_NAME, GATES, stdgates_names
 from qcomp.qasm_words import RESERVED
 
 __all__ = ["Symbols"]
+
+_T = TypeVar("_T", bound=np.generic)
 
 _QELIB1 = (
     "cx id u p x y z h s sdg t tdg rx ry rz sx sxdg cz cy swap ch ccx cswap crx cry crz cu1 cp csx "
@@ -26,21 +30,12 @@ class Symbols:
     """
 
     def __init__(self) -> None:
-        word = np.zeros(256, dtype=np.uint8)
-        for byte in range(256):
-            word[byte] = byte >= 128 or chr(byte).isalnum() or byte == 95
         self._index: dict[bytes, int] = {}
         self._used = 0
         self.table = SymbolTable(
             slots=np.full(256, -1, dtype=np.int32),
-            start=np.zeros(128, dtype=np.int32),
-            length=np.zeros(128, dtype=np.int32),
-            kind=np.zeros(128, dtype=np.int8),
-            value=np.zeros(128, dtype=np.int32),
-            size=np.zeros(128, dtype=np.int32),
+            symbols=np.zeros((128, 6), dtype=np.int32),
             names=np.zeros(1024, dtype=np.uint8),
-            row=np.full(128, -1, dtype=np.int32),
-            word=word,
             seen=np.zeros(0, dtype=np.int64),
         )
 
@@ -58,9 +53,7 @@ class Symbols:
         start = self._used
         table.names[start : start + len(name)] = np.frombuffer(name, dtype=np.uint8)
         self._used += len(name)
-        table.start[symbol], table.length[symbol] = start, len(name)
-        table.kind[symbol], table.value[symbol] = kind, value
-        table.size[symbol], table.row[symbol] = size, -1
+        table.symbols[symbol] = (start, len(name), kind, value, size, -1)
         self._index[name] = symbol
         self._place(name, symbol)
         return True
@@ -117,9 +110,8 @@ class Symbols:
         table = self.table
         if self._used + length > len(table.names):
             table = table._replace(names=_grown(table.names, self._used + length))
-        if symbol >= len(table.kind):
-            for field in ("start", "length", "kind", "value", "size", "row"):
-                table = table._replace(**{field: _grown(getattr(table, field), symbol + 1)})
+        if symbol >= len(table.symbols):
+            table = table._replace(symbols=_grown(table.symbols, symbol + 1))
         self.table = table
         if 2 * symbol >= len(table.slots):
             self.table = table._replace(slots=np.full(4 * len(table.slots), -1, dtype=np.int32))
@@ -137,7 +129,7 @@ class Symbols:
         self.table.slots[slot] = symbol
 
 
-def _grown(array: NDArray[np.generic], least: int) -> NDArray[np.generic]:
-    bigger = np.zeros(max(least, 2 * len(array)), dtype=array.dtype)
+def _grown(array: NDArray[_T], least: int) -> NDArray[_T]:
+    bigger = np.zeros((max(least, 2 * len(array)), *array.shape[1:]), dtype=array.dtype)
     bigger[: len(array)] = array
     return bigger
