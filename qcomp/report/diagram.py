@@ -244,12 +244,11 @@ class _Planner:
         self.scanned = 0
         self.is_cut = False
         self.elements: list[Element] = []
-        names = [
-            f"{r.name}[{i}]"
-            for r in circuit.qregs
-            for i in range(min(r.size, max(0, self.shown_qubits - r.start)))
-        ]
-        wires = [Wire(clip(name, 20), True) for name in names[: self.shown_qubits]]
+        labels = [f"qubit {i}" for i in range(self.shown_qubits)]
+        for r in circuit.qregs:
+            for i in range(r.start, min(r.start + r.size, self.shown_qubits)):
+                labels[i] = f"{r.name}[{i - r.start}]"
+        wires = [Wire(clip(label, 20), True) for label in labels]
         cregs = circuit.cregs[: self.max_wires]
         self.bit_rows = {r.name: len(wires) + k for k, r in enumerate(cregs)}
         wires += [Wire(clip(f"{r.name}/{r.size}", 20), False) for r in cregs]
@@ -452,7 +451,7 @@ class _Planner:
         """Place the elements: each as far left as the rows it covers are free."""
         columns: list[list[Element]] = []
         free = [0] * len(self.wires)
-        for element in self.elements:
+        for element in self.elements if self.wires else ():
             # A measurement writes its bit's number below its register's row.
             last = min(element.bottom + (element.kind == "measure"), len(free) - 1)
             rows = range(element.top, last + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from qcomp.report.diagram import Diagram, Element, Wire, clip, plan
@@ -100,27 +101,33 @@ def draw(
     if not diagram.wires:
         return "\n".join((*diagram.header, "(no wires)", *diagram.footer)) + "\n"
     margin = max(len(wire.label) for wire in diagram.wires) + 2
-    room = max(max_width, MIN_WIDTH) - margin - 1
+    max_width = max(max_width, MIN_WIDTH)
+    room = max_width - margin - 1
+
+    def wrapped(notes: tuple[str, ...]) -> list[str]:
+        return [line for note in notes for line in wrap(note, max_width)]
+
     widths = [max((_width(e, room) for e in column), default=1) for column in diagram.columns]
-    lines = list(diagram.header)
+    lines = wrapped(diagram.header)
     for first, last in _bands(widths, room):
         lines += [""] * (first > 0)
         lines += _band(diagram, margin, widths, first, last)
-    return "\n".join(line.rstrip() for line in (*lines, *diagram.footer)) + "\n"
+    lines += wrapped(diagram.footer)
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
 def _label_room(room: int) -> int:
-    return max(room - 4, 4)
+    return max(room - 6, 4)
 
 
 def _width(element: Element, room: int) -> int:
     """Characters that an element's column needs."""
     if element.kind in ("tall", "frame"):
         return min(len(element.text), _label_room(room)) + 4 + (element.kind == "tall")
+    if element.kind == "measure":
+        return max(3, *(len(mark.text) for mark in element.marks))
     texts = [m.text for m in element.marks if m.sign == "box"]
-    if texts:
-        return max(min(len(t), _label_room(room)) for t in texts) + 4 - 2 * (texts == ["M"])
-    return 1
+    return max((min(len(t), _label_room(room)) + 4 for t in texts), default=1)
 
 
 def _bands(widths: list[int], room: int) -> list[tuple[int, int]]:
@@ -181,7 +188,7 @@ def _element(
         canvas.box(top - 1, top + 1, middle - 1, middle + 1)
         canvas.write(top, middle, box.text)
         start = middle - len(bit.text) // 2
-        canvas.write(bottom + 1, start, bit.text[: max(0, width - (start - left) + 1)])
+        canvas.write(bottom + 1, start, bit.text)
         return
     end = bottom + 1 if element.open_below else bottom
     canvas.vertical(middle, top, end)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
+Change = tuple[str, int | None, int | None, str]
+"""A row of a table of changes: name, before, after, change in words."""
+
 MAX_BARS = 40
 """Layers drawn as bars with their names; more become dots over their number."""
 
@@ -104,10 +107,10 @@ def _change(before: float | None, after: float | None) -> str:
     return f"{(after - before) / before:+.0%}".replace("-", "\N{MINUS SIGN}")
 
 
-def _size_rows(sizes: Sizes | None) -> list[tuple[str, int | None, int | None, str]]:
+def _size_rows(sizes: Sizes | None) -> list[Change]:
     if sizes is None:
         return []
-    rows = []
+    rows: list[Change] = []
     if sizes.graphs is not None:
         change = _change(sizes.source, sizes.graphs)
         rows.append(("model file (source) and ONNX graphs", sizes.source, sizes.graphs, change))
@@ -117,9 +120,7 @@ def _size_rows(sizes: Sizes | None) -> list[tuple[str, int | None, int | None, s
     return rows
 
 
-def _count_rows(
-    before: Mapping[str, int], after: Mapping[str, int]
-) -> list[tuple[str, int | None, int | None, str]]:
+def _count_rows(before: Mapping[str, int], after: Mapping[str, int]) -> list[Change]:
     rows = []
     for key in dict.fromkeys((*before, *after)):
         old, new = before.get(key), after.get(key)

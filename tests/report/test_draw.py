@@ -2,12 +2,15 @@
 
 import re
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from qcomp.errors import QcompError
+from qcomp.frontends.openqasm.reader import read_text
 from qcomp.ir.angle import Angle, Parameter, pi_fraction
 from qcomp.ir.blocks import Block, Duration, Range
 from qcomp.ir.circuit import Circuit, RegisterDecl
@@ -16,6 +19,7 @@ from qcomp.ir.gates import GATES, G
 from qcomp.ir.run import Run
 from qcomp.report.diagram import angle_text, expression_text, plan
 from qcomp.report.draw import draw
+from qcomp.report.svg import circuit_svg
 
 FOLDER = Path(__file__).parent / "drawings"
 
@@ -220,3 +224,32 @@ def test_controls_are_read_off_the_matrices() -> None:
     assert dcx.kind == "tall"
     assert [m.sign for m in ccz.marks] == ["dot", "dot", "dot"]
     assert re.fullmatch(r"U\(0\.1, 0\.2, 0\.3, 0\.4\)", controlled.marks[1].text)
+
+
+def test_blocks_without_any_wire_are_drawn() -> None:
+    c = Circuit(0)
+    with c.box(), c.box():
+        pass
+    assert draw(c) == "(no wires)\n"
+
+
+def test_bits_with_long_numbers_are_not_cut() -> None:
+    c = Circuit(1, 20_000)
+    c.measure(0, 12_345)
+    assert "12345" in draw(c)
+
+
+def test_circuits_of_the_corpora_are_drawn_within_the_width(shared: Path) -> None:
+    files = [*(shared / "qasm3").glob("*.qasm"), *(shared / "bench/circuits").glob("*.qasm")]
+    drawn = 0
+    for path in sorted(files)[::4]:
+        try:
+            circuit = read_text(path.read_bytes(), folder=path.parent)
+        except QcompError:
+            continue
+        for width in (40, 100):
+            text = draw(circuit, width, max_operations=100)
+            assert max(len(line) for line in text.splitlines()) <= width, path.name
+        ET.fromstring(circuit_svg(circuit, max_operations=100))
+        drawn += 1
+    assert drawn > 120
