@@ -94,6 +94,7 @@ class TorchFrontend:
             raise SourceError(f"a {type(source).__name__} is not a PyTorch model")
         model = _to_onnx(program, input_names, output_names, optimize, where)
         _own_weights(model)
+        _drop_traces(model)
         _name_batch_axis(model)
         _tell_circuits_apart(model)
         result = registry.load("frontends", "onnx")().read(model)
@@ -326,6 +327,18 @@ def _own_weights(model: ir.Model) -> None:
             value.const_value = onnx_ir.Tensor(
                 np.array(tensor.numpy()), dtype=tensor.dtype, name=value.name
             )
+
+
+def _drop_traces(model: ir.Model) -> None:
+    """Drop the exporter's notes: stack traces, which hold paths of this machine, and the like."""
+    graph = model.graph
+    holders: list[Any] = [model, graph, *graph.inputs, *graph.initializers.values()]
+    for node in graph.all_nodes():
+        holders += [node, *node.outputs]
+        node.doc_string = None
+    for holder in holders:
+        for key in [key for key in holder.metadata_props if key.startswith("pkg.")]:
+            del holder.metadata_props[key]
 
 
 def _name_batch_axis(model: ir.Model) -> None:

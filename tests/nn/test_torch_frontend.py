@@ -122,6 +122,8 @@ def test_a_saved_program_is_a_checked_onnx_file_with_the_circuit_inside(
     program.save(tmp_path / "hybrid.onnx")
     proto = onnx.load(tmp_path / "hybrid.onnx")
     onnx.checker.check_model(proto, full_check=True)
+    assert str(Path(__file__).parent).encode() not in (tmp_path / "hybrid.onnx").read_bytes()
+    assert b"stack_trace" not in (tmp_path / "hybrid.onnx").read_bytes()
     nodes = [node for node in proto.graph.node if node.domain == "ai.qcomp"]
     texts = [a.s.decode() for node in nodes for a in node.attribute if a.name == "qasm"]
     assert len(texts) == 2
