@@ -2,11 +2,14 @@
 
 import importlib.util
 import re
+import subprocess
 import sys
 import types
 from pathlib import Path
 
 import pytest
+
+from qcomp.report.data import Report
 
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "tests" / "plugin_package"
@@ -91,6 +94,24 @@ def test_readme_starts_with_its_two_commands() -> None:
     assert first.count("\n") == second.count("\n") == 1
     assert first.startswith("pip install . && qcomp compile examples/digits_hybrid/")
     assert second == "pip install '.[test]' && python -m pytest -q\n"
+
+
+def test_the_first_command_compiles_within_half_a_point(tmp_path: Path) -> None:
+    command = blocks(ROOT / "README.md", "sh")[0].partition("&& qcomp ")[2].split()
+    command[command.index("-o") + 1] = str(tmp_path / "out")
+    done = subprocess.run(
+        [sys.executable, "-m", "qcomp", *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    report = Report.from_json((tmp_path / "out" / "report.json").read_text())
+    (line,) = report.accuracy
+    assert line.source >= 0.95
+    assert line.compiled >= line.source - 0.005
+    assert all(check.result in ("proved", "measured") for check in report.checks)
+    assert report.quantization is not None
+    assert all(layer.output_sqnr is not None for layer in report.quantization.layers)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("<svg") == 3  # errors of the layers, the circuit, gates after each pass
 
 
 def test_license_is_the_plain_apache_text() -> None:
