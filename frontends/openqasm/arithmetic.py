@@ -152,6 +152,8 @@ def _arithmetic(op: str, left: Value, right: Value, node: Node) -> Value:
         fail(node, f"'{op}' has no value here: {error}")
     if isinstance(result, complex) and kind.kind != "complex":
         fail(node, f"'{op}' gives a complex number here")
+    if op == "**" and isinstance(result, float) and kind.kind in ("int", "uint"):
+        kind = FLOAT  # a whole number to a negative power
     if isinstance(result, float) and math.isnan(result):
         fail(node, f"'{op}' gives no number here")
     return cast(

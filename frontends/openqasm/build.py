@@ -23,7 +23,16 @@ class Builder(ExpressionBuilder):
     def version(self, c: list[Token]) -> tuple[int, int]:
         """Read ``OPENQASM 3.0``."""
         major, _, minor = str(c[1]).partition(".")
-        return int(major[:6]), int(minor[:6] or 0)
+        try:
+            return int(major[:6]), int(minor[:6] or 0)
+        except ValueError:
+            line, column = place(c[1:])
+            raise SourceError(
+                f"{c[1]} is no version of OpenQASM",
+                line=line,
+                column=column,
+                hint="write OPENQASM 3.0;",
+            ) from None
 
     def program3(self, c: list[Part]) -> s.Program:
         """Collect an OpenQASM 3 program."""

@@ -18,7 +18,7 @@ from qcomp.frontends.openqasm.limits import MAX_INTEGER_BITS, MAX_NESTING
 __all__ = ["ExpressionBuilder", "Part", "deep", "place"]
 
 _LEVEL = 8
-_LINK = 2
+_LINK = 1
 _MAX_DIGITS = MAX_INTEGER_BITS // 4
 _MAX_DEPTH = MAX_NESTING * _LEVEL
 
@@ -233,7 +233,7 @@ class ExpressionBuilder(Transformer[Token, s.Program]):
     def callee(self, target: Part) -> tuple[str, list[s.Expression], s.Expression | None]:
         """Split ``name(args)[duration]`` before operands; refuse anything else there."""
         duration: s.Expression | None = None
-        if isinstance(target, s.Index) and isinstance(target.base, s.Call):
+        if isinstance(target, s.Index) and isinstance(target.base, (s.Call, s.Name)):
             if len(target.items) == 1 and not isinstance(target.items[0], (s.Range, s.Set)):
                 duration = target.items[0]
                 target = target.base

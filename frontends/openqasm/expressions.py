@@ -9,7 +9,12 @@ import numpy as np
 from qcomp.frontends.openqasm import arithmetic
 from qcomp.frontends.openqasm import syntax as s
 from qcomp.frontends.openqasm.emit import Emitter
-from qcomp.frontends.openqasm.limits import MAX_ARRAY_ELEMENTS, MAX_INTEGER_BITS, MAX_STEPS
+from qcomp.frontends.openqasm.limits import (
+    MAX_ARRAY_ELEMENTS,
+    MAX_INTEGER_BITS,
+    MAX_NESTING,
+    MAX_STEPS,
+)
 from qcomp.frontends.openqasm.memory import BitRegister, Bits, Memory, Qubits, Variable
 from qcomp.frontends.openqasm.values import (
     BIT,
@@ -154,6 +159,8 @@ class Evaluator:
             if self.two and link.op == "/" and is_known(value.data):
                 value = cast(value, FLOAT, link)
             value = self._operate(link, value, right)
+        if len(links) > MAX_NESTING and is_runtime(value.data):
+            fail(node, f"a run-time expression of more than {MAX_NESTING} operators in a row")
         return value
 
     def _operate(self, link: s.BinaryOp, left: Value, right: Value) -> Value:

@@ -84,6 +84,12 @@ class GateCalls(Evaluator):
         known = {n for n in BY_NAME if BY_NAME[n].kind == "unitary"} | set(library())
         for scope in self.memory.scopes:
             known |= {n for n, found in scope.items() if isinstance(found, Gate)}
+        if self.two and name in ("qubit", "bit", "int", "float", "let", "input"):
+            fail(
+                node,
+                f"there is no gate '{name}'",
+                hint=f"{name} is OpenQASM 3; begin the source with OPENQASM 3.0;",
+            )
         hint = suggest(name, known)
         fail(
             node,
@@ -242,6 +248,7 @@ class GateCalls(Evaluator):
         if isinstance(meaning, str):
             ops, num_qubits = self._primitive(node, meaning, angles, modifiers)
         else:
+            self.emitter.count(self._least_size(meaning, {}), node)
             ops, num_qubits = self._expanded(meaning, angles, node)
         for kind, argument in reversed(modifiers):
             if kind == "inv":
@@ -254,6 +261,30 @@ class GateCalls(Evaluator):
                 num_qubits += count
             self.emitter.count(len(ops), node)
         return ops, num_qubits
+
+    def _least_size(self, gate: s.GateDefinition, known: dict[int, int], depth: int = 0) -> int:
+        """Return a lower bound of the operations that a gate expands to, without expanding it.
+
+        So a definition that doubles forty times is refused at once, and not when memory is full of
+        its first two million operations. Loops and powers may come to nothing and do not count.
+        """
+        if depth > MAX_GATE_DEPTH:
+            return 0
+        total = 0
+        for call in gate.body:
+            if not isinstance(call, s.GateCall):
+                continue
+            if any(modifier.kind == "pow" for modifier in call.modifiers):
+                continue
+            symbol = self.memory.find(call.name)
+            if not isinstance(symbol, Gate) or symbol.known:
+                total += 1
+                continue
+            inner = symbol.definition
+            if id(inner) not in known:
+                known[id(inner)] = self._least_size(inner, known, depth + 1)
+            total += known[id(inner)]
+        return total
 
     @staticmethod
     def _primitive(

@@ -107,48 +107,48 @@ def _grammar() -> lark.Lark:
     """
     text = resources.files(__package__).joinpath("grammar.lark").read_text(encoding="utf-8")
     key = hashlib.sha256(f"{lark.__version__}\n{text}".encode()).hexdigest()[:24]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "qcomp"
-    cached = folder / f"openqasm-{key}.json"
-    builder = Builder()
-    loaded = _load(cached, builder)
-    if loaded is not None:
-        return loaded
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")  # noqa: PTH111, PTH118  never raises
+    cached = Path(folder) / "qcomp" / f"openqasm-{key}.json"
+    try:
+        return _restored(cached.read_text(encoding="utf-8"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        tables = _built(text)
+    _store(cached, tables)
+    return _restored(tables)
+
+
+def _built(text: str) -> str:
+    """Return the parser's tables as JSON."""
     grammar = lark.Lark(
         text,
         parser="lalr",
         lexer="contextual",
         start=["program3", "program2"],
         maybe_placeholders=True,
-        transformer=builder,
     )
-    _store(cached, grammar)
+    return json.dumps(grammar.memo_serialize([TerminalDef, Rule]))
+
+
+def _restored(tables: str) -> lark.Lark:
+    """Return the parser of these tables."""
+    data, memo = json.loads(
+        tables,
+        object_pairs_hook=lambda pairs: {int(k) if k.isdigit() else k: v for k, v in pairs},
+    )
+    grammar: lark.Lark = lark.Lark.__new__(lark.Lark)
+    grammar._load({"data": data, "memo": memo}, transformer=Builder())
     return grammar
 
 
-def _load(path: Path, builder: Builder) -> lark.Lark | None:
+def _store(path: Path, tables: str) -> None:
     try:
-        raw = path.read_text(encoding="utf-8")
-        data, memo = json.loads(
-            raw, object_pairs_hook=lambda p: {int(k) if k.isdigit() else k: v for k, v in p}
-        )
-        grammar = lark.Lark.__new__(lark.Lark)
-        grammar._load({"data": data, "memo": memo}, transformer=builder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return None
-    return grammar
-
-
-def _store(path: Path, grammar: lark.Lark) -> None:
-    try:
-        data, memo = grammar.memo_serialize([TerminalDef, Rule])
-        text = json.dumps((data, memo))
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
             "w", dir=path.parent, suffix=".tmp", delete=False, encoding="utf-8"
         ) as out:
-            out.write(text)
+            out.write(tables)
         Path(out.name).replace(path)
-    except (OSError, TypeError, ValueError):
+    except OSError:
         return  # A cache that cannot be written costs time only.
 
 
@@ -247,7 +247,7 @@ def _syntax_error(text: str, error: lark.exceptions.UnexpectedInput, two: bool) 
     expected: Iterable[str] = ()
     if isinstance(error, lark.exceptions.UnexpectedToken):
         token = error.token
-        expected = error.expected
+        expected = error.accepts or error.expected
         found = str(token)
         if token.type == "$END":
             end = len(text.rstrip())
@@ -264,12 +264,13 @@ def _syntax_error(text: str, error: lark.exceptions.UnexpectedInput, two: bool) 
     if line is None or line < 1 or column is None or column < 1:
         line, column = _line_column(text, len(text.rstrip()))
     return SourceError(
-        what, line=line, column=column, why=_expected(expected), hint=_hint(found, two)
+        what, line=line, column=column, why=_expected(expected), hint=_hint(text, line, found, two)
     )
 
 
-def _hint(found: str, two: bool) -> str:
-    if found == "opaque" and not two:
+def _hint(text: str, line: int, found: str, two: bool) -> str:
+    lines = text.split("\n", line)
+    if not two and len(lines) >= line and lines[line - 1].lstrip().startswith("opaque"):
         return "opaque is OpenQASM 2; begin the source with OPENQASM 2.0;"
     if found == "OPENQASM":
         return "the version stands once, as the first statement"
