@@ -34,15 +34,16 @@ def translate_run(run: Run, forms: Forms, translation: Translation) -> Leaf:
     Raises:
         TargetError: If a gate cannot be made, or an angle is no multiple of what the basis has.
     """
-    inside = _PASSING | np.isin(np.arange(len(GATES)), translation.codes)
+    codes = [*translation.codes, *([G.RZ] if translation.discrete else [])]
+    inside = _PASSING | np.isin(np.arange(len(GATES)), codes)
     strange = ~inside[run.code]
-    if not strange.any():
-        return run, forms, Phase()
-    run, forms, first = _expand(run, forms, strange, translation)
+    phase = Phase()
+    if strange.any():
+        run, forms, phase = _expand(run, forms, strange, translation)
     if translation.discrete:
-        run, second = _name_rotations(run, translation)
-        first = Phase(first.frac + second.frac, first.rem + second.rem, first.row)
-    return run, forms, first
+        run, more = _name_rotations(run, translation)
+        phase = Phase(phase.frac + more.frac, phase.rem + more.rem, phase.row)
+    return run, forms, phase
 
 
 def _expand(run: Run, forms: Forms, strange: NDArray[np.bool_], translation: Translation) -> Leaf:

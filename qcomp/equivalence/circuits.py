@@ -83,7 +83,7 @@ def check_circuits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
     return Verdict(
         None,
         f"not checked: {a.num_qubits} qubits and {size} operations are too many to simulate, "
-        "and the Pauli normal forms differ",
+        "and their Pauli normal forms, which could show it, differ or are too long",
         float("nan"),
     )
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,11 +26,12 @@ from qcomp.ir.angle import PI, Angle
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.definitions import Step, definition, multi_controlled_x
 from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G, gate
+from qcomp.kernels import kernel
 
 __all__ = ["PauliForm", "pauli_form", "same_pauli_form"]
 
-SEARCH = 20_000_000
-"""Comparisons of Paulis after which the method gives up."""
+ROTATIONS = 40_000
+"""Rotations up to which a normal form is made."""
 
 OPERATIONS = 400_000
 """Operations, after gates are taken apart, up to which a normal form is made."""
@@ -95,20 +96,54 @@ def _images(name: str) -> tuple[tuple[Local, Local], ...]:
     return tuple((image(1 << k, 0), image(0, 1 << k)) for k in range(n))
 
 
-@dataclass
+def _levels_kernel(x: Any, z: Any, level: Any) -> int:
+    """Layer of each Pauli: one more than the highest of those before it that it fights with.
+
+    x, z: uint64[m, words]; level: int64[m], filled. Returns the number of layers.
+    """
+    count = 0
+    words = x.shape[1]
+    for i in range(len(level)):
+        best = 0
+        for j in range(i):
+            if level[j] < best:
+                continue
+            bits = (x[i, 0] & z[j, 0]) ^ (z[i, 0] & x[j, 0])
+            for w in range(1, words):
+                bits ^= (x[i, w] & z[j, w]) ^ (z[i, w] & x[j, w])
+            for shift in (32, 16, 8, 4, 2, 1):
+                bits ^= bits >> np.uint64(shift)
+            if bits & np.uint64(1):
+                best = level[j] + 1
+        level[i] = best
+        count = max(count, best + 1)
+    return count
+
+
+_levels = kernel()(_levels_kernel)
+
+
 class PauliForm:
     """The normal form while it is made.
+
+    Args:
+        num_qubits: Qubits of the circuit.
 
     Attributes:
         xs: ``C^-1 X_q C`` for each qubit, C the Clifford so far.
         zs: ``C^-1 Z_q C``.
-        rotations: (x, z) -> angle of each rotation in order, Paulis Hermitian with sign plus.
     """
 
-    xs: list[Local]
-    zs: list[Local]
-    rotations: list[tuple[Local, Angle]] = field(default_factory=list)
-    searched: int = 0
+    def __init__(self, num_qubits: int) -> None:
+        self.xs: list[Local] = [(1 << q, 0, 0) for q in range(num_qubits)]
+        self.zs: list[Local] = [(0, 1 << q, 0) for q in range(num_qubits)]
+        self._words = max(1, -(-num_qubits // 64))
+        # Rotations in order, Paulis Hermitian with sign plus; a rotation that went is the identity.
+        self._x = np.zeros((64, self._words), dtype=np.uint64)
+        self._z = np.zeros((64, self._words), dtype=np.uint64)
+        self._paulis: list[tuple[int, int]] = []
+        self._angles: list[Angle] = []
+        self._place: dict[tuple[int, int], int] = {}
 
     def clifford(self, name: str, qubits: tuple[int, ...]) -> None:
         """Put a Clifford gate after everything so far."""
@@ -143,42 +178,45 @@ class PauliForm:
         self._insert((x, z, (x & z).bit_count() & 3), angle)
 
     def _insert(self, pauli: Local, angle: Angle) -> None:
-        at = len(self.rotations)
-        while at > 0:
-            other, old = self.rotations[at - 1]
-            self.searched += 1
-            if other == pauli:
-                del self.rotations[at - 1]
-                angle = old + angle
-                break
-            if not _commute(other, pauli):
-                break
-            at -= 1
-        if self.searched > SEARCH:
-            raise TooLarge
+        key = pauli[0], pauli[1]
+        at = self._place.get(key, -1)
+        if at >= 0 and self._moves_to(key, at):
+            angle = self._angles[at] + angle
+            self._x[at], self._z[at], self._angles[at] = 0, 0, Angle()
+            del self._place[key]
         quarters, angle = _split(angle)
         if quarters:
             self.xs = [_turned(row, pauli, quarters) for row in self.xs]
             self.zs = [_turned(row, pauli, quarters) for row in self.zs]
-        if angle.frac or abs(angle.rem) > _ROUNDING or angle.terms:
-            self.rotations.append((pauli, angle))
+        if not (angle.frac or abs(angle.rem) > _ROUNDING or angle.terms):
+            return
+        at = len(self._angles)
+        if at >= ROTATIONS:
+            raise TooLarge
+        if at == len(self._x):
+            self._x, self._z = (np.concatenate([a, np.zeros_like(a)]) for a in (self._x, self._z))
+        self._x[at], self._z[at] = self._packed(pauli[0]), self._packed(pauli[1])
+        self._paulis.append(key)
+        self._angles.append(angle)
+        self._place[key] = at
+
+    def _packed(self, bits: int) -> NDArray[np.uint64]:
+        return np.frombuffer(bits.to_bytes(8 * self._words, "little"), dtype=np.uint64)
+
+    def _moves_to(self, key: tuple[int, int], at: int) -> bool:
+        """Whether a Pauli commutes with all rotations after place ``at``."""
+        after = slice(at + 1, len(self._angles))
+        mixed = (self._x[after] & self._packed(key[1])) ^ (self._z[after] & self._packed(key[0]))
+        return not (np.bitwise_count(mixed).sum(axis=1) & 1).any()
 
     def layers(self) -> list[dict[tuple[int, int], Angle]]:
         """Return the rotations in layers: each as early as what it does not commute with allows."""
-        out: list[dict[tuple[int, int], Angle]] = []
-        members: list[list[Local]] = []
-        for pauli, angle in self.rotations:
-            level = len(out)
-            while level > 0 and all(_commute(pauli, other) for other in members[level - 1]):
-                self.searched += len(members[level - 1])
-                level -= 1
-            if self.searched > 2 * SEARCH:
-                raise TooLarge
-            if level == len(out):
-                out.append({})
-                members.append([])
-            out[level][pauli[0], pauli[1]] = angle
-            members[level].append(pauli)
+        live = np.flatnonzero((self._x | self._z).any(axis=1)).tolist()
+        level = np.zeros(len(live), dtype=np.int64)
+        count = _levels.at(len(live) ** 2)(self._x[live], self._z[live], level)
+        out: list[dict[tuple[int, int], Angle]] = [{} for _ in range(count)]
+        for i, at in zip(live, level.tolist(), strict=True):
+            out[at][self._paulis[i]] = self._angles[i]
         return out
 
 
@@ -230,10 +268,7 @@ def _substituted(angle: Angle, values: dict[str, Angle]) -> Angle:
 
 def pauli_form(circuit: Circuit) -> PauliForm | None:
     """Return the normal form of a unitary, straight-line circuit; None where it takes too long."""
-    form = PauliForm(
-        [(1 << q, 0, 0) for q in range(circuit.num_qubits)],
-        [(0, 1 << q, 0) for q in range(circuit.num_qubits)],
-    )
+    form = PauliForm(circuit.num_qubits)
     budget = [OPERATIONS]
     run = circuit.run
     try:
@@ -279,10 +314,7 @@ def same_pauli_form(a: Circuit, b: Circuit) -> bool:
         return False
     if first.xs != second.xs or first.zs != second.zs:
         return False
-    try:
-        layers, others = first.layers(), second.layers()
-    except TooLarge:
-        return False
+    layers, others = first.layers(), second.layers()
     if len(layers) != len(others):
         return False
     for layer, other in zip(layers, others, strict=True):
