@@ -9,6 +9,7 @@ fixed seed, and the gradient stays that of the exact result.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,7 +66,7 @@ def _rows(inputs: Sequence[torch.Tensor]) -> np.ndarray[Any, np.dtype[np.float64
         for tensor in inputs
     ]
     joined = torch.cat(parts, dim=-1)
-    return joined.reshape(-1, joined.shape[-1]).contiguous().numpy()
+    return joined.reshape(math.prod(lead), joined.shape[-1]).contiguous().numpy()
 
 
 def _dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:
@@ -147,7 +148,7 @@ def circuit_gradient_op(
     rows = _rows(inputs)
     lead = _lead(inputs)
     weight = cotangent.detach().to("cpu", torch.float64)
-    weight = weight.expand(*lead, weight.shape[-1]).reshape(len(rows), -1).numpy()
+    weight = weight.expand(*lead, weight.shape[-1]).reshape(len(rows), weight.shape[-1]).numpy()
     if kind == "expval":
         texts = observables.split(SEPARATOR)
         gradient = expectation_gradients(target, rows, texts, weight)

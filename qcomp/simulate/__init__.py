@@ -10,13 +10,14 @@ from qcomp.simulate.exact import (
     unitary,
 )
 from qcomp.simulate.gradients import expectation_gradients, probability_gradients
-from qcomp.simulate.readout import run_readout, sample, sampled_expectations
+from qcomp.simulate.readout import measures, run_readout, sample, sampled_expectations
 from qcomp.simulate.reference import reference_statevector
 
 __all__ = [
     "bit_distribution",
     "expectation_gradients",
     "expectations",
+    "measures",
     "probabilities",
     "probability_gradients",
     "reference_statevector",

@@ -174,6 +174,23 @@ def test_a_layer_without_weights_is_an_encoding() -> None:
     assert torch.allclose(layer(torch.tensor([[0.3]])), torch.tensor([[math.cos(0.3)]]))
 
 
+def test_an_empty_batch_gives_an_empty_result_and_no_gradient() -> None:
+    for probs, width in ((False, 3), (True, 8)):
+        layer = QuantumLayer(ansatz(), DATA, None, probs=probs)
+        out = layer(torch.zeros(0, 3))
+        assert out.shape == (0, width)
+        out.sum().backward()
+        assert layer.weight.grad.abs().sum() == 0
+
+
+def test_a_second_derivative_is_refused_and_never_wrong() -> None:
+    layer = QuantumLayer(ansatz(), DATA)
+    data = torch.randn(2, 3, requires_grad=True)
+    (first,) = torch.autograd.grad(layer(data).sum(), data, create_graph=True)
+    with pytest.raises(RuntimeError):
+        first.sum().backward()
+
+
 def test_wrong_arguments_are_refused_with_the_name_that_was_meant() -> None:
     with pytest.raises(UsageError, match="has no parameter 'x9'"):
         QuantumLayer(ansatz(), ["x9"])

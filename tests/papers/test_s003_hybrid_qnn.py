@@ -84,8 +84,8 @@ def test_one_command_compiles_all_of_it_within_ten_seconds(
     program = qcomp.read(trained("real_amplitudes"), example_inputs=torch.zeros(2, 1, 8, 8))
     program.save(tmp_path / "net.onnx")
     np.savez(tmp_path / "calibration.npz", image=data[0])
-    command = [sys.executable, "-m", "qcomp.cli.main", "compile", "net.onnx", "-t", TARGET]
-    command += ["--calib", "calibration.npz", "-o", "out"]
+    command = [sys.executable, "-c", "from qcomp.cli.main import main; main()"]
+    command += ["compile", "net.onnx", "-t", TARGET, "--calib", "calibration.npz", "-o", "out"]
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
