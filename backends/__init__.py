@@ -1,1 +1,1 @@
-"""backends"""
+"""Backends: programs to files that machines take."""

@@ -1,1 +1,1 @@
-"""frontends"""
+"""Frontends: sources of all kinds to programs."""

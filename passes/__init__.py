@@ -1,1 +1,1 @@
-"""passes"""
+"""Passes: one a file, in folders by what they work on."""

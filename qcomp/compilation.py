@@ -16,7 +16,7 @@ from qcomp.passmanager import Context, PassRecord, Pipeline
 from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
 from qcomp.registry import load as load_part
 from qcomp.report import collect
-from qcomp.report.data import AccuracyLine, CheckLine, Report, Sizes, SourceLine
+from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine
 
 if TYPE_CHECKING:
     from qcomp.feeds import Batches, Evaluation
@@ -172,13 +172,13 @@ class Compilation:
         for name, after in self.program.circuits.items():
             before = self.source.circuits[name]
             verdict = check(before, after, seed=self.context.seed)
-            result = {True: "measured", False: "failed", None: "not checked"}[verdict.equal]
-            if verdict.equal and verdict.error == 0.0:
-                result = "proved"
+            result: Result = "not checked" if verdict.equal is None else "failed"
+            if verdict.equal:
+                result = "measured" if verdict.error else "proved"
             line = CheckLine(
                 f"the circuit '{name}' does what its source does",
                 verdict.how,
-                result,  # type: ignore[arg-type]  one of the four words
+                result,
                 None if verdict.equal is None else verdict.error,
                 "largest difference",
             )

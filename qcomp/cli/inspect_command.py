@@ -64,9 +64,9 @@ def inspect_command(
     for stage in data.get("stages", []):
         print(f"stage {stage['kind']}: {stage['file']}")
     if circuits:
-        keys = list(next(iter(data["circuits"].values())))
-        rows2 = [(name, *counts.values()) for name, counts in data["circuits"].items()]
-        show_table(("circuit", *keys), rows2)
+        counts = list(data["circuits"].values())
+        table = [(key, *(count[key] for count in counts)) for key in counts[0]]
+        show_table(("count", *data["circuits"]), table)
     if draw:
         for circuit in circuits.values():
             print(circuit.draw())

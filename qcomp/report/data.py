@@ -31,6 +31,7 @@ __all__ = [
     "PassLine",
     "Quantization",
     "Report",
+    "Result",
     "Sizes",
     "SourceLine",
     "TargetLine",

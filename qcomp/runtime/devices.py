@@ -121,7 +121,7 @@ def _aer_bits(
 ) -> Array:
     from qcomp.simulate import measures
 
-    results = []
+    results: list[Array] = []
     for row in rows:
         bound = circuit.bind(row.tolist())
         if not measures(circuit):
