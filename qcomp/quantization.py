@@ -209,6 +209,10 @@ class FusionReport:
         return tuple(outcome for outcome in self.outcomes if not outcome.integer)
 
 
+_CHUNK = 1 << 20
+"""Values that are compared at a time."""
+
+
 class SqnrSum:
     """Signal-to-quantization-noise ratio over a stream of batches."""
 
@@ -220,11 +224,15 @@ class SqnrSum:
 
     def add(self, reference: npt.NDArray[np.generic], quantized: npt.NDArray[np.generic]) -> None:
         """Count one batch. Positions where the reference is not finite (masks) are left out."""
-        real = reference.astype(np.float64).ravel()
-        error = real - quantized.astype(np.float64).ravel()
-        keep = np.isfinite(real)
-        self.signal += float(real[keep] @ real[keep])
-        self.noise += float(error[keep] @ error[keep])
+        flat, other = reference.reshape(-1), quantized.reshape(-1)
+        for start in range(0, flat.size, _CHUNK):
+            real = flat[start : start + _CHUNK].astype(np.float64)
+            error = real - other[start : start + _CHUNK].astype(np.float64)
+            keep = np.isfinite(real)
+            if not keep.all():
+                real, error = real[keep], error[keep]
+            self.signal += float(real @ real)
+            self.noise += float(error @ error)
 
     @property
     def decibels(self) -> float:

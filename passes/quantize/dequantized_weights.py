@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from qcomp.errors import PassError
 from qcomp.passes.graph.rewriting import constant_array, int_attribute, only_use
@@ -21,12 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["dequantized_weight"]
 
+Channels = npt.NDArray[np.int64] | None
 
-def dequantized_weight(levels: ir.Value) -> tuple[Floats, bool]:
+
+def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Floats, bool]:
     """Dequantize a stored integer weight with the scales that its consumer applies.
 
     Args:
         levels: The initializer of integers, read by DequantizeLinear, MatMulInteger or MatMulNBits.
+        channels: Indices of the output channels wanted; all by default.
 
     Returns:
         The float32 weight and whether its rows are output channels of a matrix
@@ -38,32 +42,35 @@ def dequantized_weight(levels: ir.Value) -> tuple[Floats, bool]:
     for usage in levels.uses():
         node = usage.node
         if node.op_type == "Cast":  # INT4 to INT8, values as they are
-            return _from_dequantize(next(iter(node.outputs[0].uses())).node, levels), False
+            node = next(iter(node.outputs[0].uses())).node
         if node.op_type == "DequantizeLinear":
-            return _from_dequantize(node), False
+            return _from_dequantize(node, levels, channels), False
         if node.op_type == "MatMulInteger" and usage.idx == 1:
-            return _from_matmul_integer(node), False
+            return _from_matmul_integer(node, channels), False
         if node.op_type == "MatMulNBits" and usage.idx == 1:
-            return _from_matmulnbits(node), True
+            return _from_matmulnbits(node, channels), True
     raise PassError(f"no operator dequantizes the weight '{levels.name}'")
 
 
-def _array(value: ir.Value | None) -> Integers:
+def _array(value: ir.Value | None, channels: Channels = None, axis: int = 0) -> Integers:
     array = constant_array(value)
     if array is None:
         raise PassError("a quantized weight's parameter is not a constant")
-    return array
+    return array if channels is None or array.ndim == 0 else array.take(channels, axis)
 
 
-def _from_dequantize(node: ir.Node, stored: ir.Value | None = None) -> Floats:
-    levels = _array(node.inputs[0] if stored is None else stored)
+def _from_dequantize(node: ir.Node, stored: ir.Value, channels: Channels) -> Floats:
+    axis, group = int_attribute(node, "axis", 1), int_attribute(node, "block_size")
+    # In blocks along one axis of a matrix, the channels lie along the other one.
+    along = 1 - axis if group else axis
+    levels = _array(stored, channels, along)
     if levels.dtype.itemsize == 1 and levels.dtype.kind not in "iu":
         levels = levels.astype(np.int8)  # ml_dtypes.int4, uint4
-    scale = np.asarray(_array(node.inputs[1]), np.float32)
+    place = along if group else 0
+    scale = np.asarray(_array(node.inputs[1], channels, place), np.float32)
     zero = np.zeros(scale.shape, np.int32)
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        zero = _array(node.inputs[2]).astype(np.int32)
-    axis, group = int_attribute(node, "axis", 1), int_attribute(node, "block_size")
+        zero = _array(node.inputs[2], channels, place).astype(np.int32)
     if not group:
         return dequantize(levels, scale, zero, axis if scale.size > 1 else None)
     taken = range(levels.shape[axis])
@@ -72,22 +79,23 @@ def _from_dequantize(node: ir.Node, stored: ir.Value | None = None) -> Floats:
     return np.asarray((levels.astype(np.int32) - zeros).astype(np.float32) * steps, np.float32)
 
 
-def _from_matmul_integer(node: ir.Node) -> Floats:
+def _from_matmul_integer(node: ir.Node, channels: Channels) -> Floats:
     cast = only_use(node.outputs[0])
     scaled = None if cast is None else only_use(cast.outputs[0])
     product = None if scaled is None or scaled.inputs[1] is None else scaled.inputs[1].producer()
     if product is None or product.op_type != "Mul":
         raise PassError("a MatMulInteger has no scale behind it", where=str(node.name))
-    return dequantize(_array(node.inputs[1]), np.asarray(_array(product.inputs[1])), 0, 1)
+    levels, scale = _array(node.inputs[1], channels, 1), _array(product.inputs[1], channels)
+    return dequantize(levels, scale, 0, 1)
 
 
-def _from_matmulnbits(node: ir.Node) -> Floats:
+def _from_matmulnbits(node: ir.Node, channels: Channels) -> Floats:
     bits, group = int_attribute(node, "bits", 4), int_attribute(node, "block_size")
-    packed = np.asarray(_array(node.inputs[1]), np.uint8)
-    scale = np.asarray(_array(node.inputs[2]), np.float32)
+    packed = np.asarray(_array(node.inputs[1], channels), np.uint8)
+    scale = np.asarray(_array(node.inputs[2], channels), np.float32)
     levels = unpack_int4(packed, group) if bits == 4 else packed
     zero = np.full(scale.shape, 1 << (bits - 1), dtype=np.uint8)
     if len(node.inputs) > 3 and node.inputs[3] is not None:
-        stored = np.asarray(_array(node.inputs[3]), np.uint8)
+        stored = np.asarray(_array(node.inputs[3], channels), np.uint8)
         zero = np.asarray(unpack_int4(stored, scale.shape[1]) if bits == 4 else stored, np.uint8)
     return dequantize_blocks(np.asarray(levels, np.uint8), scale, zero, int_attribute(node, "K"))

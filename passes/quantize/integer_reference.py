@@ -127,10 +127,11 @@ def conv_integer(
         taps = tuple(slice(None, None, d) for d in dilations)
         windows = windows[(slice(None), slice(None), *picks, *taps)]
         size, out = windows.shape[0], windows.shape[2 : 2 + rank]
-        order = (0, 1, *range(2, 2 + rank), *range(2 + rank, 2 + 2 * rank))
-        columns = windows.transpose(order).reshape(size, group, channels, *out, -1)
-        columns = np.moveaxis(columns, 2, -2).reshape(size, group, int(np.prod(out)), -1)
-        sums = np.einsum("ngpk,gmk->ngmp", columns, weights, optimize=True)
+        columns = windows.reshape(size, group, channels, *out, *kernel)
+        places = tuple(range(3, 3 + rank))
+        columns = columns.transpose(0, 1, *places, 2, *range(3 + rank, 3 + 2 * rank))
+        columns = columns.reshape(size, group, int(np.prod(out)), -1)
+        sums = np.swapaxes(columns @ weights.transpose(0, 2, 1), 2, 3)
         results.append(np.rint(sums).astype(np.int64).reshape(size, w.shape[0], *out))
     if not results:
         return np.zeros((0, w.shape[0], *([0] * rank)), dtype=np.int64)

@@ -164,3 +164,33 @@ def test_pipelines_of_the_graph_targets_parse(mlp):
         target = get_target(name)
         assert target.backend == "onnx_int"
         assert str(Pipeline.parse(target.pipeline()))
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [
+        "calibrate,quantize-static",
+        "calibrate,quantize-static{weight_bits=4}",
+        "quantize-dynamic",
+        "quantize-weights",
+        "quantize-weights{form=dequantize,symmetric=false}",
+    ],
+)
+def test_the_error_of_a_large_weight_is_estimated_on_some_channels(
+    mlp, compiled, rng, monkeypatch, pipeline
+):
+    from qcomp.passes.analyze import quantization_error as module
+
+    data = {"x": rng.normal(size=(16, 64)).astype(np.float32)}
+    context = compiled(mlp, pipeline, data)
+    measure = module.MeasureQuantizationError()
+    measure.run(mlp, context)
+    exact = context.need(QuantizationError, measure.name).layers
+    monkeypatch.setattr(module, "_WEIGHT_LIMIT", 16)
+    monkeypatch.setattr(module, "_CHANNELS", 7)
+    measure.run(mlp, context)
+    for all_of_it, some in zip(
+        exact, context.need(QuantizationError, measure.name).layers, strict=True
+    ):
+        assert some.weight_sqnr != all_of_it.weight_sqnr
+        assert some.weight_sqnr == pytest.approx(all_of_it.weight_sqnr, abs=2.5)
