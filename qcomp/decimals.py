@@ -219,7 +219,7 @@ def shortest_digits(
     return s, k
 
 
-def print_integer(value: int | np.int64, out: NDArray[np.uint8], at: int | np.int64) -> int:
+def print_integer(value: int | np.int64, out: NDArray[np.uint8], at: int) -> int:
     """Write a natural number below 2^63 at ``out[at:]`` and return the end."""
     length = 1
     rest = value

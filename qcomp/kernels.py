@@ -26,7 +26,7 @@ def _inlined(function: Callable[..., Any], bare: bool) -> None:
     from numba.extending import register_jitable
 
     if bare:
-        register_jitable(_nrt=False)(function)
+        register_jitable(_nrt=False, forceinline=True)(function)
     else:
         register_jitable(function)
 
@@ -38,7 +38,7 @@ class Kernel(Generic[P, R]):
         function: The plain function; nothing but what numba's nopython mode takes.
         calls: Plain functions that ``function`` calls, transitively, callees first.
         fastmath: Allow reassociation of floating-point sums.
-        bare: Compile without reference counts; then the functions must not allocate.
+        bare: Inline the helpers and keep no reference counts; no function may then allocate.
     """
 
     def __init__(
@@ -63,9 +63,7 @@ class Kernel(Generic[P, R]):
             for callee in self._calls:
                 _inlined(callee, self._bare)
             options = {"_nrt": False} if self._bare else {}
-            self._compiled = numba.njit(cache=True, fastmath=self._fastmath, **options)(
-                self.python
-            )
+            self._compiled = numba.njit(cache=True, fastmath=self._fastmath, **options)(self.python)
         return self._compiled
 
     def at(self, size: int) -> Callable[P, R]:
@@ -92,8 +90,8 @@ def kernel(
     Args:
         calls: Plain helper functions that the kernel calls, callees first.
         fastmath: Allow reassociation of floating-point sums.
-        bare: Compile without reference counts (each array passed to a helper costs two atomic
-            counts otherwise); then the functions must not allocate.
+        bare: Inline the helpers and keep no reference counts, which cost more than the work of a
+            small helper; no function may then allocate.
     """
 
     def wrap(function: Callable[P, R]) -> Kernel[P, R]:
