@@ -38,7 +38,7 @@ def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -
     """Return the pipeline text for a machine.
 
     Rotations meet through ``cx`` and not through the ``h cz h`` that a machine may have for it, so
-    circuits are reduced over ``cx`` first, then written in the basis and reduced again; the last
+    trained weights become numbers and circuits are reduced over ``cx`` first, then written in the basis and reduced again; the last
     step sees to it that only gates of the basis are left.
 
     Args:
@@ -48,9 +48,10 @@ def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -
     """
     to_basis = f"to-basis{{gates=[{','.join(gates)}]}}"
     fuse = f"fuse-one-qubit{{basis={one_qubit}}}"
-    over_cx = f"to-basis{{gates=[{CX_AND_ONE_QUBIT}]}}"
+    over_cx = f"bind-weights,to-basis{{gates=[{CX_AND_ONE_QUBIT}]}}"
     if effort == "fast":
-        return f"{over_cx},merge-rotations,cancel-inverses,{to_basis},{fuse},merge-rotations,{to_basis}"
+        sweep = "merge-rotations,cancel-inverses"
+        return f"{over_cx},{sweep},{to_basis},{fuse},merge-rotations,{to_basis}"
     times = f"repeat{{times={_ROUNDS[effort]}}}"
     return (
         f"{over_cx},{times}(merge-rotations,cancel-inverses,fuse-one-qubit),"

@@ -27,7 +27,7 @@ UNITARY = tuple(row.name for row in GATES if row.is_unitary and row.name != "gph
 def random_angle(rng: np.random.Generator, params: Sequence[str]) -> Angle:
     """An exact fraction of pi, a float, or an affine form: all of which meet their opposites."""
     kind = rng.random()
-    if kind < 0.5 or not params and kind > 0.75:
+    if kind < 0.5 or (not params and kind > 0.75):
         return pi_fraction(int(rng.integers(-8, 9)), 4)
     if kind < 0.75:
         return Angle.of(float(rng.choice([0.3, -0.3, 0.125, 1.7])))

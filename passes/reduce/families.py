@@ -24,6 +24,7 @@ __all__ = [
     "PHASED",
     "PHASED_CODE",
     "PURE",
+    "QUARTER_CONTROLLED",
     "ROTATION",
     "SYMMETRY",
     "VOCABULARY",
@@ -66,7 +67,8 @@ PHASED: NDArray[np.int64] = np.zeros(len(GATES), dtype=np.int64)
 """1 where the gate at angle a is ``exp(i a/2)`` times its family's rotation, by code."""
 
 VOCABULARY: NDArray[np.int64] = np.zeros(len(GATES), dtype=np.int64)
-"""How the gate is written, by code: 1 plain rotation, 2 with its phase, 4 by a name."""
+"""How the gate is written, by code: 1 plain rotation, 2 with its phase, 4 by a name, 12 by a name
+that only circuits which use it want to see (``cs``)."""
 
 MODE: NDArray[np.int64] = np.zeros(_COUNT, dtype=np.int64)
 """Mode of each family."""
@@ -111,9 +113,13 @@ def _fill() -> None:
         family += 1
     # The identity is a phase gate of no angle: it is dropped wherever it stands.
     FAMILY[G.ID], PHASED[G.ID] = FAMILY[G.Z], 1
+    VOCABULARY[[G.CS, G.CSDG]] = 12
 
 
 _fill()
+
+QUARTER_CONTROLLED = int(FAMILY[G.CS])
+"""The family whose quarter turns are named only where the circuit names them."""
 
 SYMMETRY: NDArray[np.int64] = np.zeros(len(GATES), dtype=np.int64)
 """Operands that may trade places, by code: 0 none, 1 first two, 2 last two, 3 all three."""

@@ -21,6 +21,7 @@ from qcomp.passes.reduce.families import (
     PHASED,
     PHASED_CODE,
     PURE,
+    QUARTER_CONTROLLED,
     ROTATION,
 )
 from qcomp.passes.reduce.leaves import Leaf, Phase
@@ -117,9 +118,9 @@ def write_groups(
     """Replace every group of two and more gates, or of no effect, by at most one gate.
 
     The gate is written in the words of those it replaces: plain rotations stay plain, phase gates
-    stay phase gates; where a named gate took part, a multiple of pi/4 with a name gets that name,
-    anything else becomes the rotation. ``rz(pi/2) rz(pi/2) = rz(pi)``, ``t t = s``, ``t rz(x) =
-    exp(i pi/8) rz(x + pi/4)``.
+    stay phase gates; where a named gate took part, a multiple of pi/4 with a name gets that name
+    (``cs`` only where one took part), anything else becomes the rotation. ``rz(pi/2) rz(pi/2) =
+    rz(pi)``, ``t t = s``, ``t rz(x) = exp(i pi/8) rz(x + pi/4)``.
 
     Args:
         run: The run.
@@ -163,6 +164,7 @@ def write_groups(
     eighths = (turn >> 58) % 8
     name = np.where(exact & (turn % (PI >> 2) == 0), NAMED[family, eighths], -1)
     named = ~still & (name >= 0) & ((words & 4) > 0)
+    named &= (family != QUARTER_CONTROLLED) | (eighths == 4) | ((words & 8) > 0)
     phased = ~still & ~named & (words == 2) & (PHASED_CODE[family] >= 0)
     written = ~still & ~named
     code = np.where(named, name, np.where(phased, PHASED_CODE[family], ANGLE_CODE[family]))
