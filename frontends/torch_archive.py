@@ -87,9 +87,9 @@ def load_exported_program(path: str | os.PathLike[str]) -> ExportedProgram:
             would unpickle, import or evaluate beyond plain tensors and shapes.
     """
     where = str(path)
+    _register_circuit_operator()
     import torch
 
-    _register_circuit_operator()
     with tempfile.TemporaryDirectory(prefix="qcomp-") as folder:
         checked = Path(folder) / "checked.pt2"
         try:

@@ -93,7 +93,7 @@ class TorchFrontend:
         else:
             raise SourceError(f"a {type(source).__name__} is not a PyTorch model")
         model = _to_onnx(program, input_names, output_names, optimize, where)
-        _own_weights(model)
+        _own_weights(model, copied=not isinstance(source, (str, os.PathLike)))
         _drop_traces(model)
         _name_batch_axis(model)
         _tell_circuits_apart(model)
@@ -249,7 +249,13 @@ def _to_onnx(
     """Return the ONNX graph of an exported program."""
     import torch
 
-    table = registry.load("services", "torch-translations")()
+    try:
+        table = registry.load("services", "torch-translations")()
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"reading a torch model needs the package '{error.name}', which is not installed",
+            hint="pip install 'qcomp[torch]'",
+        ) from error
     try:
         with _quiet():
             exported = torch.onnx.export(
@@ -316,16 +322,22 @@ def _untranslated(program: ExportedProgram, table: Mapping[Any, Any]) -> Counter
     return missing
 
 
-def _own_weights(model: ir.Model) -> None:
-    """Copy the weights out of torch, so that later training does not change the program."""
+def _own_weights(model: ir.Model, *, copied: bool) -> None:
+    """Turn the exporter's tensors into plain ones.
+
+    Args:
+        model: The graph.
+        copied: Copy the data, so that training the module further does not change the program.
+    """
     import numpy as np
     import onnx_ir
 
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is not None and not isinstance(tensor, onnx_ir.StringTensor):
+            data = tensor.numpy()
             value.const_value = onnx_ir.Tensor(
-                np.array(tensor.numpy()), dtype=tensor.dtype, name=value.name
+                np.array(data) if copied else data, dtype=tensor.dtype, name=value.name
             )
 
 

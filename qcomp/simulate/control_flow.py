@@ -133,11 +133,19 @@ def final_measurements(circuit: Circuit) -> tuple[Block, Wires]:
                 touched.update(item.operands(i))
         if not keep.all():
             body[at] = item.select(keep)
-        if first:
-            touched.update(q for i in range(first) for q in item.operands(i))
-        if len(touched) == circuit.num_qubits:
+        if at == 0 or len(touched) == circuit.num_qubits:
             break
+        touched.update(_qubits_before(item, first))
     return tuple(body), tuple(reversed(final))
+
+
+def _qubits_before(run: Run, stop: int) -> list[int]:
+    """Return the qubits that the operations before ``stop``, no measurements, act on."""
+    code, qubit = run.code[:stop], run.qubit[:stop]
+    wide = run.is_wide[:stop]
+    found = [q for i in np.flatnonzero(wide & (code != G.BARRIER)) for q in run.operands(int(i))]
+    narrow = np.unique(qubit[~wide])
+    return [*found, *narrow[narrow >= 0].tolist()]
 
 
 def _unitary_body(body: Block) -> bool:

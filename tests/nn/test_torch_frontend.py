@@ -113,6 +113,31 @@ def test_without_the_exporters_fusion_batch_norm_stays(model: Hybrid) -> None:
     assert np.abs(outputs_of(program, pixels) - expected(model, pixels)).max() < 1e-5
 
 
+def test_two_quantum_layers_compile_in_one_call(model: Hybrid) -> None:
+    import qcomp
+
+    pixels = np.random.default_rng(6).normal(size=(64, 1, 6, 6)).astype(np.float32)
+    artifact = qcomp.compile(
+        model,
+        target="cpu-int8+ibm-heron",
+        calibration={"pixels": pixels},
+        example_inputs=torch.zeros(2, 1, 6, 6),
+    )
+    assert sorted(artifact.circuits) == ["ansatz", "ansatz_2"]
+    want = expected(model, pixels)
+    assert np.abs(artifact(pixels) - want).mean() < 0.05 * np.abs(want).mean()
+    noisy = artifact(pixels, shots=4096)
+    assert 0 < np.abs(noisy - artifact(pixels)).mean() < 0.05
+
+
+def test_a_missing_package_is_named_with_how_to_get_it(
+    model: Hybrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UsageError, match="needs the package 'onnxscript'"):
+        TorchFrontend().read(model, example_inputs=torch.zeros(2, 1, 6, 6))
+
+
 def test_a_saved_program_is_a_checked_onnx_file_with_the_circuit_inside(
     model: Hybrid, tmp_path: Path
 ) -> None:

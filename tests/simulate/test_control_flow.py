@@ -9,7 +9,7 @@ import pytest
 
 from qcomp.errors import UsageError
 from qcomp.ir.angle import Parameter
-from qcomp.ir.blocks import Range
+from qcomp.ir.blocks import Duration, Range
 from qcomp.ir.circuit import Circuit, RegisterDecl
 from qcomp.ir.classical import Binary, Bit, ClassicalVar, Lit, Register, Unary, VarRef
 from qcomp.ir.program import Readout
@@ -223,3 +223,21 @@ def test_random_dynamic_circuits_agree_with_qiskit_aer() -> None:
     assert exact.sum() == pytest.approx(1.0, abs=1e-12)
     for frequencies in (theirs, ours):
         assert np.abs(frequencies - exact).max() < 5 * math.sqrt(0.25 / shots)
+
+
+def test_measurements_are_final_across_the_runs_at_the_end() -> None:
+    circuit = Circuit(4, 4)
+    with circuit.if_(Bit(0)):
+        circuit.x(0)
+    circuit.measure(0, 0)
+    circuit.measure(1, 1)
+    circuit.delay(Duration(10.0, "ns"), 0)
+    circuit.append("mcx", (1, 2, 3, 0))
+    circuit.barrier()
+    circuit.measure(3, 3)
+    body, final = control_flow.final_measurements(circuit)
+    assert final == ((3, 3),)
+    kept = [
+        name for item in body if hasattr(item, "operations") for name, _, _ in item.operations()
+    ]
+    assert kept.count("measure") == 2
