@@ -6,6 +6,7 @@ that sum in a fixed order.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import weakref
@@ -105,6 +106,13 @@ class Session:
         if wanted is None or not isinstance(value, (np.ndarray, np.generic, float, int, list)):
             return value
         array = np.asarray(value)
+        shape = self._inputs[name].shape
+        # The runtime says [] both of a number and of what may have any rank.
+        if shape and not _fits(array.shape, shape):
+            taken = ", ".join("?" if dim is None else str(dim) for dim in shape)
+            raise UsageError(
+                f"input '{name}' has the shape {list(array.shape)}, but the model takes [{taken}]"
+            )
         if array.dtype == wanted:
             return array
         if not np.can_cast(array.dtype, wanted, "same_kind"):
@@ -112,6 +120,13 @@ class Session:
                 f"input '{name}' is {array.dtype}, but the model takes {np.dtype(wanted)}"
             )
         return array.astype(wanted)
+
+
+def _fits(shape: Sequence[int], declared: Sequence[int | str | None]) -> bool:
+    if len(shape) != len(declared):
+        return False
+    pairs = zip(shape, declared, strict=True)
+    return all(dim == known for dim, known in pairs if isinstance(known, int))
 
 
 class HybridSession:
@@ -371,11 +386,13 @@ def _open(
 
 
 def _run_error(error: Exception) -> QcompError:
-    text = _reason(error)
-    if "INVALID_ARGUMENT" in text or isinstance(error, (TypeError, ValueError)):
-        return UsageError("an input does not fit the graph", why=text)
-    return PassError("ONNX Runtime failed while it ran the graph", why=text)
+    why = _reason(error)
+    if "INVALID_ARGUMENT" in str(error) or isinstance(error, (TypeError, ValueError)):
+        return UsageError("an input does not fit the graph", why=why)
+    return PassError("ONNX Runtime failed while it ran the graph", why=why)
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:1000]
+    """Return what the runtime says, on one line and without its own error codes."""
+    text = " ".join(str(error).split())
+    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:1000]

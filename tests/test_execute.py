@@ -78,8 +78,8 @@ def test_doubles_are_taken_for_floats_and_other_types_are_refused() -> None:
     [
         ({}, "input missing: 'x'"),
         ({"x": X, "xx": X}, "there is no input 'xx'"),
-        ({"x": X[:, :3]}, "does not fit the graph"),
-        ({"x": X[0]}, "does not fit the graph"),
+        ({"x": X[:, :3]}, r"input 'x' has the shape \[5, 3\], but the model takes \[batch, 8\]"),
+        ({"x": X[0]}, r"input 'x' has the shape \[8\], but the model takes \[batch, 8\]"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(feeds: dict[str, np.ndarray], match: str) -> None:
