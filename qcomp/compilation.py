@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcomp.binding import BoundCircuits
 from qcomp.errors import UsageError
 from qcomp.passmanager import Context, PassRecord, Pipeline
 from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
@@ -168,9 +169,10 @@ class Compilation:
     def _circuit_sections(self) -> list[Any]:
         from qcomp.equivalence import check
 
+        bound = self.context.get(BoundCircuits) or BoundCircuits({})
         sections = []
         for name, after in self.program.circuits.items():
-            before = self.source.circuits[name]
+            before = bound.source_of(name, self.source.circuits)
             verdict = check(before, after, seed=self.context.seed)
             result: Result = "not checked" if verdict.equal is None else "failed"
             if verdict.equal:
