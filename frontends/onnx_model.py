@@ -119,8 +119,14 @@ def _malformed(where: str) -> Iterator[None]:
     except SourceError as error:
         error.where = f"{where}, {error.where}" if error.where else where
         raise
-    except (QcompError, MemoryError, OSError):
+    except QcompError:
         raise
+    except OSError as error:
+        raise SourceError(
+            "a file of the model cannot be read",
+            where=where,
+            why=f"{error.strerror or error}: '{error.filename}'",
+        ) from error
     except Exception as error:
         cause: BaseException = error
         while cause.__cause__ is not None:

@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,9 @@ def writing(target: Path) -> Iterator[None]:
 def atomic_file(target: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``target``; rename it to ``target`` when the block ends well.
 
+    A link is followed, as by every tool that writes. What is no regular file, as ``/dev/stdout`` or
+    ``/dev/null``, is never replaced: the whole content goes into it at the end.
+
     Args:
         target: The file to write; its folder is made when missing.
 
@@ -61,6 +65,15 @@ def atomic_file(target: str | Path) -> Iterator[Path]:
         QcompError: When the file cannot be written, a full disk included.
     """
     target = Path(target)
+    if _is_special(target):
+        with writing(target), tempfile.TemporaryDirectory(prefix="qcomp-") as scratch:
+            path = Path(scratch) / "content"
+            yield path
+            with path.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+        return
+    if target.is_symlink():
+        target = target.resolve()
     with atomic_group(target) as folder:
         yield folder / target.name
 
@@ -85,6 +98,11 @@ def atomic_group(target: str | Path) -> Iterator[Path]:
     with writing(target):
         if target.is_dir():
             raise UsageError(f"'{target}' is a folder", hint="give the name of a file inside of it")
+        if _is_special(target):
+            raise UsageError(
+                f"'{target}' is a device or a pipe, and this is written as files beside each other",
+                hint="give the name of a file",
+            )
         with _scratch(target) as scratch:
             yield scratch
             names = sorted(entry.name for entry in scratch.iterdir())
@@ -141,8 +159,13 @@ def _scratch(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        scratch.chmod(0o777 & ~_umask())
-        yield scratch
+        try:
+            yield scratch
+        except QcompError as error:
+            # What failed inside is told by the name that the user gave.
+            error.what = _public(error.what, scratch, target)
+            error.where = _public(error.where, scratch, target)
+            raise
         done = True
     finally:
         if scratch is not None:
@@ -153,11 +176,18 @@ def _scratch(target: Path) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def _umask() -> int:
-    """Return the permission bits that the user does not want to give."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _public(text: str, scratch: Path, target: Path) -> str:
+    """Return a message with the target in place of the hidden folder it is made in."""
+    return text.replace(str(scratch / "new"), str(target)).replace(str(scratch), str(target.parent))
+
+
+def _is_special(target: Path) -> bool:
+    """Whether there is something that is neither a regular file nor a folder: a device, a pipe."""
+    try:
+        mode = target.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _refuse_foreign(target: Path, marker: str) -> None:

@@ -377,9 +377,9 @@ def _open(
             source = str(write_model(model, Path(folder) / "model.onnx")[0])
         else:
             source = to_bytes(model)
-    else:
-        source = model.SerializeToString()
     try:
+        if not isinstance(model, (str, Path, ir.Model)):
+            source = model.SerializeToString()
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the runtime's errors share no other base class
         raise PassError("ONNX Runtime refuses the graph", why=_reason(error)) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from qcomp.errors import PassError
-from qcomp.ir.program import Program
+from qcomp.ir.program import Program, is_circuit_node
 from qcomp.passmanager import Context, GraphPass, Guarantee
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Canonicalise(GraphPass):
     4. Nodes that do nothing are removed (Identity, Dropout, Cast to the same type, Reshape to
        the same shape, pairs of Transpose and Reshape, Concat of one ...).
     5. Equal small constants, and equal nodes, become one.
-    6. Nodes, initializers and functions that no output needs are removed.
+    6. Nodes, initializers, functions and circuits that no output needs are removed.
 
     3 to 6 repeat until nothing changes. Inputs and outputs of the graph keep name, order and
     type, also where an input is not used. Custom operators stay untouched.
@@ -67,7 +67,19 @@ class Canonicalise(GraphPass):
             if not _one_round(model):
                 break
             changed = True
-        return changed
+        return _drop_circuits(program) or changed
+
+
+def _drop_circuits(program: Program) -> bool:
+    """Drop the circuits that no node names any more."""
+    model = program.model
+    nodes = [*model.graph.all_nodes()]
+    nodes += [node for function in model.functions.values() for node in function.all_nodes()]
+    named = {node.attributes["circuit"].as_string() for node in nodes if is_circuit_node(node)}
+    unused = [name for name in program.circuits if name not in named]
+    for name in unused:
+        del program.circuits[name]
+    return bool(unused)
 
 
 def _lift_constants(model: ir.Model) -> bool:

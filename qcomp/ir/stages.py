@@ -89,8 +89,8 @@ def cut_into_stages(program: Program, keep: Sequence[str] = ()) -> list[Stage]:
     level, constants = _assign(program)
     graph = program.model.graph
     circuits = set(program.circuit_nodes())
-    if any(value.type is None for value in _handed_on(graph, level)):
-        # What enters a stage needs a type, which a graph in the making may lack.
+    if any(value.type is None for value in _handed_on(graph, level, circuits)):
+        # What enters or leaves a stage needs a type, which a graph in the making may lack.
         infer_shapes(program)
     kept = _kept(graph, keep) | set(graph.outputs)
     needed = _needed_later(graph, level, circuits) | kept
@@ -217,12 +217,14 @@ def _kept(graph: ir.Graph, names: Sequence[str]) -> set[ir.Value]:
     return {known[name] for name in names}
 
 
-def _handed_on(graph: ir.Graph, level: Mapping[ir.Node, int]) -> Iterable[ir.Value]:
+def _handed_on(
+    graph: ir.Graph, level: Mapping[ir.Node, int], circuits: set[ir.Node]
+) -> Iterable[ir.Value]:
     """Give the values that enter a node from a node of another stage."""
     for node in graph:
         for value in captured_values(node):
             maker = value.producer()
-            if maker is not None and level[maker] != level[node]:
+            if maker is not None and (node in circuits or level[maker] != level[node]):
                 yield value
 
 

@@ -223,6 +223,18 @@ def test_nan_in_a_weight_is_refused_by_name(
     assert frontend.read(path, check_weights=False).notes == []
 
 
+def test_a_file_that_cannot_be_read_is_one_clear_error(
+    frontend: OnnxFrontend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(tensor: object) -> None:
+        raise PermissionError(13, "Permission denied", "w.data")
+
+    monkeypatch.setattr("qcomp.frontends.onnx_model.find_not_finite", refuse)
+    with pytest.raises(SourceError, match="cannot be read") as caught:
+        frontend.read(with_external(tmp_path))
+    assert caught.value.why == "Permission denied: 'w.data'"
+
+
 def test_a_large_finite_tensor_whose_sum_overflows_is_fine(frontend: OnnxFrontend) -> None:
     proto = models.mlp()
     bias = np.full(16, 3e38, np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -10,6 +11,7 @@ from qcomp.errors import PassError, UsageError
 from qcomp.frontends.onnx_model import OnnxFrontend
 from qcomp.ir.observable import Observable
 from qcomp.ir.program import DOMAIN, Program, Readout, make_circuit_node
+from qcomp.ir.shapes import infer_shapes
 from qcomp.ir.stages import CircuitStage, ClassicalStage, cut_into_stages, stage_of_nodes
 from tests import models
 
@@ -161,9 +163,20 @@ def test_values_can_be_kept_as_outputs_and_unknown_ones_are_refused() -> None:
 
 def test_cutting_does_not_change_the_program() -> None:
     program = models.hybrid(2)
+    infer_shapes(program)
     before = ir.to_proto(program.model).SerializeToString()
     cut_into_stages(program)
     assert ir.to_proto(program.model).SerializeToString() == before
+
+
+def test_what_enters_and_leaves_a_stage_has_a_type() -> None:
+    program = models.hybrid(2)
+    for node in program.model.graph:
+        if node.op_type == "Gemm":
+            node.outputs[0].type = node.outputs[0].shape = None
+    for stage in cut_into_stages(program):
+        if isinstance(stage, ClassicalStage):
+            onnx.checker.check_model(ir.to_proto(stage.model), full_check=True)
 
 
 def test_stages_share_the_weights_of_the_program() -> None:

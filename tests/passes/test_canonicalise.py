@@ -208,6 +208,14 @@ def test_a_branch_that_only_passes_on_an_outer_value_keeps_its_node() -> None:
     apply(STEP, program, {"x": np.ones(2, np.float32), "c": np.asarray(True)})
 
 
+def test_a_circuit_that_no_output_needs_goes_with_its_node() -> None:
+    program = models.hybrid(2)
+    graph = program.model.graph
+    graph.outputs[0] = graph.node(2).outputs[0]
+    assert apply(STEP, program, {"x": np.ones((2, 4), np.float32)})
+    assert list(program.circuits) == ["layer0"]
+
+
 def test_unknown_operators_stay_untouched() -> None:
     program = OnnxFrontend().read(models.with_custom_domain())
     apply(STEP, program)
