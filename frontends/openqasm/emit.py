@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from qcomp.frontends.openqasm.limits import (
     MAX_BITS,
@@ -38,8 +39,7 @@ from qcomp.ir.classical import Bit, ClassicalVar, Expr, VarRef
 __all__ = ["Emitter", "Op", "RawBlock"]
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One operation of the gate table; `clbit` is a measurement's target."""
 
     name: str

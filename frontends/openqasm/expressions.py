@@ -322,7 +322,7 @@ class Evaluator:
             last = known_int(self.evaluate(item.stop), item.stop, "an index")
             last = self._position(last, extent, item.stop, what)
         positions = list(range(first, last + (1 if step > 0 else -1), step))
-        self.step(item, len(positions) // 16)
+        self.step(item, len(positions) // 4)
         if not positions:
             fail(item, "the slice is empty")
         return positions

@@ -12,12 +12,13 @@ from importlib import resources
 
 from qcomp.errors import SourceError, suggest
 from qcomp.frontends.openqasm import syntax as s
+from qcomp.frontends.openqasm.controls import controlled
 from qcomp.frontends.openqasm.emit import Op, RawBlock
 from qcomp.frontends.openqasm.expressions import Evaluator
 from qcomp.frontends.openqasm.limits import MAX_GATE_DEPTH
 from qcomp.frontends.openqasm.memory import Gate, Qubits, Symbol, Unsupported, Variable
 from qcomp.frontends.openqasm.parser import parse
-from qcomp.frontends.openqasm.powers import controlled, inverted, raised
+from qcomp.frontends.openqasm.powers import inverted, raised
 from qcomp.frontends.openqasm.values import (
     FLOAT,
     Affine,
@@ -250,15 +251,19 @@ class GateCalls(Evaluator):
         else:
             self.emitter.count(self._least_size(meaning, {}), node)
             ops, num_qubits = self._expanded(meaning, angles, node)
-        for kind, argument in reversed(modifiers):
+        waiting: list[bool] = []
+        for kind, argument in [*reversed(modifiers), ("end", 0.0)]:
+            if kind.endswith("ctrl"):
+                waiting[:0] = [kind == "ctrl"] * int(argument)
+                continue
+            if waiting:
+                ops = controlled(ops, num_qubits, waiting, node)
+                num_qubits += len(waiting)
+                waiting = []
             if kind == "inv":
                 ops = inverted(ops)
             elif kind == "pow":
                 ops = raised(ops, num_qubits, argument, node)
-            else:
-                count = int(argument)
-                ops = controlled(ops, num_qubits, [kind == "ctrl"] * count, node)
-                num_qubits += count
             self.emitter.count(len(ops), node)
         return ops, num_qubits
 

@@ -10,6 +10,7 @@ __all__ = [
     "MAX_ARRAY_ELEMENTS",
     "MAX_BITS",
     "MAX_CALL_DEPTH",
+    "MAX_CONTROLLED_GATES",
     "MAX_CONTROLS",
     "MAX_EXPANDED_GATES",
     "MAX_GATE_DEPTH",
@@ -64,6 +65,9 @@ MAX_CALL_DEPTH = 16
 
 MAX_CONTROLS = 24
 """Control qubits that modifiers may add to one gate."""
+
+MAX_CONTROLLED_GATES = 20_000
+"""Operations of one gate definition that a modifier puts under control."""
 
 MAX_POWER = 100_000
 """Largest integer exponent of a ``pow`` modifier that repeats its gate."""

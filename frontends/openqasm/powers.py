@@ -1,4 +1,4 @@
-"""Powers, inverses and controls of gates that are given as lists of operations.
+"""Powers and inverses of gates that are given as lists of operations.
 
 A real power is the principal one: ``U = V diag(e^(i f)) V*`` with every f in (-pi, pi] gives
 ``U^r = V diag(e^(i r f)) V*``.
@@ -13,16 +13,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.frontends.openqasm.controls import controlled
 from qcomp.frontends.openqasm.emit import Op
-from qcomp.frontends.openqasm.limits import MAX_CONTROLS, MAX_EXPANDED_GATES, MAX_POWER
+from qcomp.frontends.openqasm.limits import MAX_POWER
 from qcomp.frontends.openqasm.syntax import Node
 from qcomp.frontends.openqasm.values import fail
 from qcomp.ir.angle import Angle
-from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import gate
-from qcomp.ir.transform import expand, operation_angles
+from qcomp.ir.transform import expand
 
-__all__ = ["controlled", "inverted", "matrix_of", "raised", "synthesised"]
+__all__ = ["inverted", "matrix_of", "raised", "synthesised"]
 
 Ops = list[Op]
 Matrix = NDArray[np.complex128]
@@ -45,45 +45,6 @@ def inverted(ops: Sequence[Op]) -> Ops:
             steps = expand(row, op.qubits, op.angles)
             out.extend(inverted([Op(g.name, qubits, angles) for g, qubits, angles in steps]))
     return out
-
-
-def controlled(ops: Ops, num_qubits: int, controls: Sequence[bool], node: Node) -> Ops:
-    """Return the operations under controls, which become the qubits 0 .. len(controls)-1.
-
-    Args:
-        ops: Operations on qubits 0 .. num_qubits-1.
-        num_qubits: Their number.
-        controls: Whether each control fires on 1.
-        node: For errors.
-    """
-    if len(controls) > MAX_CONTROLS:
-        fail(node, f"{len(controls)} control qubits, more than {MAX_CONTROLS}")
-    for _ in controls:
-        circuit = Circuit(num_qubits)
-        for op in ops:
-            circuit.append(op.name, op.qubits, op.angles)
-        result = circuit.control(1)
-        ops = _operations(result)
-        num_qubits += 1
-        if len(ops) > MAX_EXPANDED_GATES // 10:
-            fail(
-                node,
-                "the controlled gate expands to too many operations",
-                hint="control fewer qubits, or define the gate with its controls",
-            )
-    flips = [Op("x", (i,)) for i, fires in enumerate(controls) if not fires]
-    return [*flips, *ops, *flips]
-
-
-def _operations(circuit: Circuit) -> Ops:
-    run = circuit.run
-    ops = [
-        Op(name, qubits, operation_angles(circuit, run, i))
-        for i, (name, qubits, _) in enumerate(run.operations())
-    ]
-    if not circuit.global_phase.is_zero:
-        ops.append(Op("gphase", (), (circuit.global_phase,)))
-    return ops
 
 
 def raised(ops: Ops, num_qubits: int, exponent: float, node: Node) -> Ops:

@@ -83,9 +83,8 @@ def test_the_gates_of_braket_and_ionq_have_the_matrices_their_makers_publish() -
         diagonal = np.ones(4, dtype=complex)
         diagonal[place] = e(1j * t)
         same(f"qubit[2] q; cphaseshift{name}({t}) q[1], q[0];", np.diag(diagonal))
-    assert names("qubit[3] q; i q[0]; si q[0]; ti q[0]; v q[0]; vi q[0]; ccnot q[0],q[1],q[2];") == [
-        "id", "sdg", "tdg", "sx", "sxdg", "ccx"
-    ]  # fmt: skip
+    text = "qubit[3] q; i q[0]; si q[0]; ti q[0]; v q[0]; vi q[0]; ccnot q[0], q[1], q[2];"
+    assert names(text) == ["id", "sdg", "tdg", "sx", "sxdg", "ccx"]
 
 
 def test_a_standard_gate_without_an_include_is_read_and_noted() -> None:
@@ -127,6 +126,40 @@ def test_a_global_phase_counts_under_a_control() -> None:
     same("qubit q; ctrl @ gphase(0.3) q;", np.diag([1, np.exp(0.3j)]))
     same("qubit q; negctrl @ gphase(0.3) q;", np.diag([np.exp(0.3j), 1]))
     same("qubit[2] q; ctrl(2) @ gphase(0.3) q[0], q[1];", np.diag([1, 1, 1, np.exp(0.3j)]))
+
+
+def test_several_controls_take_a_number_of_gates_linear_in_them() -> None:
+    rng = np.random.default_rng(5)
+    for name in (
+        "h",
+        "y",
+        "sx",
+        "t",
+        "rx",
+        "ry",
+        "rz",
+        "u",
+        "r",
+        "swap",
+        "cu",
+        "iswap",
+        "rzz",
+        "cs",
+    ):
+        row = gate(name)
+        angles = rng.normal(size=row.num_angles)
+        head = f"{name}({', '.join(map(repr, angles.tolist()))})" if row.num_angles else name
+        for controls in (2, 3):
+            total = controls + row.num_qubits
+            text = f"qubit[{total}] q; ctrl({controls - 1}) @ ctrl @ {head} "
+            text += ", ".join(f"q[{i}]" for i in range(total)) + ";"
+            same(text, controlled(row.matrix(*angles), controls))
+    same("qubit[3] q; ctrl @ negctrl @ s q[0], q[1], q[2];",
+         np.diag([1, 1, 1, 1, 1, 1j, 1, 1]))  # fmt: skip
+    assert (
+        len(names("qubit[21] q; ctrl(20) @ h " + ", ".join(f"q[{i}]" for i in range(21)) + ";"))
+        < 200
+    )
 
 
 def test_many_controls_stay_one_gate_where_the_table_has_it() -> None:
