@@ -24,6 +24,7 @@ __all__ = ["CancelInverses", "cancel_run"]
 _TWO_PI = 1 << 61
 _FOUR_PI = 1 << 62
 _PAIRS = 64
+_SLOTS = 1 << 12
 _BARRIER, _MCX, _MEASURE = G.BARRIER, G.MCX, G.MEASURE
 
 
@@ -101,12 +102,13 @@ def _sweep(
     inverse_angles: Any,
     top: Any,
     table: Any,
+    latest: Any,
+    older: Any,
     segment: Any,
     segment_axis: Any,
     segment_live: Any,
     segment_below: Any,
     dead: Any,
-    ended: Any,
     group: Any,
     sign: Any,
     leader: Any,
@@ -124,13 +126,17 @@ def _sweep(
     empty segment uncovers the one below.
 
     top: int[wires], last segment, -1 none. segment: int[3 n + extra], that of each operand.
-    segment_axis, segment_live, segment_below: int[3 n + extra]. table: int[2^k], groups by hashed
-    key. dead: int8[n], gates of pairs that vanished. ended: int8[groups], groups that did. The rest
-    is Groups; a pair of whole gates has size 0 there.
+    segment_axis, segment_live, segment_below: int[3 n + extra]. table: int[2^k], for each kind of
+    gate on each operands, hashed, an operation of that kind there; latest: int[2^k], the last
+    group of it that is still there; older: int[groups], the one before. A group under the latest
+    can meet nothing until that one is gone. dead: int8[n], gates of pairs that vanished. The rest
+    is Groups; a pair of whole gates has size 0 there. Returns the number of groups, -1 where the
+    table is too small.
     """
     mask = len(table) - 1
     segments = 0
     count = 0
+    claimed = 0
     for i in range(n):
         c = code[i]
         what = kind[c]
@@ -157,50 +163,49 @@ def _sweep(
             leader[count] = i
             size[count] = 1
             sum_frac[count] = frac[i]
-            ended[count] = 1
             count += 1
             continue
         found = -1
+        gone = False
+        slot = 0
         if what >= 0:
-            meet = True
             h = what
             for k in range(arity):
                 w = extra[first + k] if wide else key_qubit[first + k]
-                a = 0
-                if not wide:
-                    a = axis[3 * c + k]
-                elif c == _MCX:
-                    a = 1 if k == arity - 1 else 3
-                s = top[w]
-                if s < 0 or segment_axis[s] != a:
-                    meet = False
-                    break
-                h = h * 3 + s * 40503
-                h ^= h >> 13
-                h &= 1099511627775
-            if meet:
-                slot = h & mask
-                g = table[slot]
-                while g >= 0:
-                    if ended[g] == 0:
-                        j = leader[g]
-                        other = 3 * j
-                        same = kind[code[j]] == what
-                        if wide and same:
-                            other = qubit[3 * j]
-                            same = qubit[3 * j + 1] == arity
-                        if same:
-                            for k in range(arity):
-                                w = extra[first + k] if wide else key_qubit[first + k]
-                                v = extra[other + k] if wide else key_qubit[other + k]
-                                if v != w or segment[shift + other + k] != top[w]:
-                                    same = False
-                                    break
-                        if same:
-                            found = g
+                h = (h * 40503 + w * 30011 + (h >> 17)) & 1099511627775
+            slot = (h ^ (h >> 20)) & mask
+            while table[slot] >= 0:
+                j = table[slot]
+                same = kind[code[j]] == what
+                other = 3 * j
+                if wide and same:
+                    other = qubit[3 * j]
+                    same = qubit[3 * j + 1] == arity
+                if same:
+                    for k in range(arity):
+                        w = extra[first + k] if wide else key_qubit[first + k]
+                        v = extra[other + k] if wide else key_qubit[other + k]
+                        if v != w:
+                            same = False
                             break
-                    slot = (slot + 1) & mask
-                    g = table[slot]
+                if same:
+                    break
+                slot = (slot + 1) & mask
+            if table[slot] < 0:
+                claimed += 1
+                if 2 * claimed > mask:
+                    return -1
+                table[slot] = i
+                latest[slot] = -1
+            found = latest[slot]
+            if found >= 0:
+                j = leader[found]
+                other = qubit[3 * j] if wide else 3 * j
+                for k in range(arity):
+                    w = extra[first + k] if wide else key_qubit[first + k]
+                    if segment[shift + other + k] != top[w]:
+                        found = -1
+                        break
             if found >= 0 and what >= _PAIRS:
                 j = leader[found]
                 if _opposite(
@@ -208,7 +213,7 @@ def _sweep(
                 ):
                     dead[i] = 1
                     dead[j] = 1
-                    ended[found] = 1
+                    gone = True
                 else:
                     found = -1
             elif found >= 0:
@@ -224,9 +229,10 @@ def _sweep(
                     total -= PRIME
                 sum_symbol[g] = total
                 if sum_rem[g] == 0 and total == 0 and sum_frac[g] & period[what] == 0:
-                    ended[g] = 1
+                    gone = True
             if found >= 0:
-                if ended[found] == 1:
+                if gone:
+                    latest[slot] = older[found]
                     j = leader[found]
                     other = qubit[3 * j] if wide else 3 * j
                     for k in range(arity):
@@ -237,7 +243,6 @@ def _sweep(
                             s = segment_below[s]
                         top[w] = s
                 continue
-        h = what
         for k in range(arity):
             w = extra[first + k] if wide else key_qubit[first + k]
             a = 0
@@ -254,9 +259,6 @@ def _sweep(
                 segments += 1
             segment_live[s] += 1
             segment[shift + first + k] = s
-            h = h * 3 + s * 40503
-            h ^= h >> 13
-            h &= 1099511627775
         if what >= 0:
             g = count
             count += 1
@@ -268,10 +270,8 @@ def _sweep(
                 sum_rem[g] = rem[i]
                 sum_symbol[g] = symbol
                 sum_words[g] = words[c]
-            slot = h & mask
-            while table[slot] >= 0 and ended[table[slot]] == 0:
-                slot = (slot + 1) & mask
-            table[slot] = g
+            older[g] = latest[slot]
+            latest[slot] = g
     return count
 
 
@@ -291,43 +291,51 @@ def cancel_run(
     n = len(run)
     room = int(np.count_nonzero(kind[run.code] >= 0))
     add = summands(run)
-    groups = Groups.blank(n, room)
-    places = 3 * n + len(run.extra)
-    dead = np.zeros(n, dtype=np.int8)
-    count = call(
-        _sweep,
+    inputs = (
         n,
-        (
-            n,
-            run.code,
-            run.qubit.ravel(),
-            _ordered(run).ravel(),
-            run.extra,
-            run.angle,
-            run.frac,
-            run.rem,
-            fingerprints(forms, run.form, rng),
-            add.frac,
-            add.rem,
-            kind,
-            _AXIS,
-            _PERIOD_MASK,
-            VOCABULARY,
-            _INVERSE_ANGLES,
-        ),
-        (
-            np.full(num_qubits, -1, dtype=np.int32),
-            np.full(1 << int(2 * room + 1).bit_length(), -1, dtype=np.int32),
-            np.zeros(places, dtype=np.int32),
-            np.zeros(places, dtype=np.int8),
-            np.zeros(places, dtype=np.int32),
-            np.zeros(places, dtype=np.int32),
-            dead,
-            np.zeros(room, dtype=np.int8),
-            *groups.arrays(),
-        ),
+        run.code,
+        run.qubit.ravel(),
+        _ordered(run).ravel(),
+        run.extra,
+        run.angle,
+        run.frac,
+        run.rem,
+        fingerprints(forms, run.form, rng),
+        add.frac,
+        add.rem,
+        kind,
+        _AXIS,
+        _PERIOD_MASK,
+        VOCABULARY,
+        _INVERSE_ANGLES,
     )
-    return write_groups(run, forms, add, groups, count, dead.astype(bool))
+    places = 3 * n + len(run.extra)
+    # Different operands are few beside the gates: a small table stays in the processor's cache.
+    slots, most = _SLOTS, 1 << int(2 * room + 1).bit_length()
+    while True:
+        slots = min(slots, most)
+        groups = Groups.blank(n, room)
+        dead = np.zeros(n, dtype=np.int8)
+        count = call(
+            _sweep,
+            n,
+            inputs,
+            (
+                np.full(num_qubits, -1, dtype=np.int32),
+                np.full(slots, -1, dtype=np.int32),
+                np.empty(slots, dtype=np.int32),
+                np.empty(room, dtype=np.int32),
+                np.empty(places, dtype=np.int32),
+                np.empty(places, dtype=np.int8),
+                np.zeros(places, dtype=np.int32),
+                np.empty(places, dtype=np.int32),
+                dead,
+                *groups.arrays(),
+            ),
+        )
+        if count >= 0:
+            return write_groups(run, forms, add, groups, count, dead.astype(bool))
+        slots *= 16
 
 
 def _ordered(run: Run) -> NDArray[np.int32]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ __all__ = ["Basis", "Spelling", "euler_angles"]
 _SNAP = 5e-14
 _GRID_BITS = 12
 _UNWRITABLE = 99
+_PIECE = 1 << 13
 
 Turn = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Angles as exact units of pi / 2**60 and float parts."""
@@ -156,6 +157,20 @@ class Basis:
         Returns:
             The spellings; ``length`` is 99 where the basis cannot write the matrix.
         """
+        # In pieces that stay in the processor's cache.
+        pieces = [
+            self._spell(matrix[at : at + _PIECE]) for at in range(0, max(len(matrix), 1), _PIECE)
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        return Spelling(
+            *(
+                np.concatenate([getattr(piece, f.name) for piece in pieces])
+                for f in fields(Spelling)
+            )
+        )
+
+    def _spell(self, matrix: NDArray[np.complex128]) -> Spelling:
         n = len(matrix)
         angles = tuple(_snapped(value) for value in euler_angles(matrix))
         best = Spelling(
