@@ -24,6 +24,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
+_STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 COMMANDS = ("compile", "opt", "run", "inspect", "verify", "passes", "targets")
 
 for _name in COMMANDS:
@@ -38,11 +41,22 @@ def main() -> None:
         _say(f"error: {error}")
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        _say("stopped; nothing half-written was left behind")
-        sys.exit(130)
+        code = _STOPPED
     except Exception as error:
-        sys.exit(_unexpected(error))
+        code = _STOPPED if _was_stopped(error) else _unexpected(error)
+    # The command line's own library turns Ctrl-C into this code, without a word.
+    if code == _STOPPED:
+        _say("stopped; nothing half-written was left behind")
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _was_stopped(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: what it interrupts may fail to close what it had open."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _unexpected(error: Exception) -> int:

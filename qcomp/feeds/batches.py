@@ -402,7 +402,7 @@ def _source_name(name: str, rule: Rule | None, columns: Columns, conversion: Con
     raise UsageError(
         f"the data has no array '{wanted}', from which the input '{name}' is made",
         where=columns.where,
-        hint=error.hint.partition(" Name the array")[0],
+        hint=error.hint.partition(" - name the array")[0],
     )
 
 

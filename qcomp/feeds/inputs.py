@@ -161,7 +161,7 @@ def missing_input(name: str, wanted: Sequence[str], there: Mapping[str, object])
         hint = f"the data holds {have}, the model takes " + ", ".join(f"'{w}'" for w in wanted)
     else:
         hint = (
-            f"{suggest(name, others)} Name the array as the input, "
+            f"{suggest(name, others)} - name the array as the input, "
             f'or map it with --preprocess: {{"{name}": {{"from": "{nearest(name, others)}"}}}}'
         )
     return UsageError(f"the data has no array for the model's input '{name}'", hint=hint)
