@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from qcomp.errors import QcompError
 from qcomp.passes.calibrate.batches import checked_batches, generated_batch
 from qcomp.passes.graph.rewriting import constant_tensor, int_attribute, node_label, read_weight
 from qcomp.passes.quantize.dequantized_weights import dequantized_weight
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from qcomp.ir.program import Program
 
 __all__ = ["MeasureQuantizationError"]
+
+_POOR = 10.0
+"""Decibels below which an output deserves a warning."""
 
 _RUN_LIMIT = 1 << 30
 """Bytes of float weights up to which both programs are run."""
@@ -86,7 +90,15 @@ class MeasureQuantizationError(GraphPass):
         count, data = 0, ""
         if _float_bytes(reference.program) <= _RUN_LIMIT:
             data = "generated" if context.calibration is None else "calibration"
-            count, outputs, layers = self._compare(reference.program, program, record, context)
+            try:
+                count, outputs, layers = self._compare(reference.program, program, record, context)
+            except QcompError as error:
+                if context.calibration is not None:
+                    raise
+                data = ""
+                context.warn(
+                    f"outputs were not compared with float on made-up inputs: {error.what}"
+                )
         result = QuantizationError(
             tuple(
                 LayerError(layer.node, layer.op_type, weights[layer.node], layers.get(layer.source))
@@ -97,6 +109,15 @@ class MeasureQuantizationError(GraphPass):
             data,
         )
         context.put(result)
+        for name, decibels in outputs.items():
+            if decibels < _POOR:
+                context.warn(
+                    f"the output '{name}' has only {decibels:.1f} dB of signal over quantization "
+                    f"noise, on {count} samples of {data} data"
+                )
+        if data == "calibration" and outputs and min(outputs.values()) > 0.0:
+            noise = float(10.0 ** (-min(outputs.values()) / 10.0))
+            context.ledger.spend(self.name, 1.0, noise, "noise over signal of the worst output")
         return False
 
     def _batches(self, program: Program, context: Context) -> Iterator[Feeds]:

@@ -122,20 +122,25 @@ def generated_batch(
         model: The graph.
         rng: Source of randomness.
         samples: Samples to make where the graph leaves it open.
+
+    Raises:
+        UsageError: An input of text, or of unknown rank.
     """
     lengths: dict[str, int] = {}
     feeds: dict[str, Array] = {}
     for value in model.graph.inputs:
         if value.is_initializer():
             continue
+        if value.shape is None or value.dtype is None or value.dtype.name == "STRING":
+            raise UsageError(f"no values can be made up for the input '{value.name}'")
         shape = []
-        for axis, dim in enumerate(value.shape or ()):
+        for axis, dim in enumerate(value.shape):
             if isinstance(dim, int):
                 shape.append(dim)
             else:
                 known = lengths.setdefault(str(dim), samples if axis == 0 else 16)
                 shape.append(known)
-        dtype = np.dtype(value.dtype.numpy()) if value.dtype is not None else np.dtype(np.float32)
+        dtype = np.dtype(value.dtype.numpy())
         if np.issubdtype(dtype, np.floating):
             feeds[value.name or ""] = rng.standard_normal(shape).astype(dtype)
             continue

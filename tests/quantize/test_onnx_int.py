@@ -194,3 +194,42 @@ def test_the_error_of_a_large_weight_is_estimated_on_some_channels(
     ):
         assert some.weight_sqnr != all_of_it.weight_sqnr
         assert some.weight_sqnr == pytest.approx(all_of_it.weight_sqnr, abs=2.5)
+
+
+def test_a_model_that_made_up_inputs_do_not_fit_is_written_and_the_user_is_told(build, write):
+    program = build(
+        "g (float[n, 4] x, string[n] s) => (float[n, 4] y, string[n] t) "
+        "{ y = MatMul(x, w)\n t = Identity(s) }",
+        {"w": np.eye(4, dtype=np.float32)},
+    )
+    context = Context()
+    Pipeline.parse("quantize-dynamic").run(program, context)
+    files, report = write(program, context)
+    assert files[0].exists()
+    assert "made-up inputs" in context.warnings[0]
+    assert report.samples == 0
+    assert report.note
+
+
+def test_a_model_that_collapses_is_warned_of(build, compiled, rng):
+    # A value of 1e6 in one channel takes the whole range of the tensor.
+    program = build(
+        "g (float[n, 8] x) => (float[n, 4] y) { y = MatMul(x, w) }",
+        {"w": np.concatenate([np.zeros((1, 4)), np.eye(7, 4)]).astype(np.float32)},
+    )
+    x = rng.normal(size=(32, 8)).astype(np.float32)
+    x[:, 0] = 1e6
+    context = compiled(program, "calibrate,quantize-static,quantization-error", {"x": x})
+    assert "'y' has only" in context.warnings[0]
+    healthy = compiled(
+        build(
+            "g (float[n, 8] x) => (float[n, 4] y) { y = MatMul(x, w) }",
+            {"w": np.eye(8, 4, dtype=np.float32)},
+        ),
+        "calibrate,quantize-static,quantization-error",
+        {"x": rng.normal(size=(32, 8)).astype(np.float32)},
+    )
+    assert healthy.warnings == []
+    entry = healthy.ledger.entries[0]
+    assert entry.spender == "quantization-error"
+    assert 0 < entry.spent < 1e-3
