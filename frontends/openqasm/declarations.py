@@ -7,7 +7,7 @@ import numpy as np
 from qcomp.errors import QcompError
 from qcomp.frontends.openqasm import arithmetic
 from qcomp.frontends.openqasm import syntax as s
-from qcomp.frontends.openqasm.flow import ControlFlow
+from qcomp.frontends.openqasm.choices import Choices
 from qcomp.frontends.openqasm.includes import Includes
 from qcomp.frontends.openqasm.limits import MAX_BITS, MAX_QUBITS
 from qcomp.frontends.openqasm.memory import (
@@ -39,7 +39,7 @@ __all__ = ["Declarations", "unfold"]
 BUILT_IN_INCLUDES = ("stdgates.inc", "qelib1.inc")
 
 
-class Declarations(ControlFlow):
+class Declarations(Choices):
     """The interpreter's part that declares."""
 
     inputs: dict[str, float]

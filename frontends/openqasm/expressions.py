@@ -21,11 +21,13 @@ from qcomp.frontends.openqasm.values import (
     BOOL,
     COMPLEX,
     DURATION,
+    EXPRESSIONS,
     FLOAT,
     INT,
     UINT,
     ArrayData,
     ArrayType,
+    RunTimeIndex,
     ScalarType,
     Type,
     Value,
@@ -298,6 +300,8 @@ class Evaluator:
             entries = [Value(value.scalar, data) for data in value.data.ravel()]
             numbers = [known_int(entry, item, "an index") for entry in entries]
             return [self._position(number, extent, item, what) for number in numbers]
+        if isinstance(value.data, EXPRESSIONS):
+            raise RunTimeIndex(item, value.data, extent)
         return self._position(known_int(value, item, "an index"), extent, item, what)
 
     @staticmethod

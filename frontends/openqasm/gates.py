@@ -138,7 +138,7 @@ class GateCalls(Evaluator):
             )
         angles = tuple(self.angle(argument) for argument in node.arguments)
         modifiers = self._modifiers(node)
-        key = (self._identity(node), angles, modifiers)
+        key = (self._identity(node), angles, modifiers, len(node.operands))
         known = self.templates.get(key)
         if known is None:
             known = self._template(node, angles, modifiers)

@@ -16,7 +16,7 @@ from qcomp.frontends.openqasm.includes import Includes
 from qcomp.frontends.openqasm.limits import MAX_NESTING
 from qcomp.frontends.openqasm.memory import Memory
 from qcomp.frontends.openqasm.pragmas import Pragmas, Results
-from qcomp.frontends.openqasm.values import Affine, fail, known_int
+from qcomp.frontends.openqasm.values import Affine, RunTimeIndex, fail, known_int
 from qcomp.ir.angle import Angle
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import Bit
@@ -112,8 +112,13 @@ class Interpreter(Pragmas):
             if not isinstance(node, s.Box):
                 fail(self.verbatim, "a verbatim pragma stands before a box")
             self.verbatim = None
+        block = self.emitter.block
+        length = len(block)
         try:
             _ACTIONS[type(node)](self, node)
+        except RunTimeIndex as index:
+            del block[length:]
+            self.by_cases(node, index)
         except QcompError as error:
             if isinstance(error, SourceError) and error.line:
                 raise

@@ -10,6 +10,7 @@ __all__ = [
     "MAX_ARRAY_ELEMENTS",
     "MAX_BITS",
     "MAX_CALL_DEPTH",
+    "MAX_CHOICES",
     "MAX_CONTROLLED_GATES",
     "MAX_CONTROLS",
     "MAX_EXPANDED_GATES",
@@ -62,6 +63,9 @@ MAX_GATE_DEPTH = 60
 
 MAX_CALL_DEPTH = 16
 """Depth of subroutine calls."""
+
+MAX_CHOICES = 256
+"""Values of an index that is known only at run time."""
 
 MAX_CONTROLS = 24
 """Control qubits that modifiers may add to one gate."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from qcomp.errors import SourceError
 from qcomp.frontends.openqasm.limits import MAX_INTEGER_BITS
-from qcomp.frontends.openqasm.syntax import Node
+from qcomp.frontends.openqasm.syntax import Expression, Node
 from qcomp.ir.angle import Angle
 from qcomp.ir.blocks import Duration
 from qcomp.ir.classical import (
@@ -34,8 +34,8 @@ from qcomp.ir.classical import (
 
 __all__ = [
     "ANGLE", "BIT", "BOOL", "COMPLEX", "DURATION", "FLOAT", "INT", "RUNTIME_TYPES", "UINT", "VOID",
-    "Affine", "ArrayData", "ArrayType", "Data", "ScalarType", "Type", "Value", "as_bool", "as_expr",
-    "cast", "default", "fail", "is_known", "is_runtime", "known_int",
+    "Affine", "ArrayData", "ArrayType", "Data", "RunTimeIndex", "ScalarType", "Type", "Value",
+    "as_bool", "as_expr", "cast", "default", "fail", "is_known", "is_runtime", "known_int",
 ]  # fmt: skip
 
 TURN = 2 * math.pi
@@ -135,6 +135,22 @@ class Value:
 def fail(node: Node, what: str, *, why: str = "", hint: str = "") -> NoReturn:
     """Raise a SourceError at a node."""
     raise SourceError(what, line=node.line, column=node.column, why=why, hint=hint)
+
+
+class RunTimeIndex(Exception):
+    """An index whose value a measurement decides, where a known one is needed.
+
+    Attributes:
+        node: The index.
+        expression: Its value.
+        extent: The number of entries that it chooses from.
+    """
+
+    def __init__(self, node: Expression, expression: Expr, extent: int) -> None:
+        super().__init__()
+        self.node = node
+        self.expression = expression
+        self.extent = extent
 
 
 def is_runtime(data: Data) -> bool:

@@ -239,6 +239,33 @@ def test_boxes_and_delays_are_kept() -> None:
     assert delay == Delay(Duration(4.0, "dt"), (0, 1))
 
 
+def test_a_run_time_index_into_qubits_is_a_switch() -> None:
+    text = """
+    qubit[3] q; bit[3] c; int n = 0; x q[0];
+    c[0] = measure q[0];
+    if (c[0]) { n = 2; }
+    x q[n]; cx q[n], q[1];
+    c[n] = measure q[n];
+    c[1] = measure q[1];
+    """
+    circuit = read(text)
+    choices = [item for item in circuit.body if isinstance(item, Switch)]
+    assert [labels for labels, _ in choices[0].cases] == [(0,), (1,), (2,)]
+    assert [labels for labels, _ in choices[1].cases] == [(0,), (2,)]
+    assert outcomes(circuit) == {"111"}
+
+
+def test_a_run_time_index_into_an_array_is_a_switch() -> None:
+    text = """
+    array[int[8], 3] a = {5, 6, 7}; qubit[2] q; bit[2] c; int n = 0; int m;
+    x q[0]; c[0] = measure q[0]; if (c[0]) { n = 2; }
+    m = a[n]; a[n] = 1; m += a[2] * 10;
+    if (m == 17) x q[1];
+    c[1] = measure q[1];
+    """
+    assert only(text) == "11"
+
+
 def test_a_run_time_index_into_bits_is_a_shift() -> None:
     text = """
     qubit[2] q; bit[4] c; int n = 0; x q[0];
@@ -283,8 +310,11 @@ def test_the_pragma_of_saved_circuits_keeps_loops_and_variables() -> None:
         ("qubit q; switch (1) { case 1, 1 { x q; } }", "stands twice"),
         ("qubit q; int j = 1; switch (1) { case j { x q; } }", "must be constant"),
         ("switch (1) { default { } }", "at least one case"),
-        ("qubit[2] q; bit c; c = measure q[0]; int n = 0; if (c) { n = 1; } x q[n];",
+        ("qubit[2] q; bit c; c = measure q[0]; int n = 0; if (c) { n = 1; } let a = q[n:1];",
          "known only at run time"),
+        ("qubit[300] q; bit c; c = measure q[0]; int n = 0; if (c) { n = 1; } x q[n];",
+         "at most 256 cases"),
+        ("qubit[2] q; bit c; c = measure q[0]; foo q[c];", "no gate 'foo'"),
         ("for int i in [0:0:3] { }", "step is zero"),
         ("for int i in 3 { }", "over a range"),
         ("for duration d in {1ns} { }", "variable cannot be"),
