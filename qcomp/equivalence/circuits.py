@@ -31,7 +31,7 @@ BINDINGS = 3
 STATES = 8
 """Random product states on which circuits are compared, fewer where they are large."""
 
-WORK = 1 << 36
+WORK = 1 << 34
 """Amplitude updates that one comparison may take, both circuits together."""
 
 Vector = NDArray[np.float64]
