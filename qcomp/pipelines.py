@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["CX_AND_ONE_QUBIT", "EFFORT_PIPELINES", "UP_TO_TWO_QUBITS", "for_basis"]
-
-UP_TO_TWO_QUBITS = (
-    "id,x,y,z,h,s,sdg,t,tdg,sx,sxdg,p,rx,ry,rz,u,r,cx,cy,cz,ch,cs,csdg,csx,csxdg,cp,crx,cry,crz,"
-    "cu,swap,iswap,dcx,ecr,rxx,ryy,rzz,rzx"
-)
-"""Gates that no machine needs taken apart before its own basis is known: all but ccx and wider."""
-
-CX_AND_ONE_QUBIT = "id,x,y,z,h,s,sdg,t,tdg,sx,sxdg,p,rx,ry,rz,u,r,cx"
-"""Gates over which rotations meet best."""
+__all__ = ["EFFORT_PIPELINES", "for_basis"]
 
 _ROUNDS: Mapping[str, int] = MappingProxyType({"fast": 1, "default": 4, "max": 32})
 """Most rounds of the reductions; they stop as soon as nothing changes."""
 
 EFFORT_PIPELINES: Mapping[str, str] = MappingProxyType(
     {
-        "fast": f"to-basis{{gates=[{UP_TO_TWO_QUBITS}]}},"
+        "fast": "to-basis{max_qubits=2},"
         "merge-rotations,cancel-inverses,merge-rotations,cancel-inverses",
         **{
-            effort: f"to-basis{{gates=[{UP_TO_TWO_QUBITS}]}},"
+            effort: "to-basis{max_qubits=2},"
             f"repeat{{times={_ROUNDS[effort]}}}(merge-rotations,cancel-inverses,fuse-one-qubit)"
             for effort in ("default", "max")
         },
@@ -37,9 +28,9 @@ and more qubits are taken apart, since their parts are where most is to be saved
 def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -> str:
     """Return the pipeline text for a machine.
 
-    Rotations meet through ``cx`` and not through the ``h cz h`` that a machine may have for it, so
-    trained weights become numbers and circuits are reduced over ``cx`` first, then written in the basis and reduced again; the last
-    step sees to it that only gates of the basis are left.
+    Trained weights become numbers first. Rotations meet through ``cx`` and not through the
+    ``h cz h`` that a machine may have for it, so circuits are reduced over ``cx``, then written in
+    the basis and reduced again; the last step sees to it that only gates of the basis are left.
 
     Args:
         gates: The basis, such as ("cz", "rz", "sx", "x").
@@ -48,7 +39,7 @@ def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -
     """
     to_basis = f"to-basis{{gates=[{','.join(gates)}]}}"
     fuse = f"fuse-one-qubit{{basis={one_qubit}}}"
-    over_cx = f"bind-weights,to-basis{{gates=[{CX_AND_ONE_QUBIT}]}}"
+    over_cx = "bind-weights,to-basis{gates=[cx],max_qubits=1}"
     if effort == "fast":
         sweep = "merge-rotations,cancel-inverses"
         return f"{over_cx},{sweep},{to_basis},{fuse},merge-rotations,{to_basis}"

@@ -237,8 +237,9 @@ class ToBasis(CircuitPass):
     written without ancillas. In a basis without angles, a rotation by a multiple of pi/4 becomes
     t, s, z gates.
 
-    Options: ``gates``, the basis; measure, reset, barrier and phase are always in it. Empty: the
-    basis of the target that is compiled for.
+    Options: ``gates``, the basis; measure, reset, barrier and phase are always in it.
+    ``max_qubits``: every gate on at most so many qubits is in it too. Without both: the basis of
+    the target that is compiled for.
 
     Preconditions: none. Bodies of control flow are written too.
 
@@ -258,6 +259,7 @@ class ToBasis(CircuitPass):
     preserves: ClassVar[Guarantee] = Guarantee.EXACT
 
     gates: tuple[str, ...] = ()
+    max_qubits: int = 0
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the circuit in the basis; the same object when it already is.
@@ -266,7 +268,12 @@ class ToBasis(CircuitPass):
             UsageError: If there is no basis, or a name is no gate.
             TargetError: If a gate cannot be made.
         """
-        gates = self.gates or (context.target.basis if context.target is not None else ())
+        gates = self.gates
+        if self.max_qubits > 0:
+            small = (row.name for row in GATES if 0 < row.num_qubits <= self.max_qubits)
+            gates = (*gates, *(name for name in small if BY_NAME[name].is_unitary))
+        elif not gates and context.target is not None:
+            gates = context.target.basis
         if not gates:
             raise UsageError("to-basis has no gates", hint="to-basis{gates=[cz,rz,sx,x]}")
         for name in gates:

@@ -163,3 +163,12 @@ def test_more_effort_leaves_fewer_t_and_two_qubit_gates() -> None:
     before = [straight_circuit(4 * seed + 1, 120).stats().t_count for seed in range(8)]
     assert total["max"] <= total["default"] <= total["fast"]
     assert total["fast"][0] < sum(before)
+
+
+def test_gates_on_few_qubits_can_be_let_stand() -> None:
+    circuit = Circuit(3).rxx(0.5, 0, 1).u(0.1, 0.2, 0.3, 0).iswap(1, 2)
+    assert ToBasis(max_qubits=2).run(circuit, Context()) is circuit
+    result = ToBasis(("cx",), max_qubits=1).run(circuit, Context())
+    assert {len(qubits) for name, qubits, _ in result.run.operations() if name != "cx"} == {1}
+    wide = Circuit(4).mcx((0, 1, 2), 3)
+    assert ToBasis(max_qubits=2).run(wide, Context()).stats().multi_qubit == 0
