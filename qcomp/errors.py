@@ -100,7 +100,9 @@ def suggest(name: str, known: Iterable[str]) -> str:
         ``"did you mean 'x'?"``, or the list of known names when none is near.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    lower = {item.lower(): item for item in names}
+    found = difflib.get_close_matches(name.lower(), lower, n=3, cutoff=0.5)
+    near = [lower[item] for item in found]
     if near:
         return "did you mean " + " or ".join(f"'{item}'" for item in near) + "?"
     return "known names: " + ", ".join(names)

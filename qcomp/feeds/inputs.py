@@ -131,8 +131,9 @@ class Conversion:
         if fits:
             return
         wanted = (["n"] if sampled else []) + [_word(dim) for dim in dims[skip:]]
+        got = (["n"] if sampled and array.ndim else []) + [str(k) for k in array.shape[skip:]]
         raise UsageError(
-            f"the data of input '{item.name}' has shape {_show(array.shape)}, "
+            f"the data of input '{item.name}' has shape [{', '.join(got)}], "
             f"the model takes [{', '.join(wanted)}]",
             hint=_shape_hint(dims, array.shape, sampled),
         )
@@ -171,7 +172,9 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """Return the nearest of some names; the first when none is near."""
     import difflib
 
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.5)), known[0])
+    lower = {item.lower(): item for item in known}
+    found = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    return lower[found[0]] if found else known[0]
 
 
 def different_counts(counts: Mapping[str, int]) -> UsageError:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.atomic import atomic_folder
-from qcomp.errors import SourceError, UsageError, suggest
+from qcomp.errors import QcompError, SourceError, UsageError, suggest
 from qcomp.registry import load as load_part
 from qcomp.runtime.devices import DEVICES, run_on
 
@@ -65,15 +66,17 @@ class Artifact:
         self.path = Path(path)
         manifest = _manifest(self.path)
         self.manifest: Mapping[str, Any] = manifest
-        self.inputs: tuple[str, ...] = tuple(entry["name"] for entry in manifest["inputs"])
-        self.outputs: tuple[str, ...] = tuple(entry["name"] for entry in manifest["outputs"])
         report = self.path / REPORT
-        self.report: Mapping[str, Any] = (
-            json.loads(report.read_text(encoding="utf-8")) if report.is_file() else {}
-        )
-        if check:
-            _check_files(self.path, manifest["files"])
-        self._stages = [_stage(self.path, entry) for entry in manifest["stages"]]
+        self.report: Mapping[str, Any] = _json(report) if report.is_file() else {}
+        with _damaged(self.path / MANIFEST):
+            self.inputs: tuple[str, ...] = _names(manifest["inputs"])
+            self.outputs: tuple[str, ...] = _names(manifest["outputs"])
+            for entry in manifest["inputs"]:
+                _check_type(entry["dtype"], entry["shape"])
+            if check:
+                _check_files(self.path, manifest["files"])
+            self._stages = [_stage(self.path, entry) for entry in manifest["stages"]]
+            _check_flow(self.inputs, self.outputs, self._stages)
         self._sessions: dict[Path, Session] = {}
         self._keep: object = None
 
@@ -232,18 +235,82 @@ def _manifest(folder: Path) -> dict[str, Any]:
             why=f"it has no {MANIFEST}",
             hint="give the folder that 'qcomp compile' made",
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        kind, version = manifest["format"], manifest["version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"'{path}' is damaged", why=str(error)) from error
+    manifest = _json(path)
+    kind, version = manifest.get("format"), manifest.get("version")
     if kind != FORMAT or version != VERSION:
         raise SourceError(
             f"'{path}' is of the format {kind} {version}, this version reads {FORMAT} {VERSION}",
             hint="compile the model again, or install the version that wrote it",
         )
-    assert isinstance(manifest, dict)
     return manifest
+
+
+@contextlib.contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    """Turn what a wrong entry of a hand-made or damaged file leads to into one clear error."""
+    try:
+        yield
+    except QcompError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = f"there is no {error}" if isinstance(error, KeyError) else str(error)
+        raise SourceError(
+            f"'{path}' is damaged", why=why, hint="compile the model again"
+        ) from error
+
+
+def _json(path: Path) -> dict[str, Any]:
+    with _damaged(path):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(data, dict):
+            raise TypeError("it is not a JSON object")
+        return data
+
+
+def _names(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    names = tuple(entry["name"] for entry in entries)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"a name is not text: {names}")
+    return names
+
+
+def _check_type(dtype: object, shape: object = None) -> None:
+    """Check that an element type is one, and that a shape is a list of sizes and names, or none."""
+    if not isinstance(dtype, str):
+        raise TypeError(f"'{dtype}' is no element type")
+    np.dtype(dtype)
+    if shape is None:
+        return
+    if not isinstance(shape, list) or not all(isinstance(d, int | str | None) for d in shape):
+        raise TypeError(f"'{shape}' is no shape")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"'{value}' is no list of names")
+    return tuple(value)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"'{value}' is no name")
+    return value
+
+
+def _check_flow(
+    inputs: Sequence[str], outputs: Sequence[str], stages: Sequence[_Graph | _Circuit]
+) -> None:
+    """Check that every stage reads what the inputs or an earlier stage give."""
+    known = set(inputs)
+    for stage in stages:
+        constants: Mapping[str, Array] = stage.constants if isinstance(stage, _Circuit) else {}
+        for name in stage.inputs:
+            if name not in known and name not in constants:
+                raise ValueError(f"a stage reads '{name}', which nothing gives")
+        known |= {stage.output} if isinstance(stage, _Circuit) else set(stage.outputs)
+    for name in outputs:
+        if name not in known:
+            raise ValueError(f"no stage gives the output '{name}'")
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -269,7 +336,7 @@ def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
 def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
     path = _inside(folder, entry["file"])
     if entry["kind"] == "graph":
-        return _Graph(path, tuple(entry["inputs"]), tuple(entry["outputs"]))
+        return _Graph(path, _texts(entry["inputs"]), _texts(entry["outputs"]))
     from qcomp.ir.observable import Observable
     from qcomp.ir.program import Readout
 
@@ -282,6 +349,8 @@ def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
             raise SourceError(f"'{path}' has parameters that program.json does not: {unknown}")
         circuit = circuit.with_params(entry["parameters"])
     readout = entry["readout"]
+    if entry["dtype"] is not None:
+        _check_type(entry["dtype"])
     return _Circuit(
         circuit,
         Readout(
@@ -290,13 +359,13 @@ def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
             readout["shots"],
             tuple(readout["order"]),
         ),
-        entry["node"],
-        tuple(entry["inputs"]),
+        _text(entry["node"]),
+        _texts(entry["inputs"]),
         {
             name: np.array(c["values"], dtype=c["dtype"]).reshape(c["shape"])
             for name, c in entry["constants"].items()
         },
-        entry["output"],
+        _text(entry["output"]),
         entry["dtype"],
     )
 

@@ -1,0 +1,97 @@
+"""The command line for tests: in this process, which is fast, or in its own, which is real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command did.
+
+    Attributes:
+        code: The exit code; negative for a signal.
+        out: Standard output.
+        err: Standard error.
+    """
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    place = tmp_path / "here"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    return place
+
+
+@pytest.fixture
+def cli(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run a command in this process, in an empty current folder."""
+
+    def run(*arguments: object) -> Result:
+        from qcomp.__main__ import main
+
+        monkeypatch.setattr(sys, "argv", ["qcomp", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capfd.readouterr()
+        code = stop.value.code
+        assert isinstance(code, int)
+        return Result(code, captured.out, captured.err)
+
+    return run
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a command in its own process."""
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH", ""))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def start(*arguments: object, cwd: Path, **options: object) -> subprocess.Popen[str]:
+    """Start a command in its own process."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "qcomp", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,  # type: ignore[call-overload]
+    )
+
+
+@pytest.fixture
+def spawn(folder: Path) -> Cli:
+    """Run a command in its own process, with 8 GiB of address space and two minutes."""
+
+    def limits() -> None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+
+    def run(*arguments: object, **options: object) -> Result:
+        options.setdefault("preexec_fn", limits)
+        process = start(*arguments, cwd=folder, **options)
+        out, err = process.communicate(timeout=120)
+        return Result(process.returncode, out, err)
+
+    return run
