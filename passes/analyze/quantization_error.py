@@ -186,7 +186,7 @@ def _weight_sqnr(layer: QuantizedLayer, before: Program, after: Program) -> floa
     if tensor.size > _WEIGHT_LIMIT:
         channels = np.linspace(0, tensor.shape.numpy()[axis] - 1, _CHANNELS).astype(np.int64)
     stored, rows_out = dequantized_weight(levels, channels)
-    if matrix and layer.scheme != "static" and by_rows != rows_out:
+    if matrix and by_rows != rows_out:
         stored = stored.T
     with read_weight(tensor) as real:
         return sqnr(real if channels is None else real.take(channels, axis), stored)

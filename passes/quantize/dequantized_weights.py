@@ -44,7 +44,9 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
         if node.op_type == "Cast":  # INT4 to INT8, values as they are
             node = next(iter(node.outputs[0].uses())).node
         if node.op_type == "DequantizeLinear":
-            return _from_dequantize(node, levels, channels), False
+            user = only_use(node.outputs[0])
+            rows_out = user is not None and int_attribute(user, "transB") == 1
+            return _from_dequantize(node, levels, channels), rows_out
         if node.op_type == "MatMulInteger" and usage.idx == 1:
             return _from_matmul_integer(node, channels), False
         if node.op_type == "MatMulNBits" and usage.idx == 1:

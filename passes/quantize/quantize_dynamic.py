@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qcomp.passes.graph.rewriting import Editor, int_attribute, node_label, require_opset
 from qcomp.passes.quantize.integer_types import INT8
-from qcomp.passes.quantize.record import keep_reference, left_in_float, note
+from qcomp.passes.quantize.record import keep_reference, left_in_float, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import matmul_weight_reason, weight_axis
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
@@ -73,6 +73,7 @@ class QuantizeDynamic(GraphPass):
             require_opset(model, 11, "DynamicQuantizeLinear is from opset 11")
             layers.append(_rewrite(node, editor, weights, shared))
         note(context, layers, floats)
+        warn_if_nothing(self.name, context)
         return bool(layers)
 
 

@@ -28,16 +28,20 @@ import numpy as np
 from qcomp.errors import PassError, UsageError
 from qcomp.passes.graph.rewriting import (
     Editor,
+    SharedParts,
     check_finite,
     constant_array,
+    int_attribute,
     node_label,
+    only_use,
     require_opset,
+    static_shape,
 )
 from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters
 from qcomp.passes.quantize.integer_types import INT4_NARROW, INT7, INT8, INT32, UINT8
-from qcomp.passes.quantize.record import keep_reference, note
+from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import PlannedLayer, StaticPlan, plan_static, weight_axis
-from qcomp.passes.quantize.weights import ChannelWeights
+from qcomp.passes.quantize.weights import ChannelWeights, float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import QuantizedLayer, TensorStatistics
 
@@ -87,6 +91,7 @@ class QuantizeStatic(GraphPass):
         plan = plan_static(program.model)
         note(context, (), plan.float_ops)
         if not plan.layers:
+            warn_if_nothing(self.name, context)
             return False
         if self.weight_bits == 4:
             require_opset(program.model, 21, "4-bit integers are from opset 21")
@@ -125,13 +130,14 @@ class _Rewriter:
         self.parameters: dict[ir.Value, tuple[Affine, ir.Value, ir.Value]] = {}
         self.dequantized: dict[ir.Value, ir.Value] = {}
         self.real: set[ir.Value] = set()
-        self.first = next(iter(model.graph))
+        self.renamed: dict[str, ir.Value] = {}
 
     def run(self) -> list[QuantizedLayer]:
         records = [self._record(layer) for layer in self.plan.layers]
+        layers = [self._guarded(layer) for layer in self.plan.layers]
         done = [
             (layer, *self._weight(layer)) if layer.weighted else (layer, None, None)
-            for layer in self.plan.layers
+            for layer in layers
         ]
         for layer, weight, bias in done:
             node = layer.node
@@ -155,6 +161,47 @@ class _Rewriter:
             for record, (layer, weight, _) in zip(records, done, strict=True)
         ]
 
+    def _guarded(self, layer: PlannedLayer) -> PlannedLayer:
+        """Keep ONNX Runtime from making a float Gemm of a layer before it sees the QDQ pairs.
+
+        It joins a matrix product of rank 2 with the Add behind it, and a Gemm with the activation
+        behind it. A Sum in place of the Add it leaves alone.
+        """
+        node = layer.node
+        if layer.output is not None or layer.kernel != "MatMulIntegerToFloat":
+            return layer
+        if node.op_type == "Gemm":
+            return replace(layer, node=self._split_gemm(node))
+        user = only_use(node.outputs[0])
+        shape = static_shape(node.inputs[0])
+        if user is not None and user.op_type == "Add" and (shape is None or len(shape) == 2):
+            user.op_type = "Sum"
+        return layer
+
+    def _split_gemm(self, node: ir.Node) -> ir.Node:
+        """Replace a Gemm by MatMul and Sum; the weight becomes float32[K, N]."""
+        weight = node.inputs[1]
+        assert weight is not None
+        if int_attribute(node, "transB"):
+            tensor = float_weight(weight)
+            shape = tensor.shape.numpy()[::-1]
+            parts = SharedParts(
+                lambda: {"weight": tensor.numpy().T}, {"weight": (tensor.dtype, shape)}
+            )
+            weight = self.editor.initializer(f"{weight.name}_T", parts.tensor("weight"))
+        label = node_label(node)
+        matmul = self.editor.node(
+            "MatMul", [node.inputs[0], weight], name=f"{label}_MatMul", before=node
+        )
+        y = matmul.outputs[0]
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        if bias is not None:
+            y = self.editor.node("Sum", [y, bias], name=f"{label}_Sum", before=node).outputs[0]
+        self.editor.replace_value(node.outputs[0], y)
+        self.renamed[label] = y
+        self.editor.remove(node)
+        return matmul
+
     def _record(self, layer: PlannedLayer) -> QuantizedLayer:
         output = layer.output if layer.output is not None else layer.node.outputs[0]
         return QuantizedLayer(
@@ -174,6 +221,7 @@ class _Rewriter:
     ) -> QuantizedLayer:
         """The record with the names that the rewrite has given."""
         real = None if layer.output is None else self.dequantized[layer.output]
+        real = self.renamed.get(record.node, real)
         output = record.output if real is None else real.name or ""
         return replace(record, quantized=_name(weight), output=output)
 
@@ -215,7 +263,7 @@ class _Rewriter:
             [value, scale, zero],
             name=f"{name}_QuantizeLinear",
             outputs=[f"{name}_quantized"],
-            before=self.first if producer is None else None,
+            before=next(iter(self.editor.graph)) if producer is None else None,
             after=producer,
         )
         dq = self.editor.node(

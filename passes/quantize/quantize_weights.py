@@ -40,7 +40,7 @@ from qcomp.passes.graph.rewriting import (
     require_opset,
 )
 from qcomp.passes.quantize.arithmetic import Floats, pack_int4, quantize_blocks
-from qcomp.passes.quantize.record import keep_reference, left_in_float, note
+from qcomp.passes.quantize.record import keep_reference, left_in_float, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import matmul_weight_reason
 from qcomp.passes.quantize.weights import float_weight, int4_parts
 from qcomp.passmanager import Context, GraphPass, Guarantee
@@ -130,6 +130,7 @@ class QuantizeWeights(GraphPass):
                 continue
             layers.append(self._rewrite(node, editor))
         note(context, layers, floats)
+        warn_if_nothing(self.name, context)
         return bool(layers)
 
     def _rewrite(self, node: ir.Node, editor: Editor) -> QuantizedLayer:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qcomp.ir.program import Program
     from qcomp.passmanager import Context
 
-__all__ = ["keep_reference", "left_in_float", "note"]
+__all__ = ["keep_reference", "left_in_float", "note", "warn_if_nothing"]
 
 
 def keep_reference(program: Program, context: Context) -> None:
@@ -40,6 +40,17 @@ def note(
     record = QuantizationRecord(all_layers, tuple(last.values()))
     context.put(record)
     return record
+
+
+def warn_if_nothing(name: str, context: Context) -> None:
+    """Tell the user when a pass found layers with weights but could quantize none of them."""
+    record = context.get(QuantizationRecord)
+    if record is None or record.layers:
+        return
+    weighted = [op for op in record.float_ops if op.op_type in ("Conv", "Gemm", "MatMul")]
+    if weighted:
+        reasons = ", ".join(dict.fromkeys(op.reason for op in weighted))
+        context.warn(f"'{name}' quantized nothing: {reasons}")
 
 
 _NO_KERNEL = "ONNX Runtime's CPU provider has no integer kernel for it"

@@ -8,6 +8,7 @@ The plan follows what ONNX Runtime's CPU provider fuses (DequantizeLinear -> op 
 | Gemm (+ Relu, Clip)          | s8 a channel | u8 / float | QGemm                |
 | MatMul (+ Relu, Clip)        | s8 a channel | u8         | QLinearMatMul        |
 | MatMul, float consumers      | s8 a channel | float      | MatMulIntegerToFloat |
+| Gemm + Tanh, Sigmoid, ...    | s8 a channel | float      | MatMulIntegerToFloat |
 | Add, Mul (+ Relu, Clip)      | -            | u8         | QLinearAdd, -Mul     |
 | Concat, pools, Sigmoid, ...  | -            | u8         | QLinearConcat, ...   |
 | MaxPool, Reshape, ...        | -            | u8, same   | the same op on u8    |
@@ -66,6 +67,19 @@ _STREAM_KERNELS = {
     "Sigmoid": "QLinearSigmoid",
     "LeakyRelu": "QLinearLeakyRelu",
 }
+_FUSED_GEMM = {
+    "Elu",
+    "HardSigmoid",
+    "LeakyRelu",
+    "Selu",
+    "Sigmoid",
+    "Softplus",
+    "Softsign",
+    "Tanh",
+    "ThresholdedRelu",
+}
+"""Operators that ONNX Runtime fuses into a float Gemm in front of them, before it looks for QDQ."""
+
 _WITH_TAIL = {"Conv", "Gemm", "MatMul", "Add", "Mul"}
 
 
@@ -231,7 +245,9 @@ def plan_static(model: ir.Model) -> StaticPlan:
     for node in model.graph:
         if node in integer:
             output: ir.Value | None = _tail(node)
-            if node.op_type != "Conv" and not _takes_integer(_tail(node), integer):
+            if node.op_type != "Conv" and not (
+                _takes_integer(_tail(node), integer) or _becomes_fused_gemm(node)
+            ):
                 output = None
             plan.layers.append(PlannedLayer(node, _kernel(node, output), (0,), output, True))
         elif _is_weighted(node):
@@ -270,7 +286,16 @@ def plan_static(model: ir.Model) -> StaticPlan:
     return plan
 
 
+def _becomes_fused_gemm(node: ir.Node) -> bool:
+    """Whether a Gemm with float output would be fused with the Relu behind it, in float."""
+    user = only_use(node.outputs[0])
+    return node.op_type == "Gemm" and user is not None and user.op_type == "Relu"
+
+
 def _kernel(node: ir.Node, output: ir.Value | None) -> str:
+    user = only_use(node.outputs[0])
+    if output is None and user is not None and user.op_type in _FUSED_GEMM:
+        return "MatMulIntegerToFloat"
     if node.op_type == "MatMul":
         return "MatMulIntegerToFloat" if output is None else "QLinearMatMul"
     return "QLinearConv" if node.op_type == "Conv" else "QGemm"

@@ -14,6 +14,7 @@ from qcomp.quantization import (
     QuantizationError,
     QuantizationRecord,
     QuantizedLayer,
+    sqnr,
 )
 from qcomp.target import get_target
 
@@ -76,6 +77,39 @@ def test_an_mlp_is_fused_in_every_scheme(mlp, compiled, write, rng, pipeline, ke
     assert {o.found for o in report.outcomes} == kernels
     assert report.unfused == ()
     assert len(report.outcomes) == 2
+
+
+@pytest.mark.parametrize(
+    ("body", "kernel"),
+    [
+        ("a = Gemm<transB=1>(x, w, b)\n y = Tanh(a)", "MatMulIntegerToFloat"),
+        ("a = Gemm(x, w)\n y = Sigmoid(a)", "MatMulIntegerToFloat"),
+        ("a = Gemm(x, w, b)\n y = LeakyRelu(a)", "MatMulIntegerToFloat"),
+        ("a = Gemm(x, w, b)\n r = Relu(a)\n y = Neg(r)", "QGemm"),
+        ("a = Gemm(x, w, b)\n y = Gelu(a)", "QGemm"),
+        ("m = MatMul(x, w)\n a = Add(m, b)\n y = Relu(a)", "MatMulIntegerToFloat"),
+        ("m = MatMul(x, w)\n y = Add(b, m)", "MatMulIntegerToFloat"),
+    ],
+)
+def test_no_bias_or_activation_pulls_a_layer_back_into_float(
+    build, compiled, run, write, rng, body, kernel
+):
+    program = build(
+        f"g (float[n, 32] x) => (float[n, 32] y) {{ {body} }}",
+        {
+            "w": rng.normal(size=(32, 32)).astype(np.float32),
+            "b": rng.normal(size=32).astype(np.float32),
+        },
+    )
+    data = {"x": rng.normal(size=(64, 32)).astype(np.float32)}
+    before = run(program, data)["y"]
+    context = compiled(program, "calibrate,quantize-static,quantization-error", data)
+    _, report = write(program, context)
+    assert [o.found for o in report.outcomes] == [o.planned for o in report.outcomes] == [kernel]
+    assert sqnr(before, run(program, data)["y"]) > 25
+    layer = context.need(QuantizationError, "quantization-error").layers[0]
+    assert layer.weight_sqnr > 38
+    assert layer.output_sqnr > 25
 
 
 def test_attention_runs_as_integers_and_shares_dynamic_scales(attention, compiled, write, rng):

@@ -206,6 +206,17 @@ def test_convolutions_are_left_in_float_and_reported(cnn, compiled, pipeline):
     assert all(op.reason for op in convolutions)
 
 
+@pytest.mark.parametrize("name", ["quantize-dynamic", "quantize-weights", "quantize-static"])
+def test_a_pass_that_could_quantize_nothing_says_so(build, compiled, name):
+    weights = {"w": np.ones((4, 4), np.float32)}
+    context = compiled(
+        build("g (float[4, 4] x) => (float[4, 4] y) { y = Gemm<alpha=0.5>(x, w) }", weights), name
+    )
+    assert "alpha or beta differs from 1" in context.warnings[0]
+    done = compiled(build("g (float[4, 4] x) => (float[4, 4] y) { y = Relu(x) }", {}), name)
+    assert done.warnings == []
+
+
 def test_dynamic_quantizes_a_shared_activation_once(attention):
     QuantizeDynamic().run(attention, Context())
     assert kinds(attention).count("DynamicQuantizeLinear") == 2
