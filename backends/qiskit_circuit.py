@@ -35,7 +35,8 @@ from qcomp.ir.classical import (
     Unary,
     VarRef,
 )
-from qcomp.ir.gates import GATES, NUM_ANGLES, NUM_QUBITS, G
+from qcomp.ir.definitions import definition
+from qcomp.ir.gates import GATES, NUM_ANGLES, NUM_QUBITS, G, Gate
 from qcomp.ir.run import Run
 
 if TYPE_CHECKING:
@@ -75,7 +76,21 @@ class _Builder:
         known = get_standard_gate_name_mapping()
         self.gates: list[Any] = [known.get(row.name) for row in GATES]
         self.gates[G.GPHASE] = known["global_phase"]
+        for row in GATES:
+            if self.gates[row.code] is None and row.definition_text and not row.num_angles:
+                self.gates[row.code] = self._defined(row)
         self.classes = [type(gate) if gate is not None else None for gate in self.gates]
+
+    def _defined(self, row: Gate) -> Any:  # noqa: ANN401
+        """Return a gate without angles that Qiskit has not, from its definition."""
+        from qiskit import QuantumCircuit
+
+        inner = QuantumCircuit(row.num_qubits, name=row.name)
+        for step in definition(row.name):
+            angles = [float(angle) for angle in step.angles]
+            kind = self.gates[step.gate.code]
+            inner.append(type(kind)(*angles) if angles else kind, step.qubits)
+        return inner.to_gate()
 
     def build(self) -> QuantumCircuit:
         """Return the whole circuit."""

@@ -278,7 +278,7 @@ class _Reader:
         from qiskit.circuit.library import MCXGate
 
         op = item.operation
-        if item.is_control_flow():
+        if item.is_control_flow() or item.name in ("break_loop", "continue_loop"):
             self._flow(op, item, wires, depth)
         elif isinstance(op, QiskitDelay):
             self._delay(op, qubits)

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 MAX_DIGITS = 18
-"""Significant digits that a scanner collects in an int64 before it starts to drop them."""
+"""Significant digits that always fit an int64, by which a scanner collects them."""
 
 MAX_DOUBLE_TEXT = 25
 """Longest text that :func:`print_double` writes, in bytes."""
@@ -112,7 +112,7 @@ def decimal_to_double(digits: int, exponent: int, exact: bool) -> float:
     128-bit product of a tie.
 
     Args:
-        digits: A natural number below 10^18.
+        digits: A natural number below 2^63.
         exponent: Any integer.
         exact: Decide exact products only: for uncompiled code, whose integers are not 64 bits.
     """
@@ -288,7 +288,7 @@ def print_double(
         out[at + 1] = 46
         for place in range(at + 2, at + 2 - point):
             out[place] = 48
-        return print_integer(digits, out, at + 2 - point)
+        return print_integer(digits, out, at + 2 - int(point))
     end = print_integer(digits, out, at + 1)
     out[at] = out[at + 1]
     if length > 1:

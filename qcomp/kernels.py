@@ -8,6 +8,8 @@ the same function once and keeps the machine code in its cache.
 from __future__ import annotations
 
 import functools
+import marshal
+import zlib
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -62,6 +64,10 @@ class Kernel(Generic[P, R]):
 
             for callee in self._calls:
                 _inlined(callee, self._bare)
+            # The cache of machine code goes by the kernel's own file: name it after its helpers
+            # too, or a change in one of them would leave the old code in use.
+            codes = b"".join(marshal.dumps(callee.__code__) for callee in self._calls)
+            self.python.__qualname__ += f"_{zlib.crc32(codes):08x}"
             options = {"_nrt": False} if self._bare else {}
             self._compiled = numba.njit(cache=True, fastmath=self._fastmath, **options)(self.python)
         return self._compiled

@@ -44,7 +44,8 @@ __all__ = ["write_bytes", "write_file", "write_text"]
 
 Sink = Callable[[bytes], object]
 _INDENT = "  "
-_ANGLE_NAMES = {"t": "theta", "p": "phi", "l": "lam", "g": "gamma"}
+# In the order of the alphabet: Qiskit's reader binds a definition's angles by sorted names.
+_ANGLE_NAMES = {"t": "p0", "p": "p1", "l": "p2", "g": "p3"}
 
 
 def write_text(circuit: Circuit, profile: str = "full") -> str:
@@ -262,7 +263,10 @@ class _Writer:
             lines += [f"bit[{r.size}] {name(r.name)};" for r in circuit.cregs]
         lines += [f"{type_text(v.type, v.width)} {name(v.name)};" for v in circuit.variables]
         if profile.phase and not circuit.global_phase.is_zero:
-            lines.append(f"gphase({self._angle(circuit.global_phase)});")
+            phase = circuit.global_phase
+            # Two statements, so that a reader that adds in floats keeps the exact part.
+            parts = [Angle(phase.frac, 0.0, phase.terms), Angle(0, phase.rem)]
+            lines += [f"gphase({self._angle(part)});" for part in parts if not part.is_zero]
         return lines
 
     def _angle(self, angle: Angle) -> str:

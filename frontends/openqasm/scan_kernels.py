@@ -353,7 +353,7 @@ def scan_statements(
         if symbol < 0:
             return _OTHER
         kind = symbols[symbol, _KIND]
-        if kind == _MEASURE or kind == _BITS:
+        if kind == _MEASURE or (kind == _BITS and state[_VERSION] == 3):
             at, qubit, bit, size = scan_measure(
                 buf, begin if kind == _BITS else at, end, slots, symbols, names, kind == _BITS
             )

@@ -106,6 +106,7 @@ _TURN_MASK = FULL_TURN - 1
 _SNAP_SCALE = float(1 << SNAP_BITS)
 _SNAP_UNIT = PI >> SNAP_BITS
 _EXACT = 1 << 53
+_SPARE = (1 << 62) // 10
 _NONE, _INTEGER, _REAL, _ASKED = range(4)
 _PARAMETER, _PI_NAME = Kinds.PARAMETER, Kinds.PI
 _VERSION, _FROM, _TO, _GIVEN = State.VERSION, State.FROM, State.TO, State.GIVEN
@@ -191,7 +192,7 @@ def scan_number(
         c = buf[at]
         if 48 <= c <= 57:
             any_digit = True
-            if count < MAX_DIGITS:
+            if count < MAX_DIGITS or (count == MAX_DIGITS and digits < _SPARE):
                 digits = digits * 10 + (c - 48)
                 if digits > 0:
                     count += 1
@@ -225,7 +226,7 @@ def scan_number(
     if at < end and (_WORD[buf[at]] or buf[at] == 46):
         return at, _NONE, 0, 0.0
     if not real:
-        if exponent != 0 or digits > _EXACT:
+        if exponent != 0:
             return at, _NONE, 0, 0.0
         return at, _INTEGER, digits, float(digits)
     value = decimal_to_double(digits, exponent, state[_EXACT_ONLY] != 0)
@@ -359,6 +360,8 @@ def scan_product(
         else:
             break
         at = skip(buf, at + 1, end)
+    if whole and (not exact or numerator > _EXACT):
+        return at, BAD, 0, 0.0, -1
     units = 0
     if symbol < 0:
         done = False
