@@ -12,7 +12,7 @@ from qcomp.errors import UsageError, suggest
 from qcomp.ir.angle import PI
 from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G
 
-__all__ = ["Basis", "Spelling", "euler_angles"]
+__all__ = ["Basis", "Spelling", "distinct", "euler_angles"]
 
 _SNAP = 5e-14
 _GRID_BITS = 12
@@ -78,6 +78,25 @@ def euler_angles(
     return theta, phi, lam
 
 
+def distinct(matrix: NDArray[np.complex128]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return places of the matrices that differ, and for each matrix which of those it is.
+
+    Equal means bit by bit; a circuit of few kinds of gates has few different chains.
+
+    Args:
+        matrix: complex128[n, 2, 2].
+    """
+    bits = np.ascontiguousarray(matrix).view(np.uint64).reshape(len(matrix), 8)
+    weights = np.random.default_rng(0).integers(1, 1 << 63, size=8, dtype=np.uint64)
+    folded = (bits ^ (bits >> np.uint64(29))) * (weights | np.uint64(1))
+    key = np.bitwise_xor.reduce(folded ^ (folded >> np.uint64(32)), axis=1)
+    _, first, which = np.unique(key, return_index=True, return_inverse=True)
+    if not np.array_equal(bits[first[which]], bits):  # two matrices of one key
+        everything = np.arange(len(matrix))
+        return everything, everything
+    return first, which
+
+
 @dataclass(frozen=True, slots=True)
 class Spelling:
     """One-qubit unitaries as gates, n of them, at most s gates each.
@@ -98,15 +117,15 @@ class Spelling:
     phase_frac: NDArray[np.int64]
     phase_rem: NDArray[np.float64]
 
-    def select(self, mask: NDArray[np.bool_]) -> Spelling:
-        """Return the spellings where the mask holds."""
+    def take(self, index: NDArray[np.intp]) -> Spelling:
+        """Return the spellings at these places."""
         return Spelling(
-            self.code[mask],
-            self.frac[mask],
-            self.rem[mask],
-            self.length[mask],
-            self.phase_frac[mask],
-            self.phase_rem[mask],
+            self.code[index],
+            self.frac[index],
+            self.rem[index],
+            self.length[index],
+            self.phase_frac[index],
+            self.phase_rem[index],
         )
 
 
