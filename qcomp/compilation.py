@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcomp.binding import BoundCircuits
-from qcomp.errors import UsageError
-from qcomp.passmanager import Context, PassRecord, Pipeline
+from qcomp.errors import PassError, UsageError
+from qcomp.passmanager import CircuitPass, Context, Guarantee, PassRecord, Pipeline
 from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
 from qcomp.registry import load as load_part
 from qcomp.report import collect
@@ -174,6 +174,12 @@ class Compilation:
         for name, after in self.program.circuits.items():
             before = bound.source_of(name, self.source.circuits)
             verdict = check(before, after, seed=self.context.seed)
+            if verdict.equal is False and not self._may_differ():
+                raise PassError(
+                    f"the circuit '{name}' does not do what its source does, so it is not written",
+                    why=f"{verdict.how}: error {verdict.error:.3g}",
+                    hint="run again with --verify-each to find the pass, and report it",
+                )
             result: Result = "not checked" if verdict.equal is None else "failed"
             if verdict.equal:
                 result = "measured" if verdict.error else "proved"
@@ -187,6 +193,13 @@ class Compilation:
             counts = before.stats().to_dict()
             sections.append(collect.circuit_section(name, after, before=counts, check=line))
         return sections
+
+    def _may_differ(self) -> bool:
+        """Whether a pass that ran was allowed to change what circuits do, within the budget."""
+        classes = [load_part("passes", record.name.partition("{")[0]) for record in self.records]
+        return any(
+            issubclass(kind, CircuitPass) and kind.preserves is Guarantee.WITHIN for kind in classes
+        )
 
     def _compare(self, artifact: Artifact) -> list[CheckLine]:
         """Compare the artifact's outputs with the source's on some batches of data."""

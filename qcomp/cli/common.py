@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -90,12 +91,24 @@ def bars() -> Iterator[Any]:
 
 
 def emit_json(data: object) -> None:
-    """Print data as JSON on standard output."""
-    print(json.dumps(data, indent=1, default=str))
+    """Print data as JSON on standard output; numbers that JSON does not have become null."""
+    print(json.dumps(_finite(data), indent=1, default=str, allow_nan=False))
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "") -> None:
-    """Print a table; numbers are aligned to the right."""
+def _finite(data: object) -> object:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return data
+
+
+def show_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "", err: bool = False
+) -> None:
+    """Print a table, on standard error if asked for; numbers are aligned to the right."""
     from rich.console import Console
     from rich.table import Table
 
@@ -105,11 +118,18 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
-    Console(soft_wrap=not sys.stdout.isatty()).print(table, markup=False)
+    is_terminal = (sys.stderr if err else sys.stdout).isatty()
+    Console(soft_wrap=not is_terminal, stderr=err).print(table, markup=False)
 
 
-def pass_observer(print_after: list[str] | None) -> Callable[[PassRecord, Program], None] | None:
+def pass_observer(
+    print_after: list[str] | None, json_output: bool = False
+) -> Callable[[PassRecord, Program], None] | None:
     """Return an observer that prints the program after the named passes.
+
+    Args:
+        print_after: Names of passes.
+        json_output: Whether standard output is for JSON alone; standard error takes the programs.
 
     Raises:
         UsageError: If one of the names is no pass.
@@ -126,8 +146,9 @@ def pass_observer(print_after: list[str] | None) -> Callable[[PassRecord, Progra
 
     def observe(record: PassRecord, program: Program) -> None:
         if record.name.partition("{")[0] in print_after:
-            print(f"// after {record.name}")
-            print(program_text(program), end="")
+            file = sys.stderr if json_output else sys.stdout
+            print(f"// after {record.name}", file=file)
+            print(program_text(program), end="", file=file)
 
     return observe
 
@@ -141,12 +162,12 @@ def program_text(program: Program) -> str:
     return "".join(parts)
 
 
-def show_times(records: Sequence[PassRecord]) -> None:
-    """Print what each pass took and changed."""
+def show_times(records: Sequence[PassRecord], err: bool = False) -> None:
+    """Print what each pass took and changed, on standard error if asked for."""
     rows = [
         (r.name, r.seconds, delta(r.before, r.after), r.check or "not checked") for r in records
     ]
-    show_table(("pass", "CPU s", "change", "check"), rows)
+    show_table(("pass", "CPU s", "change", "check"), rows, err=err)
 
 
 def delta(before: Mapping[str, int], after: Mapping[str, int]) -> str:

@@ -76,7 +76,7 @@ def compile_command(
     from qcomp.cli.common import bars, emit_json, pass_observer
     from qcomp.driver import compile as compile_source
 
-    observer = pass_observer(print_after)
+    observer = pass_observer(print_after, json_output)
     with bars() as progress:
         artifact = compile_source(
             source,

@@ -82,7 +82,7 @@ def opt_command(
     from qcomp.passmanager import Context
     from qcomp.registry import load
 
-    observer = pass_observer(print_after)
+    observer = pass_observer(print_after, json_output)
     passes = effort_pipeline(effort, pipeline)
     program = read(source)
     before = single_circuit(program)
@@ -93,6 +93,14 @@ def opt_command(
         records = passes.run(program, context, observer)
     after = program.only_circuit
     verdict = check(before, after, seed=seed)
+    if verdict.equal is False:
+        from qcomp.errors import PassError
+
+        raise PassError(
+            "the result does not do what the source does, so it is not written",
+            why=f"{verdict.how}: error {verdict.error:.3g}",
+            hint="run again with --verify-each to find the pass, and report it",
+        )
     summary = _summary(before, after, records, verdict.equal, verdict.how, verdict.error)
     if out is not None:
         data = load("services", "write-qasm-bytes")(after, profile)
@@ -101,19 +109,13 @@ def opt_command(
     if stats is not None:
         with atomic_file(stats) as path:
             path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    if verdict.equal is False:
-        from qcomp.errors import PassError
-
-        raise PassError(
-            "the result does not do what the source does",
-            why=f"{verdict.how}: error {verdict.error:.3g}",
-            hint="run again with --verify-each to find the pass, and report it",
-        )
     if json_output:
-        emit_json(summary)
+        emit_json(summary if out is not None else {**summary, "qasm": after.to_qasm3(profile)})
         return
     if out is None and print_after is None:
         print(after.to_qasm3(profile), end="")
+        if time_passes:
+            show_times(records, err=True)
         return
     a, b = before.stats().to_dict(), after.stats().to_dict()
     show_table(("count", "before", "after"), [(key, a[key], b[key]) for key in COUNTS])
