@@ -18,6 +18,7 @@ _SNAP = 5e-14
 _GRID_BITS = 12
 _UNWRITABLE = 99
 _PIECE = 1 << 13
+_WEIGHTS = np.arange(1, 16, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 
 Turn = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Angles as exact units of pi / 2**60 and float parts."""
@@ -87,8 +88,7 @@ def distinct(matrix: NDArray[np.complex128]) -> tuple[NDArray[np.intp], NDArray[
         matrix: complex128[n, 2, 2].
     """
     bits = np.ascontiguousarray(matrix).view(np.uint64).reshape(len(matrix), 8)
-    weights = np.random.default_rng(0).integers(1, 1 << 63, size=8, dtype=np.uint64)
-    folded = (bits ^ (bits >> np.uint64(29))) * (weights | np.uint64(1))
+    folded = (bits ^ (bits >> np.uint64(29))) * _WEIGHTS
     key = np.bitwise_xor.reduce(folded ^ (folded >> np.uint64(32)), axis=1)
     _, first, which = np.unique(key, return_index=True, return_inverse=True)
     if not np.array_equal(bits[first[which]], bits):  # two matrices of one key
