@@ -17,7 +17,7 @@ All division and multiplication is float32, because the runtime's is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -36,11 +36,13 @@ __all__ = [
     "quantize_blocks",
     "symmetric_scale",
     "unpack_int4",
+    "within",
 ]
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.generic]
 
+_MOST_SHRINKING = 0.98
 _TINY = np.float32(np.finfo(np.float32).tiny)
 
 
@@ -79,8 +81,8 @@ def affine_parameters(low: float, high: float, kind: IntegerType) -> Affine:
     A constant tensor of zeros gets scale 1.
 
     >>> from qcomp.passes.quantize.integer_types import UINT8
-    >>> affine_parameters(-1.0, 1.0, UINT8).zero_point     # 127.5: tie, to the even one
-    128
+    >>> affine_parameters(-1.0, 1.0, UINT8).zero_point   # float32(2 / 255) is above 2 / 255
+    127
     >>> affine_parameters(0.5, 2.55, UINT8).zero_point     # widened to [0, 2.55]
     0
 
@@ -98,6 +100,29 @@ def affine_parameters(low: float, high: float, kind: IntegerType) -> Affine:
     scale = max(np.float32((high - low) / kind.levels), _TINY)
     zero_point = int(np.clip(np.rint(kind.min - low / float(scale)), kind.min, kind.max))
     return Affine(float(scale), zero_point, kind)
+
+
+def within(parameters: Affine, low: float, high: float) -> Affine:
+    """Shrink the scale until [low, high], which holds 0, holds every representable value.
+
+    A Clip to [low, high] in front of such a quantizer changes nothing, so the runtime removes it.
+    A range mostly on one side of 0 may need a much smaller scale; then it is left as it is.
+
+    >>> from qcomp.passes.quantize.integer_types import UINT8
+    >>> p = within(affine_parameters(-1.0, 1.0, UINT8), -1.0, 1.0)
+    >>> p.zero_point, p.scale, p.low, p.high         # with scale 2 / 255 it would reach 1.0039
+    (127, 0.0078125, -0.9921875, 1.0)
+    """
+    scale = np.float32(parameters.scale)
+    for end, level in ((low, parameters.type.min), (high, parameters.type.max)):
+        steps = np.float32(level - parameters.zero_point)
+        if steps and abs(scale * steps) > abs(np.float32(end)) > 0:
+            scale = np.float32(end) / steps
+            while abs(scale * steps) > abs(np.float32(end)):
+                scale = np.nextafter(scale, np.float32(0.0))
+    if scale < np.float32(_MOST_SHRINKING * parameters.scale):
+        return parameters
+    return replace(parameters, scale=float(scale))
 
 
 def symmetric_scale(

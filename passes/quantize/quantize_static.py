@@ -37,10 +37,16 @@ from qcomp.passes.graph.rewriting import (
     require_opset,
     static_shape,
 )
-from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters
+from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters, within
 from qcomp.passes.quantize.integer_types import INT4_NARROW, INT7, INT8, INT32, UINT8
 from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
-from qcomp.passes.quantize.static_plan import PlannedLayer, StaticPlan, plan_static, weight_axis
+from qcomp.passes.quantize.static_plan import (
+    PlannedLayer,
+    StaticPlan,
+    activation_bounds,
+    plan_static,
+    weight_axis,
+)
 from qcomp.passes.quantize.weights import ChannelWeights, float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import QuantizedLayer, TensorStatistics
@@ -240,6 +246,10 @@ class _Rewriter:
                     hint="put 'calibrate' directly before 'quantize-static'",
                 )
             affine = affine_parameters(found.low, found.high, UINT8)
+            producer = origin.producer()
+            bounds = None if producer is None else activation_bounds(producer)
+            if bounds is not None:
+                affine = within(affine, *bounds)
             self.parameters[origin] = (
                 affine,
                 self.editor.initializer(f"{name}_scale", np.array(affine.scale, dtype=np.float32)),

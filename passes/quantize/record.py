@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from qcomp.passes.graph.rewriting import node_label
+from qcomp.passes.graph.rewriting import is_constant, node_label
 from qcomp.quantization import FloatOp, FloatReference, QuantizationRecord, QuantizedLayer
 
 if TYPE_CHECKING:
@@ -55,13 +55,12 @@ def warn_if_nothing(name: str, context: Context) -> None:
 
 _NO_KERNEL = "ONNX Runtime's CPU provider has no integer kernel for it"
 _REASONS = {
-    "BatchNormalization": "not folded into a convolution; fold it first (fuse-batchnorm)",
+    "BatchNormalization": "not folded into a convolution; fold it first (fuse-batch-norm)",
     "ConvTranspose": _NO_KERNEL,
     "Einsum": _NO_KERNEL,
     "Elu": _NO_KERNEL,
     "Erf": _NO_KERNEL,
     "GRU": _NO_KERNEL,
-    "Gather": "an embedding table behind DequantizeLinear is looked up many times slower",
     "Gelu": _NO_KERNEL,
     "GroupNormalization": _NO_KERNEL,
     "HardSigmoid": _NO_KERNEL,
@@ -74,6 +73,7 @@ _REASONS = {
     "RNN": "its recurrent state is kept in float",
     "ReduceMean": _NO_KERNEL,
     "ReduceSum": _NO_KERNEL,
+    "Resize": "interpolation is done on float values",
     "Softmax": "its output lies in [0, 1] with most of it near 0: eight bits lose it",
     "Sqrt": _NO_KERNEL,
     "Swish": _NO_KERNEL,
@@ -96,6 +96,8 @@ def left_in_float(node: ir.Node) -> FloatOp | None:
         return None
     if node.domain not in ("", "com.microsoft"):
         reason = f"operators of domain '{node.domain}' are not quantized"
+    elif node.op_type == "Gather" and is_constant(node.inputs[0]):
+        reason = "an embedding table behind DequantizeLinear is looked up many times slower"
     elif node.op_type in _REASONS:
         reason = _REASONS[node.op_type]
     elif node.op_type in _ELEMENTWISE or node.op_type in _POOLS:

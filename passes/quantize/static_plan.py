@@ -43,7 +43,14 @@ from qcomp.quantization import FloatOp
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["PlannedLayer", "StaticPlan", "matmul_weight_reason", "plan_static", "weight_axis"]
+__all__ = [
+    "PlannedLayer",
+    "StaticPlan",
+    "activation_bounds",
+    "matmul_weight_reason",
+    "plan_static",
+    "weight_axis",
+]
 
 _MOVES = {
     "DepthToSpace",
@@ -52,6 +59,7 @@ _MOVES = {
     "MaxPool",
     "Pad",
     "Reshape",
+    "Resize",
     "Slice",
     "SpaceToDepth",
     "Squeeze",
@@ -162,7 +170,7 @@ def matmul_weight_reason(node: ir.Node) -> str:
     return ""
 
 
-def _bounds(node: ir.Node) -> tuple[float, float] | None:
+def activation_bounds(node: ir.Node) -> tuple[float, float] | None:
     """Constant bounds of a Relu or Clip that hold 0 (so that u8 can carry them); None otherwise."""
     if node.op_type == "Relu":
         return 0.0, float("inf")
@@ -186,7 +194,7 @@ def _tail(node: ir.Node) -> ir.Value:
     output = node.outputs[0]
     if node.op_type in _WITH_TAIL:
         user = only_use(output)
-        if user is not None and user.domain == "" and _bounds(user) is not None:
+        if user is not None and user.domain == "" and activation_bounds(user) is not None:
             if user.inputs[0] is output and user.graph is node.graph:
                 return user.outputs[0]
     return output
@@ -207,6 +215,8 @@ def _is_move(node: ir.Node) -> bool:
         return False
     if node.op_type == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].uses():
         return False
+    if node.op_type == "Resize":  # other modes make new values
+        return string_attribute(node, "mode", "nearest") == "nearest"
     return node.op_type != "Pad" or _zero_padding(node)
 
 

@@ -17,6 +17,7 @@ from qcomp.passes.quantize.arithmetic import (
     quantize_blocks,
     symmetric_scale,
     unpack_int4,
+    within,
 )
 from qcomp.passes.quantize.integer_types import INT4, INT7, INT8, INT8_FULL, UINT4, UINT8
 
@@ -68,6 +69,18 @@ def test_quantization_error_is_at_most_half_a_step_inside_the_range(x):
     error = np.abs(dequantize(levels, parameters.scale, parameters.zero_point) - x)
     # The zero point is rounded too, so the last value of a side may lose another half step.
     assert (error <= 1.0001 * parameters.scale + 1e-30).all()
+
+
+@given(st.floats(-50, -0.125, width=32), st.floats(0.125, 50, width=32), FLOATS, FLOATS)
+def test_a_shrunk_scale_keeps_every_level_inside_the_bounds(low, high, a, b):
+    a, b = min(max(min(a, b), low), 0.0), max(min(max(a, b), high), 0.0)
+    free = affine_parameters(a, b, UINT8)
+    found = within(free, low, high)
+    ends = dequantize(np.array([0, 255], np.uint8), found.scale, found.zero_point)
+    assert 0.979 * free.scale <= found.scale <= free.scale
+    assert found.zero_point == free.zero_point
+    if found != free or 26 <= free.zero_point <= 229:
+        assert low <= ends[0] <= 0.0 <= ends[1] <= high
 
 
 def test_a_channel_of_zeros_takes_a_sane_scale_and_a_bias_floor_is_kept():
@@ -140,6 +153,14 @@ def test_blocked_error_is_bounded_by_the_scale_of_the_block(w, group, bits, symm
     error = blocks(np.abs(back - w), group).max(axis=2)
     # A symmetric block lacks one level at the side opposite of its extreme.
     assert (error <= 1.001 * np.abs(scale) + 1e-6).all()
+
+
+def test_the_examples_in_the_docstrings_are_what_the_code_does():
+    import doctest
+
+    results = doctest.testmod(arithmetic)
+    assert results.attempted >= 4
+    assert results.failed == 0
 
 
 def test_the_module_docstring_table_is_what_the_code_does():
