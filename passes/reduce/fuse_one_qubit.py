@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -34,6 +35,7 @@ _BARRIER, _MCX, _MEASURE = G.BARRIER, G.MCX, G.MEASURE
 _P, _RX, _RY, _RZ, _U, _R = G.P, G.RX, G.RY, G.RZ, G.U, G.R
 
 
+@functools.cache
 def _fixed_matrices() -> NDArray[np.complex128]:
     """Matrices of the one-qubit gates without angles, complex128[codes, 2, 2], else identity."""
     table = np.tile(np.eye(2, dtype=complex), (len(GATES), 1, 1))
