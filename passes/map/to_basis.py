@@ -229,7 +229,9 @@ def _angle_text(run: Run, entry: int) -> str:
 
 @dataclass(frozen=True)
 class ToBasis(CircuitPass):
-    """``G(t, p, l) = exp(i c(t, p, l)) B_k(a_k) ... B_1(a_1)``, ``B`` from the basis, a affine.
+    """Write every gate in the gates of a basis.
+
+    ``G(t, p, l) = exp(i c(t, p, l)) B_k(a_k) ... B_1(a_1)``, ``B`` from the basis, a affine.
 
     The identities are the gate table's definitions and those of ``rules.py``, searched for the
     cheapest chain that ends in the basis: 100 for a two-qubit gate, 10 for a one-qubit gate, 9 for

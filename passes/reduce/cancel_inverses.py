@@ -351,7 +351,9 @@ def _ordered(run: Run) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class CancelInverses(CircuitPass):
-    """``G ... G^-1 = ...`` and ``R(a) ... R(b) = R(a + b) ...`` where ... commutes with G, R.
+    """Cancel inverse gates, and add up rotations, through whatever they commute with.
+
+    ``G ... G^-1 = ...`` and ``R(a) ... R(b) = R(a + b) ...`` where ... commutes with G and R.
 
     What a gate commutes with is told by the gate table, operand by operand: ``cx`` moves along Z
     on its control and along X on its target, so it meets its twin through diagonal gates on the

@@ -251,7 +251,9 @@ def _replace(
 
 @dataclass(frozen=True)
 class FuseOneQubit(CircuitPass):
-    """``U_k ... U_1 = exp(i alpha) G_m ... G_1`` on one wire, ``G`` from the basis, m least.
+    """Write chains of one-qubit gates with the fewest gates of a basis.
+
+    ``U_k ... U_1 = exp(i alpha) G_m ... G_1`` on one wire, ``G`` from the basis, m least.
 
     With ``U = exp(i alpha) u(theta, phi, lambda)`` each spelling of the basis is an identity, such
     as ``u = rz(phi + pi) sx rz(theta + pi) sx rz(lambda)`` up to phase, and ``u(pi/2, phi, lambda)

@@ -252,7 +252,9 @@ def merge_run(run: Run, forms: Forms, num_qubits: int, rng: np.random.Generator)
 
 @dataclass(frozen=True)
 class MergeRotations(CircuitPass):
-    """``rz(a) on parity f, ..., rz(b) on parity f = rz(a + b) on parity f``; -b on 1 + f.
+    """Merge rotations about the same parity of wires, wherever they stand.
+
+    ``rz(a) on parity f, ..., rz(b) on parity f = rz(a + b) on parity f``, and -b on 1 + f.
 
     Every wire carries a random 124-bit label. ``cx`` adds the control's label to the target's,
     ``x`` complements, ``swap`` swaps, a gate that is not diagonal on a wire draws a fresh label
