@@ -381,6 +381,10 @@ def _open(
         batch_size = 1
     columns_source = _ColumnBatches(columns, conversion, steps, conversion.fixed or batch_size)
     used = columns_source.used()
+    if isinstance(steps, RulePreprocess):
+        # What the steps name for the evaluation is no oversight either.
+        used |= {rule.evaluation for rule in steps.rules.values()}
+        used |= {steps.labels.source} if steps.labels else set()
     ignored = tuple(name for name in columns.headers if name not in used)
     return Batches(columns_source, conversion, columns.where, ignored)
 

@@ -223,6 +223,12 @@ def test_other_arrays_are_left_out_and_named_once_every_input_is_there() -> None
     assert batches.ignored == ("y",)
 
 
+def test_arrays_that_the_steps_name_for_the_evaluation_are_not_called_ignored() -> None:
+    data = {"a": rows(4), "b": rows(5), "c": np.zeros(5), "d": np.zeros(2)}
+    steps = {"from": "a", "eval": "b", "labels": "c"}
+    assert calibration_batches(data, X, preprocess=steps).ignored == ("d",)
+
+
 def test_two_inputs_keep_the_order_of_the_model() -> None:
     ids = np.ones((5, 4), np.int32)
     batches = calibration_batches({"mask": ids.astype(np.int8), "ids": ids}, TWO, batch_size=2)

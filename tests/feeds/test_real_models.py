@@ -47,10 +47,12 @@ def folder(shared: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("name", "take"), [("digits_mlp", None), ("resnet20_cifar", 600), ("mobilenet_cifar", 600)]
+    # The stated figure of mobilenet_cifar is not quite what ONNX Runtime gives: 0.594 and 0.605.
+    ("name", "slack"),
+    [("digits_mlp", 1e-9), ("resnet20_cifar", 0.002), ("mobilenet_cifar", 0.02)],
 )
 def test_a_classifier_reaches_the_accuracy_that_is_stated(
-    folder: Path, tmp_path: Path, name: str, take: int | None
+    folder: Path, tmp_path: Path, name: str, slack: float
 ) -> None:
     model = Model(folder, name)
     steps = tmp_path / "steps.json"
@@ -63,14 +65,20 @@ def test_a_classifier_reaches_the_accuracy_that_is_stated(
         outputs = model.run(batch)
         scorer.add(outputs, found.labels[seen : seen + len(outputs)])
         seen += len(outputs)
-        if take and seen >= take:
-            break
     score = scorer.result()
-    assert score.metric == "accuracy"
-    # On all samples it is the stated figure; on a part, within three standard errors of it.
-    stated = model.facts["fp32_eval"]
-    slack = 1e-9 if take is None else 3 * np.sqrt(stated * (1 - stated) / seen)
-    assert score.value == pytest.approx(stated, abs=slack)
+    assert (score.metric, score.n) == ("accuracy", len(np.load(model.data)["eval_y"]))
+    assert score.value == pytest.approx(model.facts["fp32_eval"], abs=slack)
+
+
+@pytest.mark.parametrize("name", ["resnet20_cifar", "mobilenet_cifar"])
+def test_images_are_normalised_as_the_model_states(folder: Path, name: str) -> None:
+    model = Model(folder, name)
+    batches = calibration_batches(model.data, model.inputs, preprocess=steps_of(name))
+    raw = np.load(model.data)["calib_x"]
+    mean, std = (np.array(model.facts[key]) for key in ("mean", "std"))
+    expected = ((raw / 255 - mean) / std).transpose(0, 3, 1, 2)
+    got = np.concatenate([batch["input"] for batch in batches()])
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_calibration_and_evaluation_samples_differ(folder: Path) -> None:
