@@ -22,6 +22,12 @@ _LINK = 1
 _MAX_DIGITS = MAX_INTEGER_BITS // 4
 _MAX_DEPTH = MAX_NESTING * _LEVEL
 
+_LEVELS = ("||", "&&", "|", "^", "&", "== !=", "< <= > >=", "<< >>", "+ -", "* / %")
+_RANK = {op: rank for rank, ops in enumerate(_LEVELS) for op in ops.split()}
+_UNARY = len(_LEVELS)
+_POWER = _UNARY + 1
+_RANK["**"] = _POWER
+
 NodeT = TypeVar("NodeT", bound=s.Node)
 Part = object
 
@@ -38,20 +44,20 @@ def place(parts: Sequence[Part]) -> tuple[int, int]:
     return 1, 1
 
 
-def _nodes(part: Part) -> list[s.Node]:
-    if isinstance(part, s.Node):
-        return [part]
-    if isinstance(part, (list, tuple)):
-        return [node for item in part for node in _nodes(item)]
-    return []
+def _depth(parts: Sequence[Part]) -> int:
+    """The greatest depth of the nodes in nested lists."""
+    depth = 0
+    for part in parts:
+        if isinstance(part, s.Node):
+            depth = max(depth, part.depth)
+        elif isinstance(part, (list, tuple)):
+            depth = max(depth, _depth(part))
+    return depth
 
 
 def deep(node: NodeT, parts: Sequence[Part]) -> NodeT:
     """Set the node's depth from its parts', and refuse what nests too deeply."""
-    depth = 0
-    for part in _nodes(list(parts)):
-        depth = max(depth, part.depth)
-    node.depth = depth + _LEVEL
+    node.depth = _depth(parts) + _LEVEL
     if node.depth > _MAX_DEPTH:
         raise SourceError(
             f"nested more than {MAX_NESTING} levels deep",
@@ -161,6 +167,36 @@ class ExpressionBuilder(Transformer[Token, s.Program]):
         if isinstance(left, s.BinaryOp) and isinstance(right, s.Node):
             node.depth = max(left.depth + _LINK, right.depth + _LEVEL)
         return node
+
+    def row(self, c: list[Part]) -> Part:
+        """Make a row of operators and operands into a tree, by precedence."""
+        values: list[Part] = []
+        waiting: list[tuple[int, Token]] = []
+
+        def apply() -> None:
+            rank, op = waiting.pop()
+            right = values.pop()
+            if rank == _UNARY:
+                values.append(self.unary([op, right]))
+            else:
+                values.append(self.binary([values.pop(), op, right]))
+
+        operand_next = True
+        for part in c:
+            if not isinstance(part, Token):
+                values.append(part)
+                operand_next = False
+            elif operand_next:
+                waiting.append((_UNARY, part))
+            else:
+                rank = _RANK[str(part)]
+                while waiting and waiting[-1][0] >= rank + (rank == _POWER):
+                    apply()
+                waiting.append((rank, part))
+                operand_next = True
+        while waiting:
+            apply()
+        return values[0]
 
     def power2(self, c: list[Part]) -> s.BinaryOp:
         """Make the power that OpenQASM 2 writes ``^``."""

@@ -108,6 +108,10 @@ class Declarations(Choices):
         register = BitRegister(
             node.name, kind, [0] * size, constant=node.constant, written=value is None
         )
+        if self.memory.looping and not node.constant:
+            # What the last round of a run-time loop left in the bits must not be seen in the next.
+            register.written = False
+            self.memory.wires(register)
         register.foldable = value is not None or not outermost
         register.foldable &= not self.memory.keep
         self.memory.declare(node.name, register, node)

@@ -13,7 +13,6 @@ from qcomp.frontends.openqasm.limits import (
     MAX_ARRAY_ELEMENTS,
     MAX_INTEGER_BITS,
     MAX_NESTING,
-    MAX_STEPS,
 )
 from qcomp.frontends.openqasm.memory import BitRegister, Bits, Memory, Qubits, Variable
 from qcomp.frontends.openqasm.values import (
@@ -51,15 +50,16 @@ class Evaluator:
     memory: Memory
     notes: dict[str, None]
     steps: int
+    max_steps: int
     two: bool
 
     def step(self, node: s.Node, count: int = 1) -> None:
         """Count work, and stop a program that would run too long at compile time."""
         self.steps += count
-        if self.steps > MAX_STEPS:
+        if self.steps > self.max_steps:
             fail(
                 node,
-                f"the program runs more than {MAX_STEPS} steps at compile time",
+                f"the program runs more than {self.max_steps} steps at compile time",
                 hint="shorten its loops, or make them depend on a measurement if they should run "
                 "on the machine",
             )

@@ -304,9 +304,11 @@ class ControlFlow(GateCalls):
     def frame(self, frame: Frame) -> Iterator[Frame]:
         """Open a frame."""
         self.frames.append(frame)
+        self.memory.looping += frame.kind == "native"
         try:
             yield frame
         finally:
+            self.memory.looping -= frame.kind == "native"
             self.frames.pop()
 
     def run_while(self, node: s.While) -> None:

@@ -13,7 +13,7 @@ from qcomp.frontends.openqasm import syntax as s
 from qcomp.frontends.openqasm.emit import Emitter, Op, RawIf
 from qcomp.frontends.openqasm.flow import DeadCode, EndSignal
 from qcomp.frontends.openqasm.includes import Includes
-from qcomp.frontends.openqasm.limits import MAX_NESTING
+from qcomp.frontends.openqasm.limits import MAX_NESTING, MAX_STEPS, STEPS_PER_NODE
 from qcomp.frontends.openqasm.memory import Memory
 from qcomp.frontends.openqasm.pragmas import Pragmas, Results
 from qcomp.frontends.openqasm.values import Affine, RunTimeIndex, fail, known_int
@@ -74,6 +74,7 @@ class Interpreter(Pragmas):
         self.memory = Memory(self.emitter)
         self.notes = {}
         self.steps = 0
+        self.max_steps = MAX_STEPS
         self.includes = set()
         self.in_gate = 0
         self.templates = {}
@@ -89,7 +90,7 @@ class Interpreter(Pragmas):
 
     def run(self, name: str) -> Reading:
         """Execute the program."""
-        refuse_unsupported(self.program.body)
+        self.max_steps += STEPS_PER_NODE * refuse_unsupported(self.program.body)
         try:
             self.run_block(self.program.body)
         except (EndSignal, DeadCode):
@@ -248,8 +249,11 @@ _ACTIONS: dict[type[s.Statement], Callable[[Interpreter, Any], None]] = {
 # ---------------------------------------------------------------- unsupported constructs
 
 
-def refuse_unsupported(body: list[s.Statement]) -> None:
+def refuse_unsupported(body: list[s.Statement]) -> int:
     """Raise one error that lists every construct no gate machine can run, with counts.
+
+    Returns:
+        The number of nodes of the syntax tree.
 
     Raises:
         SourceError: If there is any.
@@ -258,13 +262,15 @@ def refuse_unsupported(body: list[s.Statement]) -> None:
     first: dict[str, s.Node] = {}
     outside = {n.name: "extern" for n in body if isinstance(n, s.Extern)}
     outside |= {n.name: "opaque gate" for n in body if isinstance(n, s.Opaque)}
+    nodes = 0
     for node in s.walk(body):
+        nodes += 1
         what = _unsupported(node, outside)
         if what:
             found[what] += 1
             first.setdefault(what, node)
     if not found:
-        return
+        return nodes
     listed = ", ".join(
         f"{what} ({count}, first at line {first[what].line})" for what, count in found.items()
     )

@@ -26,9 +26,10 @@ __all__ = [
     "MAX_STEPS",
     "MAX_UNROLL",
     "MAX_VARIABLES",
+    "STEPS_PER_NODE",
 ]
 
-MAX_SOURCE_BYTES = 64 * 2**20
+MAX_SOURCE_BYTES = 16 * 2**20
 """Bytes of a source that goes through the grammar (straight-line text has its own scanner)."""
 
 MAX_NESTING = 100
@@ -50,7 +51,10 @@ MAX_INTEGER_BITS = 4096
 """Bits of an integer value or of a sized type."""
 
 MAX_STEPS = 400_000
-"""Statements and expressions executed at compile time."""
+"""Statements and expressions executed at compile time, beyond some for each node of the source."""
+
+STEPS_PER_NODE = 4
+"""Further steps for each node of the source's syntax tree: a long source may take long."""
 
 MAX_UNROLL = 100_000
 """Iterations of one loop that are unrolled."""

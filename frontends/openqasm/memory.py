@@ -159,6 +159,7 @@ class Memory:
         self.scopes: list[Scope] = [{}]
         self.depth = 0
         self.keep = False
+        self.looping = 0
 
     # ---------------------------------------------------------------- names
 
@@ -273,7 +274,7 @@ class Memory:
         if not register.written:
             register.written = True
             for i, value in enumerate(register.known):
-                if value:
+                if value or (value == 0 and self.looping):
                     self.emitter.assign_bit(register.bits[i], Lit(value))
         return register.bits
 

@@ -101,7 +101,10 @@ class Subroutines(Statements):
                 self.memory.write_bits([(register, i) for i in range(size)], value, given)
                 return register
             number = known_int(value, given, "the argument")
-            return BitRegister(wanted.name, kind, [number >> i & 1 for i in range(size)])
+            register = BitRegister(wanted.name, kind, [number >> i & 1 for i in range(size)])
+            if self.memory.looping:
+                self.memory.wires(register)
+            return register
         variable = Variable(wanted.name, kind, default(kind))
         self.memory.write(variable, value, given)
         return variable

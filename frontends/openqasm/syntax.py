@@ -451,10 +451,21 @@ class Program:
     body: list[Statement]
 
 
+_PLAIN = frozenset({"line", "column", "depth", "name", "op", "kind", "text", "path", "direction"})
+_FIELDS: dict[type[Node], tuple[str, ...]] = {}
+
+
+def _fields_of(kind: type[Node]) -> tuple[str, ...]:
+    """The names of a node's fields that can hold nodes."""
+    if kind not in _FIELDS:
+        _FIELDS[kind] = tuple(item.name for item in fields(kind) if item.name not in _PLAIN)
+    return _FIELDS[kind]
+
+
 def children(node: Node) -> Iterator[Node]:
     """The nodes directly below `node`."""
-    for item in fields(node):
-        value = getattr(node, item.name)
+    for name in _fields_of(type(node)):
+        value = getattr(node, name)
         if isinstance(value, Node):
             yield value
         elif isinstance(value, (list, tuple)):

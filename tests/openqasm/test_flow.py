@@ -210,6 +210,26 @@ def test_a_return_leaves_the_run_time_loops_around_it() -> None:
     assert {int(row[start]) for row in sample(circuit, None, 3, np.random.default_rng(1))[0]} == {1}
 
 
+def test_bits_declared_in_a_run_time_loop_are_fresh_in_every_round() -> None:
+    text = """
+    qubit[2] q; bit[2] r; bit c; int n = 0;
+    x q[0];
+    while (n < 3) {
+      bit[2] local;
+      local[0] = measure q[0];
+      if (local == 1) { n += 1; } else { n += 10; }
+      local[1] = 1;
+    }
+    if (n == 3) x q[1];
+    r[1] = measure q[1]; c = measure q[0];
+    while (c) { x q[0]; c = measure q[0]; }
+    """
+    circuit = read(text.replace("while (n < 3)", "while (n < 3 && c == 0)"))
+    start = next(r.start for r in circuit.cregs if r.name == "r")
+    row = sample(circuit, None, 1, np.random.default_rng(0))[0][0]
+    assert row[start + 1] == 1
+
+
 def test_a_switch_on_a_measurement_stays_a_switch() -> None:
     circuit = read("""
     qubit[3] q; bit[2] c; x q[1];
