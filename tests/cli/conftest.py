@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -86,7 +87,9 @@ def spawn(folder: Path) -> Cli:
     def limits() -> None:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+        # Not every system knows this limit.
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 
     def run(*arguments: object, **options: object) -> Result:
         options.setdefault("preexec_fn", limits)

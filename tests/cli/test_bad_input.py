@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -179,6 +181,23 @@ def test_a_model_that_asks_for_absurd_memory_when_it_runs_is_refused(spawn: Cli)
     np.savez("d.npz", x=DATA)
     with Unchanged():
         refused(spawn("compile", "m.onnx", "-t", "cpu-int8", "--calib", "d.npz", "-o", "out"))
+
+
+class Bomb:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, ("exploded",)
+
+
+def test_a_pickle_in_the_place_of_a_model_is_never_opened(cli: Cli) -> None:
+    write("plain.pt2", pickle.dumps(Bomb()))
+    with zipfile.ZipFile("packed.pt2", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps(Bomb()))
+    with Unchanged():
+        for name in ("plain.pt2", "packed.pt2"):
+            refused(cli("compile", name, "-t", "cpu-int4", "-o", "out"), name, code=1)
+            refused(cli("inspect", name), name, code=1)
 
 
 # ------------------------------------------------------------------------------- OpenQASM

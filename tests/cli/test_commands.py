@@ -175,6 +175,24 @@ def test_raw_data_goes_through_a_preprocess_file_or_function(cli: Cli) -> None:
     assert outputs[0] == outputs[1]
 
 
+def test_a_folder_of_images_calibrates_a_model_and_labels_follow_its_order(cli: Cli) -> None:
+    from PIL import Image
+
+    Path("m.onnx").write_bytes(models.small_cnn().SerializeToString())
+    rng = np.random.default_rng(0)
+    Path("images").mkdir()
+    for index in range(12):
+        picture = rng.integers(0, 256, (10, 12, 3), np.uint8)
+        Image.fromarray(picture).save(f"images/{index:02}.png")
+    Path("steps.json").write_text('{"resize": [8, 8], "scale": 0.004, "layout": "NCHW"}')
+    np.savez("y.npz", y=rng.integers(0, 5, 12))
+    arguments = ("-t", "cpu-int8", "--calib", "images", "--preprocess", "steps.json", "-o", "out")
+    report = strict(done(cli("compile", "m.onnx", *arguments, "--labels", "y.npz", "--json")))
+    assert report["accuracy"][0]["samples"] == 12
+    run = ("run", "out", "--input", "images", "--preprocess", "steps.json", "--json")
+    assert np.shape(strict(done(cli(*run)))["y"]) == (12, 5)
+
+
 def hashes(folder: str) -> dict[str, str]:
     """Return name -> hash of what a compile made, but for the report, which holds times."""
     return {
