@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.frontends.openqasm.limits import MAX_BITS, MAX_QUBITS
+from qcomp.frontends.openqasm.limits import MAX_BITS, MAX_EXPANDED_GATES, MAX_QUBITS
 from qcomp.frontends.openqasm.scan_kernels import Status, scan_statements
 from qcomp.frontends.openqasm.scan_text import Kinds, Output, State
 from qcomp.frontends.openqasm.symbols import Symbols
@@ -38,8 +38,10 @@ Text = bytes | mmap.mmap
 Advance = Callable[[int], object]
 
 _BYTES_PER_GATE = 16
+_PLAIN_ROOM = 32
 _PLAIN_BYTES = 128
-"""Times KERNEL_THRESHOLD: half a megabyte, which the plain form reads faster than numba loads."""
+"""Times KERNEL_THRESHOLD, the entries and the bytes up to which the plain form takes less time than
+loading numba: half a megabyte of text."""
 
 _CHUNK = 1 << 20
 _MAX_GIVEN = 64
@@ -141,14 +143,21 @@ class _Scanner:
 
     def _scan_body(self, advance: Advance | None) -> bool:
         """Scan all statements behind the header; False when one is not for this scanner."""
-        compiled = self.size >= KERNEL_THRESHOLD * _PLAIN_BYTES
-        run = scan_statements.compiled() if compiled else scan_statements.python
-        buf = np.frombuffer(self.text, dtype=np.uint8) if compiled else self.text
         state = self.state
-        state[State.EXACT] = not compiled
         reported = released = 0
         limit = _CHUNK >> 3
+        compiled = False
+        run = scan_statements.python
+        buf: Text | NDArray[np.uint8] = self.text
         while True:
+            # Short text may name long registers: what counts is the arrays that it fills.
+            if not compiled and (
+                self.size >= KERNEL_THRESHOLD * _PLAIN_BYTES
+                or max(len(self.out.code), len(self.out.extra)) > KERNEL_THRESHOLD * _PLAIN_ROOM
+            ):
+                compiled = True
+                run, buf = scan_statements.compiled(), np.frombuffer(self.text, dtype=np.uint8)
+            state[State.EXACT] = not compiled
             if not self._declarations():
                 return False
             status = run(
@@ -172,6 +181,8 @@ class _Scanner:
             elif status == Status.PHASE:
                 self._add_phase()
             else:
+                if max(state[State.GATES], state[State.EXTRA]) > self.size + MAX_EXPANDED_GATES:
+                    return False
                 self._grow(status == Status.GROW)
                 limit = int(state[State.GATES]) + _CHUNK
                 if advance is not None:
@@ -233,7 +244,8 @@ class _Scanner:
             ((out.extra,), extra),
         ):
             room = len(arrays[0])
-            wanted = int(used / share * 1.02) + 64
+            # At most twice what is used: a dense beginning must not reserve the whole memory.
+            wanted = min(int(used / share * 1.02), 2 * used) + 64
             if full and 2 * used > room:
                 wanted = max(wanted, room + room // 4 + 64)
             if wanted > room:

@@ -67,9 +67,8 @@ class Symbols:
 
     def add_qubits(self, total: int) -> None:
         """Make room for the marks of that many qubits."""
-        seen = np.zeros(total, dtype=np.int64)
-        seen[: len(self.table.seen)] = self.table.seen
-        self.table = self.table._replace(seen=seen)
+        if total > len(self.table.seen):
+            self.table = self.table._replace(seen=_grown(self.table.seen, total))
 
     def add_builtins(self, version: int) -> bool:
         """Add what the language knows without an include."""

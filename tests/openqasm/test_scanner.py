@@ -359,6 +359,24 @@ def test_both_forms_of_the_kernel_give_the_same_arrays(monkeypatch: pytest.Monke
     np.testing.assert_array_equal(plain.run.rem, compiled.run.rem)
 
 
+def test_registers_that_multiply_the_gates_without_bound_are_left_to_the_grammar() -> None:
+    head = THREE + "qubit[1000000] q;\n"
+    for line in ("h q;", "barrier q;", "reset q;"):
+        assert scan(head + line * 6) is None
+        circuit = scan(head + line)
+        assert circuit is not None
+        assert circuit.stats().qubits == 1_000_000
+
+
+def test_many_declarations_take_linear_time() -> None:
+    lines = [f"qubit[2] r{i}; input float[64] w{i}; rz(w{i}) r{i}[1];" for i in range(4000)]
+    circuit = scan(THREE + "\n".join(lines))
+    assert circuit is not None
+    assert circuit.num_qubits == 8000
+    assert circuit.params[-1] == "w3999"
+    assert circuit.forms.row(int(circuit.run.form[-1])) == ((3999, 1.0),)
+
+
 def test_empty_and_missing_files_are_no_circuits(tmp_path: Path) -> None:
     (tmp_path / "empty.qasm").write_bytes(b"")
     assert scan_file(tmp_path / "empty.qasm") is None
