@@ -15,7 +15,7 @@ from qcomp.frontends.openqasm import syntax as s
 from qcomp.frontends.openqasm.controls import controlled
 from qcomp.frontends.openqasm.emit import Op, RawBlock
 from qcomp.frontends.openqasm.expressions import Evaluator
-from qcomp.frontends.openqasm.limits import MAX_GATE_DEPTH
+from qcomp.frontends.openqasm.limits import MAX_GATE_DEPTH, MAX_REMEMBERED
 from qcomp.frontends.openqasm.memory import Gate, Qubits, Symbol, Unsupported, Variable
 from qcomp.frontends.openqasm.parser import parse
 from qcomp.frontends.openqasm.powers import inverted, raised
@@ -51,6 +51,7 @@ class GateCalls(Evaluator):
     includes: set[str]
     in_gate: int
     templates: dict[tuple[object, ...], tuple[list[Op], int]]
+    remembered: int
 
     def run_gate_body(self, body: list[s.Statement]) -> None:
         """Execute the statements of a gate body; the interpreter's part."""
@@ -142,7 +143,8 @@ class GateCalls(Evaluator):
         known = self.templates.get(key)
         if known is None:
             known = self._template(node, angles, modifiers)
-            self.templates[key] = known
+            if not angles or modifiers or len(known[0]) > 1:
+                self._keep(key, known)
         ops, num_qubits = known
         operands = [self.qubits(operand) for operand in node.operands]
         if node.name == "gphase" and len(operands) > num_qubits:
@@ -171,6 +173,14 @@ class GateCalls(Evaluator):
             if len(set(wires)) != len(wires):
                 fail(node, f"'{node.name}' is given the same qubit twice")
             self._place(ops, wires)
+
+    def _keep(self, key: tuple[object, ...], known: tuple[list[Op], int]) -> None:
+        """Remember an expansion; forget all of them before they fill the memory."""
+        self.remembered += 1 + len(known[0])
+        if self.remembered > MAX_REMEMBERED:
+            self.templates.clear()
+            self.remembered = 1 + len(known[0])
+        self.templates[key] = known
 
     def _identity(self, node: s.GateCall) -> object:
         symbol = self.memory.find(node.name)

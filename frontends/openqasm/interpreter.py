@@ -78,6 +78,7 @@ class Interpreter(Pragmas):
         self.includes = set()
         self.in_gate = 0
         self.templates = {}
+        self.remembered = 0
         self.frames = []
         self.subroutine_bodies = {}
         self.inputs = inputs

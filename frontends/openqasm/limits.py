@@ -22,6 +22,7 @@ __all__ = [
     "MAX_NESTING",
     "MAX_POWER",
     "MAX_QUBITS",
+    "MAX_REMEMBERED",
     "MAX_SOURCE_BYTES",
     "MAX_STEPS",
     "MAX_UNROLL",
@@ -76,6 +77,9 @@ MAX_CONTROLS = 24
 
 MAX_CONTROLLED_GATES = 20_000
 """Operations of one gate definition that a modifier puts under control."""
+
+MAX_REMEMBERED = 500_000
+"""Operations of expanded gates that are kept for further calls."""
 
 MAX_POWER = 100_000
 """Largest integer exponent of a ``pow`` modifier that repeats its gate."""

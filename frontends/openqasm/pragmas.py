@@ -55,6 +55,9 @@ class Pragmas(Subroutines):
         rest = words[2] if len(words) > 2 else ""
         if command == "verbatim":
             self.verbatim = node
+            self.notes[f"line {node.line}: the verbatim box is kept, its gates may be changed"] = (
+                None
+            )
         elif command == "result":
             self._result(rest, node)
         elif command.startswith("unitary"):

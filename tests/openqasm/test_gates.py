@@ -278,3 +278,15 @@ def test_physical_qubits_are_wires_by_their_number() -> None:
     circuit = read("x $2; cx $0, $5;")
     assert circuit.num_qubits == 6
     assert [q for _, q, _ in circuit.run.operations()] == [(2,), (0, 5)]
+
+
+def test_expansions_are_forgotten_before_they_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from qcomp.frontends.openqasm import gates
+
+    monkeypatch.setattr(gates, "MAX_REMEMBERED", 10)
+    text = "gate g(a) q { rz(a) q; h q; rz(2 * a) q; } qubit q; "
+    calls = [f"g({i}) q;" for i in (1, 2, 3, 4, 1, 2)]
+    found = [op[2][0] for op in operations(text + " ".join(calls)) if op[0] == "rz"]
+    assert found == [1, 2, 2, 4, 3, 6, 4, 8, 1, 2, 2, 4]
