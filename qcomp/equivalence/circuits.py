@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from qcomp.equivalence.channels import check_channels
 from qcomp.equivalence.pauli_form import same_pauli_form
+from qcomp.equivalence.qcec import ask_qcec, qcec_installed
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
+from qcomp.equivalence.windows import same_by_windows
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import G
 from qcomp.ir.run import Run
@@ -34,16 +36,23 @@ STATES = 8
 WORK = 1 << 34
 """Amplitude updates that one comparison may take, both circuits together."""
 
+QCEC_SECONDS = 60.0
+"""Wall seconds that MQT QCEC may take where it is installed and nothing else decided."""
+
 Vector = NDArray[np.float64]
 
 
-def check_circuits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
+def check_circuits(
+    a: Circuit, b: Circuit, seed: int = 0, *, work: int = WORK, qcec_seconds: float = QCEC_SECONDS
+) -> Verdict:
     """Compare two circuits, up to global phase, down a ladder that stops where it decides.
 
     1. The same circuit, entry by entry.
     2. Up to 12 qubits the whole unitary, at three random bindings where there are parameters.
     3. The Pauli normal form: exact and of any size, but it can only say yes.
-    4. Up to 24 qubits the states that both make of the same random product states.
+    4. Two-qubit windows: a bound in operator norm for any size, but it can only say yes.
+    5. Up to 24 qubits the states that both make of the same random product states.
+    6. MQT QCEC, where it is installed and there are no parameters.
 
     Equal measurements at the end of both are taken off first. Circuits that measure before their
     end, reset, or have control flow are compared by what they do to random product states, outcome
@@ -53,6 +62,8 @@ def check_circuits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
         a: The reference.
         b: The candidate.
         seed: Seed of bindings and states.
+        work: Amplitude updates that simulation may take, both circuits together.
+        qcec_seconds: Wall seconds that MQT QCEC may take; 0 leaves it out.
     """
     if (a.num_qubits, a.num_clbits) != (b.num_qubits, b.num_clbits):
         return Verdict(
@@ -60,32 +71,53 @@ def check_circuits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
             f"sizes: {a.num_qubits} qubits and {a.num_clbits} bits against "
             f"{b.num_qubits} and {b.num_clbits}",
             float("inf"),
+            rung="sizes",
         )
     if set(a.params) != set(b.params):
         only = sorted(set(a.params) ^ set(b.params))
-        return Verdict(False, f"parameters: only one has {', '.join(only[:8])}", float("inf"))
+        how = f"parameters: only one has {', '.join(only[:8])}"
+        return Verdict(False, how, float("inf"), rung="sizes")
     if a.equals(b):
-        return Verdict(True, "the same circuit, gate by gate", 0.0)
+        return Verdict(True, "the same circuit, gate by gate", 0.0, rung="same")
     rng = np.random.default_rng(seed)
     bodies = [_unitary_part(circuit) for circuit in (a, b)]
     if bodies[0] is None or bodies[1] is None or bodies[0][1] != bodies[1][1]:
-        return check_channels(a, b, rng)
+        return replace(check_channels(a, b, rng), rung="channels")
     first, second = bodies[0][0], bodies[1][0]
     size = len(first) + len(second)
     rows = _bindings(first, rng)
-    if a.num_qubits <= MATRIX_QUBITS and (size << 2 * a.num_qubits) * len(rows) <= WORK:
+    if a.num_qubits <= MATRIX_QUBITS and (size << 2 * a.num_qubits) * len(rows) <= work:
         return _by_matrix(first, second, rows)
     if same_pauli_form(first, second):
-        return Verdict(True, "Pauli normal form, exact", 0.0)
-    count = min(STATES, WORK // max(size << a.num_qubits, 1))
+        return Verdict(True, "Pauli normal form, exact", 0.0, rung="pauli-form")
+    error = _window_error(first, second, rows)
+    if error is not None and error <= TOLERANCE:
+        how = f"two-qubit windows that cancel one by one{_where(rows)}"
+        return Verdict(True, how, error, rung="windows")
+    count = min(STATES, work // max(size << a.num_qubits, 1))
     if a.num_qubits <= STATE_QUBITS and count >= 1:
         return _by_states(first, second, rows, count, rng)
+    if qcec_seconds > 0 and not first.params and qcec_installed():
+        answer = ask_qcec(first, second, qcec_seconds, seed)
+        if answer is not None:
+            return Verdict(answer, "MQT QCEC", float("nan"), rung="qcec")
     return Verdict(
         None,
         f"not checked: {a.num_qubits} qubits and {size} operations are too many to simulate, "
-        "and their Pauli normal forms, which could show it, differ or are too long",
+        "and what could show it without, Pauli normal forms and windows, did not",
         float("nan"),
     )
+
+
+def _window_error(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> float | None:
+    """Return the largest distance that windows find at the bindings, None if they find none."""
+    largest = 0.0
+    for values in rows:
+        error = same_by_windows(a.bind(values), b.bind(values)) if values else same_by_windows(a, b)
+        if error is None:
+            return None
+        largest = max(largest, error)
+    return largest
 
 
 def _unitary_part(circuit: Circuit) -> tuple[Circuit, frozenset[tuple[int, int]]] | None:
@@ -131,8 +163,8 @@ def _by_matrix(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> Verdict:
         error = max(error, difference)
         phases.append(phase)
         if difference > TOLERANCE:
-            return Verdict(False, how, error, phase, {"parameters": values} if values else {})
-    return _with_phase(Verdict(True, how, error), phases)
+            return _differ(how, error, phase, values, "matrix")
+    return _with_phase(Verdict(True, how, error, rung="matrix"), phases)
 
 
 def _by_states(
@@ -151,8 +183,12 @@ def _by_states(
         error = max(error, difference)
         phases.append(phase)
         if difference > TOLERANCE:
-            return Verdict(False, how, error, phase, {"parameters": values} if values else {})
-    return _with_phase(Verdict(True, how, error), phases)
+            return _differ(how, error, phase, values, "states")
+    return _with_phase(Verdict(True, how, error, rung="states"), phases)
+
+
+def _differ(how: str, error: float, phase: float, values: dict[str, float], rung: str) -> Verdict:
+    return Verdict(False, how, error, phase, {"parameters": values} if values else {}, rung)
 
 
 def _with_phase(verdict: Verdict, phases: list[float]) -> Verdict:

@@ -21,6 +21,8 @@ class Verdict:
         error: Largest difference seen: between entries of unitaries, states or distributions, or
             between outputs of graphs; 0 for exact methods, NaN when nothing was compared.
         phase: Global phase of the second circuit over the first, radians in (-pi, pi].
+        rung: The method's short name: same, sizes, matrix, pauli-form, windows, states, qcec,
+            channels, graphs; empty when none could decide.
         detail: What else is known, by name: ``sqnr_db`` and ``max_abs`` of each output of a graph,
             the binding of parameters at which circuits differed.
     """
@@ -30,6 +32,7 @@ class Verdict:
     error: float
     phase: float = 0.0
     detail: Mapping[str, object] = field(default_factory=dict)
+    rung: str = field(default="", compare=False)
 
     def __bool__(self) -> bool:
         """Whether the two are known to be equal."""

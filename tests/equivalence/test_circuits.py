@@ -68,9 +68,10 @@ def test_phase_that_depends_on_parameters_is_said() -> None:
 @pytest.mark.parametrize("n", [13, 18])
 def test_larger_circuits_are_compared_on_random_states(n: int) -> None:
     first = chain(n)
-    # Euler angles: the same matrix, which the Pauli normal form does not see.
-    second = chain(n).rx(0.3, 0).rz(0.4, 0)
-    third = chain(n).u(*_euler(0.3, 0.4), 0)
+    # Euler angles, which the Pauli normal form does not see, and gates that trade places, which
+    # windows do not see.
+    second = chain(n).rx(0.3, 0).rz(0.4, 0).cx(4, 5).cx(4, 6)
+    third = chain(n).u(*_euler(0.3, 0.4), 0).cx(4, 6).cx(4, 5)
     assert check(second, third).equal is True
     assert "random product states" in check(second, third).how
     assert check(first, second).equal is False
@@ -86,10 +87,33 @@ def test_any_size_is_decided_by_the_pauli_normal_form() -> None:
     verdict = check(first, second)
     assert verdict == Verdict(True, "Pauli normal form, exact", 0.0)
     third = chain(80).t(5)
-    verdict = check(first, third)
+    verdict = check_circuits(first, third, qcec_seconds=0)
     assert verdict.equal is None
+    assert verdict.rung == ""
     assert verdict.how.startswith("not checked: 80 qubits")
     assert math.isnan(verdict.error)
+
+
+def test_windows_bound_circuits_of_any_size_that_differ_in_blocks_of_two() -> None:
+    first = chain(60).rx(0.3, 0).rz(0.4, 0).rxx(0.2, 7, 8).rzz(0.1, 7, 8)
+    second = chain(60).u(*_euler(0.3, 0.4), 0).rzz(0.1, 7, 8).rxx(0.2, 7, 8)
+    second = second.ccx(3, 4, 5).ccx(3, 4, 5)
+    first = first.ccx(3, 4, 5).ccx(3, 4, 5)
+    verdict = check(first, second)
+    assert verdict.equal is True
+    assert verdict.rung == "windows"
+    assert 0 < verdict.error < 1e-12
+
+
+def test_symbols_are_bound_for_windows_too() -> None:
+    a = Parameter("a")
+    first = Circuit(30, params=("a",)).rx(a, 3).rz(0.4, 3).cx(3, 4).rx(a * 2, 4)
+    second = Circuit(30, params=("a",)).rz(math.pi / 2, 3).ry(a, 3).rz(-math.pi / 2, 3)
+    second = second.rz(0.4, 3).cx(3, 4).rx(a, 4).rx(a, 4)
+    verdict = check(first, second)
+    assert (verdict.equal, verdict.rung) in ((True, "windows"), (True, "pauli-form"))
+    wrong = check_circuits(first, second.rx(0.1, 9), qcec_seconds=0)
+    assert wrong.equal is None
 
 
 def test_sizes_and_parameters_have_to_agree() -> None:
