@@ -132,7 +132,7 @@ class Artifact:
             shots: Samples a circuit in place of what was compiled in; 0 for exact values.
             device: Where circuits run: ``sim`` (built in) or ``aer`` (qiskit-aer).
             seed: Seed of the samples.
-            batch_size: Rows in flight; all at once by default.
+            batch_size: Rows in flight; all at once by default, or as many as the model fixes.
             progress: Called with the number of rows done since the last call.
             named: Inputs by name.
 
@@ -143,8 +143,9 @@ class Artifact:
             UsageError: If an input is missing, unknown or of the wrong shape.
         """
         feeds = self._feeds(arrays, named)
-        rows = next((np.shape(array)[0] for array in feeds.values() if np.ndim(array)), 1)
-        step = batch_size or max(rows, 1)
+        sampled, fixed = _sampling(self.input_specs)
+        rows = next((len(feeds[n]) for n in self.inputs if n in sampled and np.ndim(feeds[n])), 1)
+        step = fixed or batch_size or max(rows, 1)
         if step >= rows or not feeds:
             results = self.run(feeds, shots=shots, device=device, seed=seed)
             if progress is not None:
@@ -152,7 +153,10 @@ class Artifact:
         else:
             parts = []
             for start in range(0, rows, step):
-                part = {name: array[start : start + step] for name, array in feeds.items()}
+                part = {
+                    name: array[start : start + step] if name in sampled else array
+                    for name, array in feeds.items()
+                }
                 parts.append(self.run(part, shots=shots, device=device, seed=seed + start))
                 if progress is not None:
                     progress(min(step, rows - start))
@@ -225,6 +229,18 @@ def _as_array(value: object) -> Any:  # noqa: ANN401  an array of any type
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     return np.asarray(value)
+
+
+def _sampling(
+    specs: Sequence[tuple[str, str, Sequence[int | str | None] | None]],
+) -> tuple[frozenset[str], int | None]:
+    """Return the inputs that have samples first, and how many of them a batch must have."""
+    from qcomp.feeds.inputs import Conversion, Input
+
+    if not specs:
+        return frozenset(), None
+    conversion = Conversion([Input(*spec) for spec in specs])
+    return frozenset(conversion.sampled), conversion.fixed
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

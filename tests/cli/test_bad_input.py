@@ -352,18 +352,18 @@ def test_calibration_data_that_does_not_fit_is_refused(cli: Cli, case: str) -> N
 USAGE = {
     "a target": (("compile", "m.onnx", "-t", "cpu-int9", "-o", "o"), "did you mean 'cpu-int"),
     "a joined target": (("compile", "m.onnx", "-t", "cpu-int8+ibm-herron", "-o", "o"), "ibm-heron"),
-    "a target to explain": (("targets", "portabel"), "did you mean 'portable'?"),
-    "a pass": (("opt", "c.qasm", "-p", "merge-rotation"), "did you mean 'merge-rotations'?"),
+    "a target to explain": (("targets", "portabel"), "did you mean 'portable'"),
+    "a pass": (("opt", "c.qasm", "-p", "merge-rotation"), "did you mean 'merge-rotations'"),
     "a pass of a graph": (
         ("compile", "m.onnx", "-t", "cpu-dynamic-int8", "-o", "o", "-p", "canonicalize"),
-        "did you mean 'canonicalise'?",
+        "did you mean 'canonicalise'",
     ),
     "a pass to explain": (("passes", "to-bases"), "did you mean 'to-basis'"),
     "a pass to print after": (
         ("opt", "c.qasm", "--print-after", "cancel-inverse"), "did you mean 'cancel-inverses'",
     ),
     "an option": (("opt", "c.qasm", "-p", "to-basis{gate=[cz]}"), "gates"),
-    "an effort": (("opt", "c.qasm", "--effort", "maxi"), "did you mean 'max'?"),
+    "an effort": (("opt", "c.qasm", "--effort", "maxi"), "did you mean 'max'"),
     "an effort to compile": (
         ("compile", "m.onnx", "-t", "cpu-int8", "-o", "o", "--effort", "fats", "--calib", "d.npz"),
         "did you mean 'fast'",

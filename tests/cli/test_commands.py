@@ -392,6 +392,27 @@ def test_an_artifact_runs_exactly_with_shots_and_on_another_device(cli: Cli) -> 
     assert re.search(r"y +float32 +\[48, 3\]", done(cli("run", "out", "--input", "d.npz")))
 
 
+def test_a_model_of_a_fixed_batch_runs_on_any_multiple_of_it(cli: Cli) -> None:
+    model, free = models.mlp((4, 16, 3)), models.mlp((4, 16, 3))
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    rng = np.random.default_rng(0)
+    np.savez("d.npz", x=rng.normal(size=(16, 4)).astype(np.float32))
+    np.savez("y.npz", y=rng.integers(0, 3, 16))
+    values = []
+    for name, proto in (("fixed", model), ("free", free)):
+        Path("m.onnx").write_bytes(proto.SerializeToString())
+        arguments = ("-t", "cpu-int8", "--calib", "d.npz", "--labels", "y.npz", "-o", name)
+        done(cli("compile", "m.onnx", *arguments))
+        values.append(strict(done(cli("run", name, "--input", "d.npz", "--json")))["y"])
+    np.testing.assert_allclose(values[0], values[1], atol=1e-6)
+    np.testing.assert_allclose(qcomp.load("fixed")(np.load("d.npz")["x"]), values[0], atol=1e-6)
+    np.savez("d.npz", x=np.ones((7, 4), np.float32))
+    result = cli("run", "fixed", "--input", "d.npz")
+    assert result.code == 2
+    assert "exactly 4 samples, 7 do not divide" in result.err
+
+
 @pytest.mark.usefixtures("files")
 def test_a_circuit_without_parameters_runs_without_data(cli: Cli) -> None:
     done(cli("compile", "c.qasm", "-t", "portable", "-o", "out"))
