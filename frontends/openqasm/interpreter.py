@@ -14,10 +14,11 @@ from qcomp.frontends.openqasm.emit import Emitter, Op, RawIf
 from qcomp.frontends.openqasm.flow import DeadCode, EndSignal
 from qcomp.frontends.openqasm.includes import Includes
 from qcomp.frontends.openqasm.limits import MAX_NESTING, MAX_STEPS, STEPS_PER_NODE
-from qcomp.frontends.openqasm.memory import Memory
+from qcomp.frontends.openqasm.memory import Memory, Unsupported
 from qcomp.frontends.openqasm.pragmas import Pragmas, Results
 from qcomp.frontends.openqasm.values import Affine, RunTimeIndex, fail, known_int
 from qcomp.ir.angle import Angle
+from qcomp.ir.blocks import Delay, Duration
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import Bit
 
@@ -136,8 +137,20 @@ class Interpreter(Pragmas):
         """Execute a gate call."""
         if node.name in ("measure_ff", "cc_prx") and self.memory.find(node.name) is None:
             self._feed_forward(node)
-            return
-        self.call_gate(node)
+        elif node.name == "delay" and isinstance(self.memory.find("delay"), Unsupported):
+            self._opaque_delay(node)
+        else:
+            self.call_gate(node)
+
+    def _opaque_delay(self, node: s.GateCall) -> None:
+        """Execute ``delay(172) q;``, as Qiskit writes a delay in dt into OpenQASM 2."""
+        if len(node.arguments) != 1 or not node.operands:
+            fail(node, "'delay' takes one duration in dt and qubits")
+        length = self.angle(node.arguments[0])
+        if isinstance(length, Affine) or length < 0:
+            fail(node, "a delay is a number of dt, not negative and known now")
+        wires = [wire for operand in node.operands for wire in self.qubits(operand).wires]
+        self.emitter.block.append(Delay(Duration(length, "dt"), tuple(dict.fromkeys(wires))))
 
     def _feed_forward(self, node: s.GateCall) -> None:
         """Execute Braket's ``measure_ff(key)`` and ``cc_prx(a, b, key)`` of IQM machines."""
@@ -262,7 +275,9 @@ def refuse_unsupported(body: list[s.Statement]) -> int:
     found: Counter[str] = Counter()
     first: dict[str, s.Node] = {}
     outside = {n.name: "extern" for n in body if isinstance(n, s.Extern)}
-    outside |= {n.name: "opaque gate" for n in body if isinstance(n, s.Opaque)}
+    outside |= {
+        n.name: "opaque gate" for n in body if isinstance(n, s.Opaque) and n.name != "delay"
+    }
     nodes = 0
     for node in s.walk(body):
         nodes += 1

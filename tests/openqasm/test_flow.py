@@ -259,6 +259,12 @@ def test_boxes_and_delays_are_kept() -> None:
     assert delay == Delay(Duration(4.0, "dt"), (0, 1))
 
 
+def test_a_delay_that_qiskit_writes_into_openqasm_2_is_a_delay() -> None:
+    head = 'OPENQASM 2.0; include "qelib1.inc"; opaque delay(t) q; qreg q[2]; '
+    assert read(head + "delay(172) q[1];").body == (Delay(Duration(172.0, "dt"), (1,)),)
+    assert "not negative" in error(head + "delay(-1) q[1];").what
+
+
 def test_a_run_time_index_into_qubits_is_a_switch() -> None:
     text = """
     qubit[3] q; bit[3] c; int n = 0; x q[0];
