@@ -224,7 +224,8 @@ def quantize_blocks(
 
     Symmetric: the value of largest magnitude, e, is mapped to the lowest level exactly, so all
     2^bits levels are used: ``scale = e / -2^(bits-1)`` (it may be negative), zero point
-    2^(bits-1). Asymmetric: ``scale = (max - min) / (2^bits - 1)`` with 0.0 inside the range.
+    2^(bits-1). Asymmetric: ``scale = (max - min) / (2^bits - 1)`` with 0.0 inside the range,
+    or the symmetric grid where its squared error is smaller.
 
     | block (4 bit)         | symmetric: scale, integers | asymmetric: scale, zero, integers |
     |-----------------------|----------------------------|-----------------------------------|
@@ -242,24 +243,46 @@ def quantize_blocks(
         uint8[N, B], with B = ceil(K / group).
     """
     w = blocks(weight, group)
-    top = (1 << bits) - 1
+    top, middle = (1 << bits) - 1, 1 << (bits - 1)
     high, low = w.max(axis=2), w.min(axis=2)
+    scale = (np.where(high > -low, high, low) / np.float32(-middle)).astype(np.float32)
+    scale[np.abs(scale) < _TINY] = 1.0
+    zero = np.full(scale.shape, middle, dtype=np.uint8)
+    levels = _block_levels(w, scale, zero, top)
     if symmetric:
-        middle = 1 << (bits - 1)
-        extreme = np.where(high > -low, high, low)
-        scale = (extreme / np.float32(-middle)).astype(np.float32)
-        scale[np.abs(scale) < _TINY] = 1.0
-        zero = np.full(scale.shape, middle, dtype=np.uint8)
-    else:
-        high, low = np.maximum(high, 0.0), np.minimum(low, 0.0)
-        scale = ((high - low) / np.float32(top)).astype(np.float32)
-        scale[scale < _TINY] = 1.0
-        zero = np.clip(np.rint(-low / scale), 0, top).astype(np.uint8)
+        return levels, scale, zero
+    high, low = np.maximum(high, 0.0), np.minimum(low, 0.0)
+    scale_2 = ((high - low) / np.float32(top)).astype(np.float32)
+    scale_2[scale_2 < _TINY] = 1.0
+    zero_2 = np.clip(np.rint(-low / scale_2), 0, top).astype(np.uint8)
+    levels_2 = _block_levels(w, scale_2, zero_2, top)
+    better = _block_error(w, levels_2, scale_2, zero_2) <= _block_error(w, levels, scale, zero)
+    return (
+        np.where(better[:, :, None], levels_2, levels),
+        np.where(better, scale_2, scale),
+        np.where(better, zero_2, zero),
+    )
+
+
+def _block_levels(
+    w: Floats, scale: Floats, zero: npt.NDArray[np.uint8], top: int
+) -> npt.NDArray[np.uint8]:
     levels = w / scale[:, :, None]
     np.rint(levels, out=levels)
     levels += zero[:, :, None]
     np.clip(levels, 0, top, out=levels)
-    return levels.astype(np.uint8), scale, zero
+    return levels.astype(np.uint8)
+
+
+def _block_error(
+    w: Floats, levels: npt.NDArray[np.uint8], scale: Floats, zero: npt.NDArray[np.uint8]
+) -> Floats:
+    """Squared error of each block, float32[N, B]."""
+    noise = levels.astype(np.float32)
+    noise -= zero[:, :, None]
+    noise *= scale[:, :, None]
+    noise -= w
+    return np.asarray(np.einsum("nbg,nbg->nb", noise, noise), dtype=np.float32)
 
 
 def dequantize_blocks(

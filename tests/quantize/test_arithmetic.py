@@ -155,6 +155,16 @@ def test_blocked_error_is_bounded_by_the_scale_of_the_block(w, group, bits, symm
     assert (error <= 1.001 * np.abs(scale) + 1e-6).all()
 
 
+def test_an_asymmetric_block_is_never_worse_than_a_symmetric_one(rng):
+    w = rng.standard_t(3, (200, 64)).astype(np.float32)
+    errors = []
+    for symmetric in (True, False):
+        found = quantize_blocks(w, 32, 4, symmetric)
+        errors.append(blocks((dequantize_blocks(*found, 64) - w) ** 2, 32).sum(axis=2))
+    assert (errors[1] <= errors[0] * 1.0001).all()
+    assert errors[1].sum() < 0.85 * errors[0].sum()
+
+
 def test_the_examples_in_the_docstrings_are_what_the_code_does():
     import doctest
 

@@ -40,7 +40,7 @@ def model(shared):
     [
         ("digits_mlp", "cpu-int8", 45, 0.005, 0.34, {"QGemm": 3}),
         ("digits_mlp", "cpu-dynamic-int8", 45, 0.005, 0.34, {"DynamicQuantizeMatMul": 3}),
-        ("digits_mlp", "cpu-int4", 27, 0.01, 0.2, {"MatMulNBits": 3}),
+        ("digits_mlp", "cpu-int4", 26.5, 0.01, 0.205, {"MatMulNBits": 3}),
         (
             "resnet20_cifar",
             "cpu-int8",
