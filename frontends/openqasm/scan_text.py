@@ -107,6 +107,7 @@ _SNAP_SCALE = float(1 << SNAP_BITS)
 _SNAP_UNIT = PI >> SNAP_BITS
 _EXACT = 1 << 53
 _SPARE = (1 << 62) // 10
+_LARGEST = 1e300
 _NONE, _INTEGER, _REAL, _ASKED = range(4)
 _PARAMETER, _PI_NAME = Kinds.PARAMETER, Kinds.PI
 _VERSION, _FROM, _TO, _GIVEN = State.VERSION, State.FROM, State.TO, State.GIVEN
@@ -239,11 +240,11 @@ def scan_number(
     if value < 0.0:
         for k in range(state[_GIVEN]):
             if given[2 * k] == start:
-                return at, _REAL, 0, given[2 * k + 1]
+                return at, _REAL, 0, float(given[2 * k + 1])
         state[_FROM] = start
         state[_TO] = at
         return at, _ASKED, 0, 0.0
-    return at, _REAL, 0, value
+    return at, _REAL, 0, float(value)
 
 
 def add_term(
@@ -360,7 +361,7 @@ def scan_product(
         else:
             break
         at = skip(buf, at + 1, end)
-    if whole and (not exact or numerator > _EXACT):
+    if (whole and (not exact or numerator > _EXACT)) or not abs(value) <= _LARGEST:
         return at, BAD, 0, 0.0, -1
     units = 0
     if symbol < 0:
@@ -422,6 +423,8 @@ def scan_angle(
             at = skip(buf, at + 1, end)
         else:
             break
+    if not abs(radians) <= _LARGEST:
+        return at, BAD, 0, 0.0, first, -1
     kept = first
     for k in range(first, last):
         if coef[k] != 0.0:
