@@ -29,6 +29,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "quantization-error": "qcomp.passes.analyze.quantization_error:MeasureQuantizationError",
         "merge-rotations": "qcomp.passes.reduce.merge_rotations:MergeRotations",
+        "merge-pauli-rotations": "qcomp.passes.reduce.merge_pauli_rotations:MergePauliRotations",
         "cancel-inverses": "qcomp.passes.reduce.cancel_inverses:CancelInverses",
         "fuse-one-qubit": "qcomp.passes.reduce.fuse_one_qubit:FuseOneQubit",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
