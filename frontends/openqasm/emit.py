@@ -181,6 +181,8 @@ class Emitter:
         if len(self.variables) >= MAX_VARIABLES:
             fail(node, f"more than {MAX_VARIABLES} run-time variables")
         storage = self.unique(name)
+        if kind.kind == "bit":  # in text, a variable of bits would be a register
+            kind = ScalarType("uint", kind.width or 1)
         self.variables.append(ClassicalVar(storage, RUNTIME_TYPES[kind.kind], kind.width))
         return VarRef(storage)
 

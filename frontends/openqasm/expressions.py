@@ -406,6 +406,14 @@ class Evaluator:
         if not isinstance(data, np.ndarray):
             element = Value(value.type.base, data)
             return self._bits_of(element, rest, node, name) if rest else element
+        if rest:
+            bits = [
+                self._bits_of(Value(value.type.base, entry), rest, node, name)
+                for entry in data.ravel()
+            ]
+            out = np.empty(len(bits), dtype=object)
+            out[:] = [entry.data for entry in bits]
+            return Value(ArrayType(bits[0].scalar, data.shape), out.reshape(data.shape))
         return Value(ArrayType(value.type.base, data.shape), data)
 
     def _bits_of(self, value: Value, entries: list[s.Expression], node: s.Node, name: str) -> Value:

@@ -17,15 +17,18 @@ from qcomp.frontends.openqasm.memory import (
 from qcomp.frontends.openqasm.values import (
     BIT,
     INT,
+    UINT,
     ArrayType,
     ScalarType,
     Value,
+    as_expr,
     cast,
     fail,
     is_runtime,
     known_int,
 )
 from qcomp.ir.blocks import Delay, Duration
+from qcomp.ir.classical import Binary, Expr, Lit
 
 __all__ = ["Statements"]
 
@@ -94,8 +97,13 @@ class Statements(Declarations):
             if not isinstance(places.type, ArrayType):
                 self._store_element_bits(symbol, places, chain[i:], value, at)
                 return
-            if len(link.items) > len(places.type.shape):
-                fail(link, f"'{symbol.name}' has not that many dimensions")
+            rank = len(places.type.shape)
+            if len(link.items) > rank:
+                head = s.Index(link.line, link.column, link.base, link.items[:rank])
+                tail = s.Index(link.line, link.column, link.base, link.items[rank:])
+                places = self.take(places, head.items, link, f"'{symbol.name}'")
+                self._store_bits_of_each(symbol, places, [tail, *chain[i + 1 :]], value, at)
+                return
             places = self.take(places, link.items, link, f"'{symbol.name}'")
         if isinstance(places.type, ArrayType):
             wanted = ArrayType(symbol.type.base, places.type.shape)
@@ -111,6 +119,23 @@ class Statements(Declarations):
         flat = np.unravel_index(known_int(places, at, "an index"), symbol.type.shape)
         data = cast(value, symbol.type.base, at).data
         self.memory.write_element(symbol, tuple(int(i) for i in flat), data, at)
+
+    def _store_bits_of_each(
+        self, symbol: Variable, places: Value, chain: list[s.Index], value: Value, at: s.Node
+    ) -> None:
+        """Assign to bits of one element, or of each element of a slice."""
+        if not isinstance(places.type, ArrayType):
+            self._store_element_bits(symbol, places, chain, value, at)
+            return
+        if not isinstance(value.type, ArrayType) or value.type.shape != places.type.shape:
+            fail(at, f"an array of shape {places.type.shape} is needed, not a {value.type}")
+        assert isinstance(places.data, np.ndarray)
+        assert isinstance(value.data, np.ndarray)
+        given = value.data.copy()
+        for index in np.ndindex(*places.type.shape):
+            place = Value(INT, places.data[index])
+            entry = Value(value.type.base, given[index])
+            self._store_element_bits(symbol, place, chain, entry, at)
 
     def _store_element_bits(
         self, symbol: Variable, place: Value, chain: list[s.Index], value: Value, at: s.Node
@@ -140,11 +165,20 @@ class Statements(Declarations):
         wanted = BIT if isinstance(where, int) else ScalarType("bit", len(places))
         bits = cast(value, wanted, at)
         if is_runtime(bits.data) or is_runtime(symbol.data):
-            fail(
-                at,
-                f"a single bit of '{symbol.name}' that is assigned at run time",
-                hint=f"use a bit register: bit[{width}] {symbol.name};",
-            )
+            if not kind.width:
+                fail(
+                    at,
+                    f"a bit of '{symbol.name}' that is assigned at run time",
+                    hint=f"give it a size: {kind.kind}[{width}] {symbol.name};",
+                )
+            kept = ((1 << width) - 1) & ~sum(1 << place for place in places)
+            total: Expr = Binary("&", as_expr(Value(kind, symbol.data), at), Lit(kept))
+            given_bits = as_expr(bits, at)
+            for i, place in enumerate(places):
+                bit = Binary("&", Binary(">>", given_bits, Lit(i)) if i else given_bits, Lit(1))
+                total = Binary("|", total, Binary("<<", bit, Lit(place)) if place else bit)
+            self.memory.write(symbol, cast(Value(UINT, total), kind, at), at)
+            return
         number = known_int(Value(kind, symbol.data), at, "the variable")
         given = known_int(bits, at, "the value")
         for i, place in enumerate(places):

@@ -20,7 +20,6 @@ BEYOND: dict[str, str] = {
     "579efe71": "a gate's angle that depends on a measurement",
     "1eacbb59": "physical qubits and declared qubits in one program",
     "d3786828": "physical qubits and declared qubits in one program",
-    "55fd5d97": "'multi_dim_bit' has not that many dimensions",
 }
 """Valid programs that are refused for another reason than pulses, stretch, externs and noise."""
 

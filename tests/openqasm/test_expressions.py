@@ -84,6 +84,20 @@ def test_bits_of_an_integer_are_indexed_from_the_least_significant() -> None:
     assert angle("uint[4](b[3:-1:0])", before) == 6
 
 
+def test_indices_beyond_the_dimensions_are_bits_of_the_elements() -> None:
+    before = """
+    array[bit[4], 2, 2] a; array[bit[2], 2] b = {"11", "01"};
+    a[:, 0, 1:2] = b; a[0, 1, 3] = 1; a[1][1][0] = true;
+    array[uint[4], 2] n = {5, 10};
+    """
+    assert angle("uint[4](a[0, 0])", before) == 6
+    assert angle("uint[4](a[1, 0])", before) == 2
+    assert angle("uint[4](a[0, 1]) * 16 + uint[4](a[1, 1])", before) == 8 * 16 + 1
+    assert angle("uint[2](a[:, 0, 1:2][1])", before) == 1
+    assert angle("n[0, 0] + 2 * n[1, 0] + 4 * n[1, 3]", before) == 5
+    assert "shape" in error(f"{before} a[:, 0, 1:2] = 3;").what
+
+
 def test_a_sized_angle_is_rounded_to_its_grid() -> None:
     assert angle("x", "angle[3] x = 1.0;") == pytest.approx(math.pi / 4)
     assert angle("x", "angle x = 3 * pi;") == pytest.approx(math.pi)

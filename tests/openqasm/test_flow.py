@@ -265,6 +265,18 @@ def test_a_delay_that_qiskit_writes_into_openqasm_2_is_a_delay() -> None:
     assert "not negative" in error(head + "delay(-1) q[1];").what
 
 
+def test_bits_of_an_integer_are_assigned_at_run_time() -> None:
+    text = """
+    qubit[2] q; bit[2] c; uint[4] n = 9; array[bit[3], 2] a;
+    x q[0]; c[0] = measure q[0];
+    n[1] = c[0]; n[0] = !c[0]; n[2:3] = "01";
+    a[1][2] = c[0]; a[0][0] = c[0];
+    if (n == 6 && a[1] == 4 && a[0] == 1) x q[1];
+    c[1] = measure q[1];
+    """
+    assert only(text) == "11"
+
+
 def test_a_run_time_index_into_qubits_is_a_switch() -> None:
     text = """
     qubit[3] q; bit[3] c; int n = 0; x q[0];
