@@ -305,8 +305,8 @@ def scan_product(
     from left to right, except for a whole multiple of pi over a power of two, which is exact.
     """
     negative = False
-    while at < end and (buf[at] == 45 or buf[at] == 43):
-        negative ^= buf[at] == 45
+    while at < end and buf[at] == 45:
+        negative = not negative
         at = skip(buf, at + 1, end)
     value = 1.0
     numerator = 1
