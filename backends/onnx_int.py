@@ -86,15 +86,18 @@ class OnnxIntBackend:
             )
         _check_file(files[0], target)
         if not program.circuit_nodes():
-            self._report(program, context)
+            self._report(program, files[0], context)
         return files
 
-    def _report(self, program: Program, context: Context) -> None:
+    def _report(self, program: Program, path: Path, context: Context) -> None:
+        import onnx_ir as ir
+
         from qcomp.execute import optimized
 
         record = context.get(QuantizationRecord) or QuantizationRecord()
         mine = [layer for layer in record.layers if _belongs(layer, program.model)]
-        graph = optimized(program.model)
+        # The file, not the program: lazy weights are not computed a second time.
+        graph = optimized(ir.load(path))
         outcomes = fusion_outcomes(program.model, graph, mine)
         kernels = Counter(node.op_type for node in graph.graph)
         before = context.get(FusionReport)
