@@ -69,12 +69,12 @@ def euler_angles(
     a, b, c, d = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 0], matrix[:, 1, 1]
     theta = 2 * np.arctan2(np.abs(c), np.abs(a))
     diagonal, flipped = np.abs(c) < 1e-14, np.abs(a) < 1e-14
-    phi = np.where(
-        diagonal, 0.0, np.where(flipped, np.angle(-c * b.conj()), np.angle(c * a.conj()))
-    )
-    lam = np.where(
-        diagonal, np.angle(d * a.conj()), np.where(flipped, 0.0, np.angle(-b * a.conj()))
-    )
+    # The sum or the difference of phi and lambda comes from the large entries: near a corner the
+    # small ones are rounding, and each angle by itself means nothing.
+    total, difference = np.angle(d * a.conj()), np.angle(-c * b.conj())
+    phi = np.where(diagonal, 0.0, np.where(flipped, difference, np.angle(c * a.conj())))
+    lam = np.angle(-b * a.conj())
+    lam = np.where(np.abs(c) < 1e-6, total - phi, np.where(np.abs(a) < 1e-6, phi - difference, lam))
     theta = np.where(diagonal, 0.0, np.where(flipped, np.pi, theta))
     return theta, phi, lam
 

@@ -6,7 +6,7 @@ import pytest
 from qcomp.errors import UsageError
 from qcomp.ir.angle import Parameter, pi_fraction
 from qcomp.ir.circuit import Circuit
-from qcomp.ir.gates import G, gate
+from qcomp.ir.gates import GATES, G, gate
 from qcomp.passes.reduce import leaves
 from qcomp.passes.reduce.euler import Basis, euler_angles
 from qcomp.passes.reduce.fuse_one_qubit import FuseOneQubit
@@ -151,3 +151,21 @@ def test_compiled_and_plain_kernels_agree(monkeypatch: pytest.MonkeyPatch) -> No
     compiled = FuseOneQubit("rz-sx-x").run(circuit, Context())
     assert words(plain) == words(compiled)
     assert np.allclose(dense(plain), dense(compiled), atol=1e-12)
+
+
+@pytest.mark.parametrize("corner", [0.0, np.pi])
+def test_rounding_of_a_product_does_not_turn_what_is_nearly_diagonal(corner: float) -> None:
+    rng = np.random.default_rng(6)
+    noise = rng.normal(size=(400, 2, 2, 2)) @ (1, 1j) * 1.5e-14
+    matrix = gate("ry").matrix(corner) @ gate("rz").matrix(0.8) + noise
+    spelled = Basis.parse("rz-sx-x").spell(matrix)
+    for row in range(len(matrix)):
+        product = np.eye(2)
+        for code, frac, rem in zip(
+            spelled.code[row], spelled.frac[row], spelled.rem[row], strict=True
+        ):
+            if code >= 0:
+                angles = (frac * np.pi / 2**60 + rem)[: GATES[code].num_angles]
+                product = GATES[code].matrix(*angles) @ product
+        overlap = np.trace(product.conj().T @ matrix[row])
+        assert np.abs(product * overlap / abs(overlap) - matrix[row]).max() < 3e-13
