@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.equivalence.channels import check_channels
-from qcomp.equivalence.pauli_form import same_pauli_form
+from qcomp.equivalence.pauli_form import pauli_form_error
 from qcomp.equivalence.qcec import ask_qcec, qcec_installed
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.equivalence.windows import same_by_windows
@@ -49,7 +49,7 @@ def check_circuits(
 
     1. The same circuit, entry by entry.
     2. Up to 12 qubits the whole unitary, at three random bindings where there are parameters.
-    3. The Pauli normal form: exact and of any size, but it can only say yes.
+    3. The Pauli normal form: of any size, exact where angles are, but it can only say yes.
     4. Two-qubit windows: a bound in operator norm for any size, but it can only say yes.
     5. Up to 24 qubits the states that both make of the same random product states.
     6. MQT QCEC, where it is installed and there are no parameters.
@@ -88,8 +88,10 @@ def check_circuits(
     rows = _bindings(first, rng)
     if a.num_qubits <= MATRIX_QUBITS and (size << 2 * a.num_qubits) * len(rows) <= work:
         return _by_matrix(first, second, rows)
-    if same_pauli_form(first, second):
-        return Verdict(True, "Pauli normal form, exact", 0.0, rung="pauli-form")
+    error = pauli_form_error(first, second)
+    if error is not None and error <= TOLERANCE:
+        how = "Pauli normal form" + ("" if error else ", exact")
+        return Verdict(True, how, error, rung="pauli-form")
     error = _window_error(first, second, rows)
     if error is not None and error <= TOLERANCE:
         how = f"two-qubit windows that cancel one by one{_where(rows)}"

@@ -15,6 +15,7 @@ Source: Litinski 2019 (arXiv:1808.02892), section 1; Foata's normal form of comm
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from itertools import product
 from typing import Any
@@ -22,13 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.equivalence.verdict import TOLERANCE
 from qcomp.ir.angle import PI, Angle
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.definitions import Step, definition, multi_controlled_x
 from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G, gate
 from qcomp.kernels import kernel
 
-__all__ = ["PauliForm", "pauli_form", "same_pauli_form"]
+__all__ = ["PauliForm", "pauli_form", "pauli_form_error", "same_pauli_form"]
 
 ROTATIONS = 40_000
 """Rotations up to which a normal form is made."""
@@ -36,7 +38,16 @@ ROTATIONS = 40_000
 OPERATIONS = 400_000
 """Operations, after gates are taken apart, up to which a normal form is made."""
 
-_ROUNDING = 1e-11
+ROUNDINGS = (1e-11, 1e-15)
+"""Radians up to which an angle is taken for rounding when a rotation is put in. The first forgets
+what numeric synthesis leaves behind; the second keeps the fine angles of large Fourier transforms.
+"""
+
+_SMALL = 1.7e-11
+"""Radians up to which a rotation is left out of the finished form, its angle counted as error."""
+
+_LEFT = int(0.3 / math.pi * PI)
+"""Angles are kept from -0.3 radians on: no fraction of pi is near to where they wrap."""
 
 Local = tuple[int, int, int]
 """A Pauli ``i^p X^x Z^z``: (x, z, p), x and z bit masks over qubits, p modulo 4."""
@@ -128,15 +139,19 @@ class PauliForm:
 
     Args:
         num_qubits: Qubits of the circuit.
+        rounding: Radians up to which an angle is taken for rounding.
 
     Attributes:
         xs: ``C^-1 X_q C`` for each qubit, C the Clifford so far.
         zs: ``C^-1 Z_q C``.
+        dropped: Sum of the angles that were taken for rounding, radians.
     """
 
-    def __init__(self, num_qubits: int) -> None:
+    def __init__(self, num_qubits: int, rounding: float = ROUNDINGS[0]) -> None:
+        self._rounding = rounding
         self.xs: list[Local] = [(1 << q, 0, 0) for q in range(num_qubits)]
         self.zs: list[Local] = [(0, 1 << q, 0) for q in range(num_qubits)]
+        self.dropped = 0.0
         self._words = max(1, -(-num_qubits // 64))
         # Rotations in order, Paulis Hermitian with sign plus; a rotation that went is the identity.
         self._x = np.zeros((64, self._words), dtype=np.uint64)
@@ -188,7 +203,8 @@ class PauliForm:
         if quarters:
             self.xs = [_turned(row, pauli, quarters) for row in self.xs]
             self.zs = [_turned(row, pauli, quarters) for row in self.zs]
-        if not (angle.frac or abs(angle.rem) > _ROUNDING or angle.terms):
+        if not angle.terms and abs(float(angle)) <= self._rounding:
+            self.dropped += abs(float(angle))
             return
         at = len(self._angles)
         if at >= ROTATIONS:
@@ -211,6 +227,11 @@ class PauliForm:
 
     def layers(self) -> list[dict[tuple[int, int], Angle]]:
         """Return the rotations in layers: each as early as what it does not commute with allows."""
+        for at in np.flatnonzero((self._x | self._z).any(axis=1)).tolist():
+            angle = self._angles[at]
+            if not angle.terms and abs(float(angle)) <= _SMALL:
+                self._x[at], self._z[at] = 0, 0
+                self.dropped += abs(float(angle))
         live = np.flatnonzero((self._x | self._z).any(axis=1)).tolist()
         level = np.zeros(len(live), dtype=np.int64)
         count = _levels.at(len(live) ** 2)(self._x[live], self._z[live], level)
@@ -221,9 +242,11 @@ class PauliForm:
 
 
 def _split(angle: Angle) -> tuple[int, Angle]:
-    """Split off quarter turns: (k, rest) with the rest's exact part in [0, pi/2)."""
+    """Split off quarter turns: (k, rest) with the rest in [-0.3, pi/2 - 0.3)."""
     step = PI >> 1
-    return (angle.frac // step) % 4, Angle(angle.frac % step, angle.rem, angle.terms)
+    # A float part may hold turns that another circuit has in its exact part.
+    quarters = (angle.frac + round(angle.rem / math.pi * PI) + _LEFT) // step
+    return quarters % 4, Angle(angle.frac - quarters * step, angle.rem, angle.terms)
 
 
 def _turned(row: Local, pauli: Local, quarters: int) -> Local:
@@ -266,9 +289,14 @@ def _substituted(angle: Angle, values: dict[str, Angle]) -> Angle:
     return total
 
 
-def pauli_form(circuit: Circuit) -> PauliForm | None:
-    """Return the normal form of a unitary, straight-line circuit; None where it takes too long."""
-    form = PauliForm(circuit.num_qubits)
+def pauli_form(circuit: Circuit, rounding: float = ROUNDINGS[0]) -> PauliForm | None:
+    """Return the normal form of a unitary, straight-line circuit; None where it takes too long.
+
+    Args:
+        circuit: The circuit.
+        rounding: Radians up to which an angle is taken for rounding.
+    """
+    form = PauliForm(circuit.num_qubits, rounding)
     budget = [OPERATIONS]
     run = circuit.run
     try:
@@ -302,33 +330,62 @@ def _put(form: PauliForm, part: Step) -> None:
         form.clifford(part.gate.name, part.qubits)
 
 
+def pauli_form_error(a: Circuit, b: Circuit) -> float | None:
+    """Return a bound of the distance of two circuits with one normal form, None if they have two.
+
+    Args:
+        a: Straight-line, without measurements and resets.
+        b: The same, over the same qubits.
+
+    Returns:
+        Half the sum of the angles' differences, which bounds ``min_phase ||A - phase B||`` in
+        operator norm (coefficients of symbols agree to 1e-12); 0 where all angles are exact.
+    """
+    for rounding in ROUNDINGS:
+        error = _form_error(a, b, rounding)
+        if error is not None:
+            return error
+    return None
+
+
+def _form_error(a: Circuit, b: Circuit, rounding: float) -> float | None:
+    """Return the bound of the distance with angles up to ``rounding`` forgotten."""
+    first, second = pauli_form(a, rounding), pauli_form(b, rounding)
+    if first is None or second is None:
+        return None
+    if first.xs != second.xs or first.zs != second.zs:
+        return None
+    layers, others = first.layers(), second.layers()
+    if len(layers) != len(others):
+        return None
+    total = first.dropped + second.dropped
+    for layer, other in zip(layers, others, strict=True):
+        if layer.keys() != other.keys():
+            return None
+        for pauli, angle in layer.items():
+            difference = _difference(angle, other[pauli])
+            if difference is None:
+                return None
+            total += difference
+    return total / 2
+
+
 def same_pauli_form(a: Circuit, b: Circuit) -> bool:
-    """Whether two unitary circuits have one normal form, float parts to 1e-9.
+    """Whether two unitary circuits have one normal form, up to 1e-9 in operator norm.
 
     Args:
         a: Straight-line, without measurements and resets.
         b: The same, over the same qubits.
     """
-    first, second = pauli_form(a), pauli_form(b)
-    if first is None or second is None:
-        return False
-    if first.xs != second.xs or first.zs != second.zs:
-        return False
-    layers, others = first.layers(), second.layers()
-    if len(layers) != len(others):
-        return False
-    for layer, other in zip(layers, others, strict=True):
-        if layer.keys() != other.keys():
-            return False
-        if not all(_near(angle, other[pauli]) for pauli, angle in layer.items()):
-            return False
-    return True
+    error = pauli_form_error(a, b)
+    return error is not None and error <= TOLERANCE
 
 
-def _near(a: Angle, b: Angle) -> bool:
-    if a.frac != b.frac or abs(a.rem - b.rem) > 1e-9 or len(a.terms) != len(b.terms):
-        return False
-    return all(
-        name == other and abs(factor - scale) <= 1e-12
-        for (name, factor), (other, scale) in zip(sorted(a.terms), sorted(b.terms), strict=True)
-    )
+def _difference(a: Angle, b: Angle) -> float | None:
+    """Return how far two angles are apart, radians; None if their symbols differ."""
+    if len(a.terms) != len(b.terms):
+        return None
+    for (name, factor), (other, scale) in zip(sorted(a.terms), sorted(b.terms), strict=True):
+        if name != other or abs(factor - scale) > 1e-12:
+            return None
+    return abs((a.frac - b.frac) * (math.pi / PI) + (a.rem - b.rem))

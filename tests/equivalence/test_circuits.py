@@ -12,6 +12,7 @@ from qcomp.errors import UsageError
 from qcomp.ir.angle import Parameter, pi_fraction
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import Bit
+from qcomp.ir.gates import gate
 from qcomp.ir.program import Program
 from qcomp.ir.run import Run
 from tests.generators import append_random, branching_circuit, straight_circuit
@@ -70,16 +71,19 @@ def test_larger_circuits_are_compared_on_random_states(n: int) -> None:
     first = chain(n)
     # Euler angles, which the Pauli normal form does not see, and gates that trade places, which
     # windows do not see.
-    second = chain(n).rx(0.3, 0).rz(0.4, 0).cx(4, 5).cx(4, 6)
-    third = chain(n).u(*_euler(0.3, 0.4), 0).cx(4, 6).cx(4, 5)
+    second = chain(n).rx(0.3, 0).rz(0.4, 0).rx(0.5, 0).cx(4, 5).cx(4, 6)
+    third = chain(n).u(*_euler(0.3, 0.4, 0.5), 0).cx(4, 6).cx(4, 5)
     assert check(second, third).equal is True
     assert "random product states" in check(second, third).how
     assert check(first, second).equal is False
 
 
-def _euler(x: float, z: float) -> tuple[float, float, float]:
-    # rz(z) rx(x) = u(x, z - pi/2, pi/2) up to phase; as ry between two rz.
-    return x, z - math.pi / 2, math.pi / 2
+def _euler(x: float, z: float, last: float = 0.0) -> tuple[float, float, float]:
+    # The angles of u for rx(last) rz(z) rx(x), up to phase.
+    matrix = gate("rx").matrix(last) @ gate("rz").matrix(z) @ gate("rx").matrix(x)
+    theta = 2 * math.atan2(abs(matrix[1, 0]), abs(matrix[0, 0]))
+    phi = np.angle(matrix[1, 0] / matrix[0, 0])
+    return theta, float(phi), float(np.angle(-matrix[0, 1] / matrix[0, 0]))
 
 
 def test_any_size_is_decided_by_the_pauli_normal_form() -> None:
@@ -95,8 +99,8 @@ def test_any_size_is_decided_by_the_pauli_normal_form() -> None:
 
 
 def test_windows_bound_circuits_of_any_size_that_differ_in_blocks_of_two() -> None:
-    first = chain(60).rx(0.3, 0).rz(0.4, 0).rxx(0.2, 7, 8).rzz(0.1, 7, 8)
-    second = chain(60).u(*_euler(0.3, 0.4), 0).rzz(0.1, 7, 8).rxx(0.2, 7, 8)
+    first = chain(60).rx(0.3, 0).rz(0.4, 0).rx(0.5, 0).rxx(0.2, 7, 8).rzz(0.1, 7, 8)
+    second = chain(60).u(*_euler(0.3, 0.4, 0.5), 0).rzz(0.1, 7, 8).rxx(0.2, 7, 8)
     second = second.ccx(3, 4, 5).ccx(3, 4, 5)
     first = first.ccx(3, 4, 5).ccx(3, 4, 5)
     verdict = check(first, second)

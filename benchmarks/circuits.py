@@ -1,0 +1,284 @@
+"""Gate reduction beside other tools: counts, CPU seconds, and whether every output is right.
+
+    python benchmarks/circuits.py [DIR] --peers qiskit,tket,pyzx --json OUT
+
+DIR holds ``.qasm`` files and a ``manifest.json``. Final measurements come off first, every tool
+gets the same circuit (taken apart into x, y, z, h, s, sdg, t, tdg, rx, ry, rz, cx), no tool may
+permute the outputs or assume a state at the start. Counts: see ``circuit_counts.py``. ``--speed``
+measures large circuits instead, text in to text out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import circuit_tables as tables
+import numpy as np
+from circuit_counts import FAMILIES, NAM, Counts, Entry, counts_of_output, flattened, read_entries
+from circuit_peers import PEERS, Answer, Peer, Worker, to_qasm2
+
+from qcomp.equivalence.circuits import check_circuits
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.program import Program
+from qcomp.passmanager import Context, Pipeline
+from qcomp.pipelines import for_basis
+
+EFFORTS = ("fast", "default", "max")
+WORK = 1 << 38
+"""Amplitude updates that checking one output may take."""
+
+
+def say(text: str) -> None:
+    """Say how far the run is, apart from the tables."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def optimised(circuit: Circuit, pipeline: str, repeats: int) -> tuple[Circuit, float]:
+    """Return (output, least CPU seconds) of a pipeline; quick ones run again."""
+    best, spent = float("inf"), 0.0
+    for _ in range(repeats):
+        program = Program.of_circuit(circuit)
+        start = time.process_time()
+        Pipeline.parse(pipeline).run(program, Context())
+        seconds = time.process_time() - start
+        best, spent = min(best, seconds), spent + seconds
+        if spent > 1.0:
+            break
+    return program.only_circuit, best
+
+
+def warm_up(efforts: Iterable[str]) -> float:
+    """Compile the kernels, or load them from their cache; return the CPU seconds that it took."""
+    rng = np.random.default_rng(1)
+    start = time.process_time()
+    for effort in efforts:
+        if effort == "max":
+            continue
+        for family in FAMILIES.values():
+            circuit = Circuit(8)
+            for _ in range(6000):
+                a, b = rng.permutation(8)[:2].tolist()
+                name = str(rng.choice(["h", "t", "cx", "cx", "x"]))
+                circuit.append(name, (a, b) if name == "cx" else (a,), ())
+            optimised(circuit, for_basis(family.gates, family.one_qubit, effort), 1)
+    return time.process_time() - start
+
+
+@dataclass(slots=True)
+class Cache:
+    """Answers of slow tools and checks, by what they were asked.
+
+    Args:
+        folder: Where they are kept; nowhere when None.
+    """
+
+    folder: Path | None
+
+    def get(self, *key: str) -> dict[str, Any] | None:
+        """Return what was kept under a key."""
+        path = self._path(key)
+        return json.loads(path.read_text()) if path is not None and path.is_file() else None
+
+    def put(self, value: dict[str, Any], *key: str) -> None:
+        """Keep an answer under a key."""
+        path = self._path(key)
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(value))
+
+    def _path(self, key: Sequence[str]) -> Path | None:
+        if self.folder is None:
+            return None
+        return self.folder / (hashlib.sha256("\0".join(key).encode()).hexdigest()[:32] + ".json")
+
+
+@dataclass(slots=True)
+class Case:
+    """One circuit in a run.
+
+    Attributes:
+        entry: Where it is from.
+        circuit: What every tool gets.
+        text: The same as OpenQASM 2 text.
+        before: Counts of the denominator.
+        results: Tool -> its counts, seconds and verdict, or its error.
+    """
+
+    entry: Entry
+    circuit: Circuit
+    text: str
+    before: Counts
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(entry: Entry) -> Case:
+        """Read a circuit."""
+        circuit = flattened(entry.read())
+        return Case(entry, circuit, to_qasm2(circuit), Counts.of(entry.denominator()))
+
+    def add(self, tool: str, output: Circuit, seconds: float, verdict: dict[str, Any]) -> None:
+        """Add a tool's output."""
+        counts, plain = counts_of_output(output, self.entry.family)
+        self.results[tool] = {
+            **counts.to_dict(),
+            "gates_as_written": plain.gates,
+            "cpu_s": seconds,
+            "verdict": verdict,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the circuit's part of the results."""
+        return {
+            "name": self.entry.name,
+            "family": self.entry.family.name,
+            "qubits": self.entry.qubits,
+            "input": self.before.to_dict(),
+            "tools": self.results,
+        }
+
+
+def checked(before: Circuit, after: Circuit, cache: Cache, qcec_seconds: float) -> dict[str, Any]:
+    """Return whether an output is right, and the rung that knew."""
+    key = ("check", before.to_qasm3(), after.to_qasm3(), str(qcec_seconds))
+    known = cache.get(*key)
+    if known is None:
+        start = time.process_time()
+        verdict = check_circuits(before, after, work=WORK, qcec_seconds=qcec_seconds)
+        known = {
+            "equal": verdict.equal,
+            "rung": verdict.rung,
+            "how": verdict.how,
+            "error": None if np.isnan(verdict.error) else verdict.error,
+            "cpu_s": time.process_time() - start,
+        }
+        cache.put(known, *key)
+    return known
+
+
+def run_ours(cases: list[Case], efforts: Sequence[str], cache: Cache, options: Any) -> None:
+    """Run our efforts on every circuit."""
+    for case in cases:
+        family = case.entry.family
+        for effort in efforts:
+            pipeline = for_basis(family.gates, family.one_qubit, effort)
+            output, seconds = optimised(case.circuit, pipeline, 1 if effort == "max" else 3)
+            verdict = (
+                checked(case.circuit, output, cache, options.qcec_seconds)
+                if options.check != "none"
+                else {"equal": None, "rung": "", "how": "not asked"}
+            )
+            case.add(f"qcomp_{effort}", output, seconds, verdict)
+        say(f"{case.entry.name}: " + tables.one_line(case.before, case.results))
+
+
+def run_peer(peer: Peer, cases: list[Case], cache: Cache, options: Any) -> None:
+    """Run one peer on every circuit."""
+    say(f"{peer.name} {peer.version}: {peer.title}")
+    with Worker(peer, options.limit) as worker:
+        for case in cases:
+            basis = case.entry.family.gates
+            key = (peer.name, peer.version, ",".join(basis), str(options.limit), case.text)
+            known = cache.get(*key)
+            if known is None:
+                answer = worker.run(case.text, basis)
+                known = {"text": answer.text, "seconds": answer.seconds, "error": answer.error}
+                cache.put(known, *key)
+            answer = Answer(known["text"], known["seconds"], known["error"])
+            if answer.error:
+                case.results[peer.name] = {"error": answer.error}
+                say(f"{case.entry.name}: {answer.error}")
+                continue
+            output = Circuit.from_qasm(answer.text)
+            verdict = (
+                checked(case.circuit, output, cache, options.qcec_seconds)
+                if options.check == "all"
+                else {"equal": None, "rung": "", "how": "not asked"}
+            )
+            case.add(peer.name, output, answer.seconds, verdict)
+
+
+def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Return the options."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="circuits, manifest")
+    parser.add_argument("--peers", default="", help="of qiskit, tket, pyzx, commas between")
+    parser.add_argument("--efforts", default="fast,default", help="of fast, default, max")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="where all figures go")
+    parser.add_argument("--published", type=Path, help="file of figures that peers published")
+    parser.add_argument("--only", default="", help="families or circuits, commas between")
+    parser.add_argument("--limit", type=float, default=120.0, help="seconds a circuit, a peer")
+    parser.add_argument("--check", choices=("none", "ours", "all"), default="ours")
+    parser.add_argument("--qcec-seconds", type=float, default=60.0, help="for MQT QCEC, 0: not")
+    parser.add_argument("--cache", type=Path, help="folder for answers of peers and checks")
+    parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
+    parser.add_argument("--speed", action="store_true", help="large circuits, text to text")
+    options = parser.parse_args(arguments)
+    if options.folder is None and not options.speed:
+        parser.error("DIR is missing: a folder of .qasm files with a manifest.json")
+    groups = {peer.group for peer in PEERS}
+    options.peers = [name for name in options.peers.split(",") if name]
+    options.efforts = [name for name in options.efforts.split(",") if name]
+    for name in options.peers:
+        if name not in groups:
+            parser.error(f"there is no peer '{name}': {', '.join(sorted(groups))}")
+    for name in options.efforts:
+        if name not in EFFORTS:
+            parser.error(f"there is no effort '{name}': {', '.join(EFFORTS)}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; 1 when an output is wrong."""
+    options = parsed(arguments)
+    if options.speed:
+        from circuit_speed import measure
+
+        return measure(options.json, NAM)
+    wanted = {name for name in options.only.split(",") if name}
+    entries = [
+        entry
+        for entry in read_entries(options.folder)
+        if not wanted or wanted & {entry.name, entry.family.name}
+    ]
+    cases = [Case.of(entry) for entry in entries]
+    cache = Cache(options.cache)
+    versions = {}
+    cold = warm_up(options.efforts)
+    run_ours(cases, options.efforts, cache, options)
+    for peer in PEERS:
+        if peer.group not in options.peers:
+            continue
+        if not peer.installed:
+            say(f"{peer.name}: '{peer.package}' is not installed, left out")
+            continue
+        versions[peer.name] = peer.version
+        run_peer(peer, cases, cache, options)
+    results = {
+        "versions": versions,
+        "kernels_cpu_s": cold,
+        "families": tables.family_results([case.to_dict() for case in cases]),
+        "circuits": [case.to_dict() for case in cases],
+    }
+    published = json.loads(options.published.read_text())["circuits"] if options.published else []
+    report = tables.report(results, published)
+    print(report)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.readme:
+        tables.write_between(Path(__file__).with_name("README.md"), "circuits", report)
+    wrong = tables.wrong(results["circuits"])
+    for line in wrong:
+        say(f"WRONG: {line}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
