@@ -98,7 +98,7 @@ def rewrite_leaves(circuit: Circuit, rewrite: Callable[[Run, Forms], Leaf]) -> C
             return new
         column = {name: i for i, name in enumerate(circuit.params)}
         forms, form = forms.append([[(column[name], factor) for name, factor in angle.terms]])
-        last = Run.of([G.GPHASE], [(-1, -1, -1)], [angle.frac], [angle.rem], form)
+        last = Run.of([G.GPHASE], [(-1, -1, -1)], [wrap_int(angle.frac)], [angle.rem], form)
         return Run.concat([new, last])
 
     mapped = circuit.map_runs(one)

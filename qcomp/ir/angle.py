@@ -65,10 +65,16 @@ def snap(value: float) -> tuple[int, float]:
 
     The float is taken for the fraction ``k pi / 2**20`` when it is the double nearest to it.
     """
+    frac, rem = _split(value)
+    return wrap_int(frac), rem
+
+
+def _split(value: float) -> tuple[int, float]:
+    """Split like :func:`snap`, the exact part not reduced."""
     if abs(value) <= 64.0:
         k = round(value * (1 << SNAP_BITS) / math.pi)
         if k * math.pi / (1 << SNAP_BITS) == value:
-            return wrap_int(k * _SNAP_STEP), 0.0
+            return k * _SNAP_STEP, 0.0
     return 0, value
 
 
@@ -88,12 +94,13 @@ def radians(frac: int) -> float:
     return frac * UNIT
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Angle:
     """An angle, a value: ``frac pi/2**60 + rem + sum coef * parameter``.
 
     Attributes:
-        frac: Exact part in units of pi / 2**60, in [-2**61, 2**61).
+        frac: Exact part in units of pi / 2**60. Not reduced modulo 4 pi, so that ``3 pi / 2`` is
+            what it says; circuits store it reduced, and angles that differ by 4 pi are equal.
         rem: Float part, radians.
         terms: (parameter name, coefficient) pairs, sorted by name, no zero coefficients.
     """
@@ -119,12 +126,25 @@ class Angle:
             ) from None
         if not math.isfinite(number):
             raise UsageError(f"an angle must be finite, not {number}")
-        return Angle(*snap(number))
+        return Angle(*_split(number))
 
     @property
     def is_zero(self) -> bool:
         """Whether the angle is exactly 0 (modulo 4 pi)."""
-        return self.frac == 0 and self.rem == 0.0 and not self.terms
+        return wrap_int(self.frac) == 0 and self.rem == 0.0 and not self.terms
+
+    def __eq__(self, other: object) -> bool:
+        """Compare modulo 4 pi; a number is never equal to an angle."""
+        if not isinstance(other, Angle):
+            return NotImplemented
+        return self._key() == other._key()
+
+    def __hash__(self) -> int:
+        """Hash what is compared."""
+        return hash(self._key())
+
+    def _key(self) -> tuple[int, float, tuple[tuple[str, float], ...]]:
+        return wrap_int(self.frac), self.rem, self.terms
 
     @property
     def is_exact(self) -> bool:
@@ -160,13 +180,13 @@ class Angle:
         for name, coef in that.terms:
             coefs[name] = coefs.get(name, 0.0) + coef
         terms = tuple(sorted((name, coef) for name, coef in coefs.items() if coef))
-        return Angle(wrap_int(self.frac + that.frac), self.rem + that.rem, terms)
+        return Angle(self.frac + that.frac, self.rem + that.rem, terms)
 
     __radd__ = __add__
 
     def __neg__(self) -> Angle:
         """Return the opposite angle."""
-        return Angle(wrap_int(-self.frac), -self.rem, tuple((n, -c) for n, c in self.terms))
+        return Angle(-self.frac, -self.rem, tuple((n, -c) for n, c in self.terms))
 
     def __sub__(self, other: AngleLike) -> Angle:
         """Subtract exactly."""
@@ -197,7 +217,7 @@ class Angle:
             return Angle()
         numerator, denominator = factor.as_integer_ratio()
         if (self.frac * numerator) % denominator == 0:
-            return Angle(wrap_int(self.frac * numerator // denominator), self.rem * factor, terms)
+            return Angle(self.frac * numerator // denominator, self.rem * factor, terms)
         return Angle(0, radians(self.frac) * factor + self.rem * factor, terms)
 
     __rmul__ = __mul__
@@ -207,12 +227,10 @@ class Angle:
         if not divisor:
             raise UsageError("an angle cannot be divided by zero")
         divisor = float(divisor)
-        if divisor.is_integer() and self.frac % int(divisor) == 0 and self.frac:
-            rest = Angle(0, self.rem / divisor, tuple((n, c / divisor) for n, c in self.terms))
-            return rest + Angle(self.frac // int(divisor))
-        if self.frac == 0:
-            return Angle(0, self.rem / divisor, tuple((n, c / divisor) for n, c in self.terms))
-        return self * (1.0 / divisor)
+        terms = tuple((n, c / divisor) for n, c in self.terms)
+        if divisor.is_integer() and self.frac % int(divisor) == 0:
+            return Angle(self.frac // int(divisor), self.rem / divisor, terms)
+        return Angle(0, (radians(self.frac) + self.rem) / divisor, terms)
 
     def __str__(self) -> str:
         """Return the angle as an OpenQASM 3 expression, exact where the angle is."""
@@ -247,7 +265,7 @@ def pi_fraction(numerator: int, denominator: int = 1) -> Angle:
     if not denominator:
         raise UsageError("the denominator of a fraction of pi is zero")
     if (PI * numerator) % denominator == 0:
-        return Angle(wrap_int(PI * numerator // denominator))
+        return Angle(PI * numerator // denominator)
     return Angle.of(numerator * math.pi / denominator)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qcomp.errors import UsageError, suggest
-from qcomp.ir.angle import Angle, AngleLike
+from qcomp.ir.angle import Angle, AngleLike, wrap_int
 from qcomp.ir.blocks import (
     Assign,
     Block,
@@ -106,7 +106,7 @@ class Builder(GateMethods):
         pending.qubit.append(row)
         for value in values:
             self._declare(value)
-            pending.frac.append(value.frac)
+            pending.frac.append(wrap_int(value.frac))
             pending.rem.append(value.rem)
             pending.terms.append(value.terms)
         return self

@@ -32,7 +32,7 @@ class Stats:
         gates: Unitary operations, global phases and identities left out.
         two_qubit: Unitary operations on two qubits.
         multi_qubit: Unitary operations on three and more qubits.
-        t_count: Rotations by an odd multiple of pi/4: 1 for T, 3 for a controlled S, 7 for a Toffoli.
+        t_count: Rotations by odd multiples of pi/4; 3 for a controlled S, 7 for a Toffoli.
         rotations: Rotations that are not Clifford, T gates among them.
         depth: Longest chain of operations that share a wire; barriers order but do not count.
         two_qubit_depth: The same, counting operations on two and more qubits only.

@@ -28,6 +28,14 @@ def test_four_pi_is_nothing_and_two_pi_is_not() -> None:
     assert not pi_fraction(2).is_zero
 
 
+def test_an_angle_divides_as_it_was_written() -> None:
+    assert float(pi_fraction(2) / 3) == pytest.approx(2 * math.pi / 3)
+    assert pi_fraction(3) / 2 == pi_fraction(3, 2)
+    assert (Angle.of(3 * math.pi) + 2 * math.pi) * 0.5 == pi_fraction(5, 2)
+    assert pi_fraction(9, 2) == pi_fraction(1, 2)
+    assert hash(pi_fraction(9, 2)) == hash(pi_fraction(1, 2))
+
+
 @given(dyadic, dyadic, dyadic)
 def test_addition_of_fractions_is_exact_and_associative(a: Angle, b: Angle, c: Angle) -> None:
     assert (a + b) + c == a + (b + c)
