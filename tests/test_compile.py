@@ -20,7 +20,7 @@ def linear(name: str, value: ir.Value, n: int, m: int, nodes: list, weights: lis
     """Append a Gemm with fixed random weights."""
     rng = np.random.default_rng(len(weights))
     w = ir.Value(name=f"{name}.w", const_value=ir.tensor(
-        rng.normal(size=(n, m)).astype(np.float32) / np.sqrt(n), name=f"{name}.w"))  # fmt: skip
+        (rng.normal(size=(n, m)) / np.sqrt(n)).astype(np.float32), name=f"{name}.w"))  # fmt: skip
     b = ir.Value(name=f"{name}.b", const_value=ir.tensor(
         rng.normal(size=m).astype(np.float32), name=f"{name}.b"))  # fmt: skip
     weights += [w, b]

@@ -93,7 +93,7 @@ def test_readme_starts_with_its_two_commands() -> None:
     first, second = blocks(ROOT / "README.md", "sh")[:2]
     assert first.count("\n") == second.count("\n") == 1
     assert first.startswith("pip install . && qcomp compile examples/digits_hybrid/")
-    assert second == "pip install '.[test]' && python -m pytest -q\n"
+    assert second == "pip install '.[test]' && python -m pytest -q -n auto\n"
 
 
 def test_the_first_command_compiles_within_half_a_point(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Circuits made from unitaries, states, Cliffords and phase polynomials."""
