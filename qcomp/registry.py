@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "merge-pauli-rotations": "qcomp.passes.reduce.merge_pauli_rotations:MergePauliRotations",
         "cancel-inverses": "qcomp.passes.reduce.cancel_inverses:CancelInverses",
         "fuse-one-qubit": "qcomp.passes.reduce.fuse_one_qubit:FuseOneQubit",
+        "consolidate-two-qubit": "qcomp.passes.synthesize.two_qubit:ConsolidateTwoQubit",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
     },
     "frontends": {

@@ -128,6 +128,19 @@ class Spelling:
             self.phase_rem[index],
         )
 
+    def product(self) -> NDArray[np.complex128]:
+        """Multiply the gates out, without the phases, complex128[n, 2, 2]."""
+        product = np.tile(np.eye(2, dtype=complex), (len(self.length), 1, 1))
+        value = self.frac * (np.pi / PI) + self.rem
+        for k in range(self.code.shape[1]):
+            for code in np.unique(self.code[:, k]):
+                if code < 0:
+                    continue
+                rows = self.code[:, k] == code
+                angles = [value[rows, k, i] for i in range(NUM_ANGLES[code])]
+                product[rows] = GATES[code].matrix(*angles) @ product[rows]
+        return product
+
 
 Slot = tuple[int, tuple[Turn, ...]]
 Candidate = tuple[NDArray[np.bool_], tuple[Slot, ...]]
@@ -306,16 +319,7 @@ def _offer(best: Spelling, holds: NDArray[np.bool_], slots: tuple[Slot, ...]) ->
 
 def _add_phases(best: Spelling, matrix: NDArray[np.complex128]) -> None:
     """Fill in the phase by which each spelling differs from its matrix."""
-    product = np.tile(np.eye(2, dtype=complex), (len(matrix), 1, 1))
-    value = best.frac * (np.pi / PI) + best.rem
-    for k in range(best.code.shape[1]):
-        for code in np.unique(best.code[:, k]):
-            if code < 0:
-                continue
-            rows = best.code[:, k] == code
-            angles = [value[rows, k, i] for i in range(NUM_ANGLES[code])]
-            product[rows] = GATES[code].matrix(*angles) @ product[rows]
-    overlap = np.einsum("nij,nij->n", product.conj(), matrix)
+    overlap = np.einsum("nij,nij->n", best.product().conj(), matrix)
     good = best.length < _UNWRITABLE
     assert np.all(np.abs(overlap[good]) > 2 - 1e-9), "an identity of the basis is wrong"
     best.phase_frac[:], best.phase_rem[:] = _snapped(np.angle(overlap))

@@ -33,6 +33,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {"gates": ("h", "x", "y", "z", "s", "t", "rx", "ry", "rz", "cz")},
     ),
     "fuse-one-qubit": ({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
+    "consolidate-two-qubit": ({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
 }
 """Options that a pass is tried with; its defaults where it is not named."""
 

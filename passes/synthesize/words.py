@@ -1,0 +1,141 @@
+"""What gates cost, one-qubit unitaries in gates of a basis, and how they get into a run."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.ir.angle import PI
+from qcomp.ir.gates import GATES, NUM_ANGLES, G
+from qcomp.ir.run import Run
+from qcomp.passes.reduce.euler import Basis, Spelling, distinct
+from qcomp.passes.synthesize.blocks import Index, Matrices
+from qcomp.passes.synthesize.weyl import cx_count, weyl
+
+__all__ = ["HUGE", "Prices", "Words", "Writer", "cx_of_gate"]
+
+HUGE = 1e6
+"""Price of what cannot be written."""
+
+
+@functools.cache
+def cx_of_gate() -> NDArray[np.int64]:
+    """Return the CX gates that a two-qubit gate takes at generic angles, by code; 0 for others."""
+    out = np.zeros(len(GATES), dtype=np.int64)
+    for row in GATES:
+        if row.num_qubits == 2:
+            matrix = row.matrix(*(0.37 + 0.29 * k for k in range(row.num_angles)))
+            out[row.code] = cx_count(weyl(matrix[None]))[0]
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """What gates cost, and the one-qubit gates that may be written.
+
+    Attributes:
+        basis: One-qubit gates.
+        two_qubit: Price of a CX gate.
+        rotation: Price of a rotation that is not Clifford, beside its price as a gate.
+        gate: Price of any gate.
+    """
+
+    basis: Basis
+    two_qubit: float
+    rotation: float
+    gate: float
+
+    @property
+    def middle(self) -> str:
+        """What to write between CX gates beside rotations about Z."""
+        names = self.basis.names
+        turning = "rz" not in names and "p" not in names
+        return "h" if "h" in names else "sx" if "sx" in names and not turning else "turn"
+
+    def words(self, matrix: Matrices) -> Words:
+        """Write one-qubit unitaries and say what that costs."""
+        first, which = distinct(matrix)
+        spelling = self.basis.spell(matrix[first])
+        slots = NUM_ANGLES[np.maximum(spelling.code, 0)] * (spelling.code >= 0)
+        used = np.arange(3) < slots[:, :, None]
+        used[:, :, 1] &= spelling.code != G.R  # the direction of its axis
+        rotations = used & ((spelling.rem != 0) | (spelling.frac % (PI // 2) != 0))
+        eighths = ~used | ((spelling.rem == 0) & (spelling.frac % (PI // 4) == 0))
+        cost = self.gate * spelling.length + self.rotation * rotations.sum(axis=(1, 2))
+        cost = np.where(spelling.length > 5, HUGE, cost)
+        return Words(spelling.take(which), cost[which], eighths.all(axis=(1, 2))[which])
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """One-qubit unitaries in gates.
+
+    Attributes:
+        spelling: The gates.
+        cost: float64[n], what they cost.
+        exact: bool[n], whether all their angles are multiples of pi/4.
+    """
+
+    spelling: Spelling
+    cost: NDArray[np.float64]
+    exact: NDArray[np.bool_]
+
+    def error(self, matrix: Matrices) -> NDArray[np.float64]:
+        """Return how far the gates are from the matrices that they stand for, Frobenius norm."""
+        phase = self.spelling.phase_frac * (np.pi / PI) + self.spelling.phase_rem
+        apart = self.spelling.product() * np.exp(1j * phase)[:, None, None] - matrix
+        result: NDArray[np.float64] = np.sqrt((np.abs(apart) ** 2).sum(axis=(1, 2)))
+        return result
+
+
+class Writer:
+    """Gates to put into a run, each with its place and an order within the place."""
+
+    def __init__(self, operations: int) -> None:
+        self._operations = operations
+        self._place: list[Index] = []
+        self._rank: list[NDArray[np.int64]] = []
+        self._runs: list[Run] = []
+        self.phase = (0, 0.0)
+
+    def chains(
+        self, spelling: Spelling, place: Index, rank: NDArray[np.int64], wire: NDArray[np.int32]
+    ) -> None:
+        """Put in one-qubit unitaries."""
+        row, slot = np.nonzero(spelling.code >= 0)
+        code = spelling.code[row, slot]
+        counts = NUM_ANGLES[code].astype(np.int64)
+        begin = np.cumsum(counts) - counts
+        k = np.arange(int(counts.sum())) - np.repeat(begin, counts)
+        source = np.repeat(row, counts), np.repeat(slot, counts), k
+        qubit = np.full((len(code), 3), -1, dtype=np.int32)
+        qubit[:, 0] = wire[row]
+        self._runs.append(
+            Run.of(code.astype(np.uint8), qubit, spelling.frac[source], spelling.rem[source])
+        )
+        self._place.append(place[row])
+        self._rank.append(rank[row])
+        frac, rem = self.phase
+        frac += int(spelling.phase_frac.sum(dtype=np.int64))
+        self.phase = (frac & (4 * PI - 1), rem + float(spelling.phase_rem.sum()))
+
+    def cx(
+        self, place: Index, rank: int, control: NDArray[np.int32], target: NDArray[np.int32]
+    ) -> None:
+        """Put in CX gates."""
+        qubit = np.stack([control, target, np.full(len(control), -1, dtype=np.int32)], axis=1)
+        self._runs.append(Run.of(np.full(len(control), G.CX, dtype=np.uint8), qubit))
+        self._place.append(place)
+        self._rank.append(np.full(len(place), rank))
+
+    def run(self, old: Run, keep: NDArray[np.bool_]) -> Run:
+        """Return the run with what is kept of it and all that was put in."""
+        stay = np.flatnonzero(keep)
+        place = np.concatenate([stay, *self._place])
+        rank = np.concatenate([np.zeros(len(stay), dtype=np.int64), *self._rank])
+        joined = Run.concat([old, *self._runs])
+        source = np.concatenate([stay, np.arange(self._operations, len(joined))])
+        return joined.select(source[np.lexsort((rank, place))])
