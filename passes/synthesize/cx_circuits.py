@@ -17,7 +17,7 @@ figure 6; Shende, Bullock, Markov 2003 (arXiv:quant-ph/0308045).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,23 @@ from qcomp.passes.reduce.euler import euler_angles
 from qcomp.passes.synthesize.blocks import CX, Matrices, oriented
 from qcomp.passes.synthesize.weyl import Weyl, cx_count, kron, rotation
 
-__all__ = ["MIDDLES", "CxCircuits", "free_of_slack", "write"]
+__all__ = [
+    "MIDDLES",
+    "PAULIS",
+    "CxCircuits",
+    "free_of_slack",
+    "mirrored",
+    "restored",
+    "write",
+]
 
 MIDDLES = ("h", "sx", "turn")
 """What stands between CX gates beside rotations about Z: ``h``, ``sx``, or rx and ry themselves."""
 
 _H, _S, _SDG, _SX = (gate(name).matrix() for name in ("h", "s", "sdg", "sx"))
 _EYE: Matrices = np.eye(2, dtype=complex)
+PAULIS: Matrices = np.stack([_EYE, *(gate(name).matrix() for name in "xzy")])
+"""I, X, Z, Y: the product of two is at the exclusive or of their numbers, up to phase."""
 _QUARTER = np.pi / 4
 _LEVEL = 1e-9
 """Below it an Euler angle is taken for 0 in choosing what moves; what moves does so exactly."""
@@ -57,22 +67,22 @@ class CxCircuits:
     left: Matrices
     right: Matrices
 
-    def select(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> CxCircuits:
-        """Return the circuits at ``index``."""
-        return CxCircuits(*(getattr(self, f.name)[index] for f in fields(self)))
-
-    def where(self, mask: NDArray[np.bool_], other: CxCircuits) -> CxCircuits:
-        """Return these circuits where the mask holds, the other ones elsewhere."""
+    def turned(self) -> CxCircuits:
+        """Return the circuits with the qubits exchanged."""
         return CxCircuits(
-            *(
-                np.where(
-                    mask.reshape(-1, *[1] * (getattr(self, f.name).ndim - 1)),
-                    getattr(self, f.name),
-                    getattr(other, f.name),
-                )
-                for f in fields(self)
-            )
-        )
+            self.count, 1 - self.control, self.middle[:, :, ::-1], self.left[:, ::-1],
+            self.right[:, ::-1],
+        )  # fmt: skip
+
+    def around(self, point: Weyl) -> CxCircuits:
+        """Return circuits of N with the decompositions' gates on both sides."""
+        left = np.stack([point.la, point.lb], axis=1) @ self.left
+        right = self.right @ np.stack([point.ra, point.rb], axis=1)
+        return replace(self, left=left, right=right)
+
+    def take(self, index: NDArray[np.intp]) -> CxCircuits:
+        """Return the circuits at these places."""
+        return CxCircuits(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def unitary(self) -> Matrices:
         """Multiply the circuits out, complex128[n, 4, 4]."""
@@ -158,13 +168,56 @@ def _dagger(matrix: Matrices) -> Matrices:
     return result
 
 
-def write(point: Weyl, middle: str, turned: bool = False) -> CxCircuits:
-    """Write each decomposition with the fewest CX gates.
+def restored(point: Weyl, pauli: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the Pauli that goes to the right of N on both qubits, beside those mirrored there.
 
     Args:
         point: n decompositions.
+        pauli: int64[n, k], the product of the Paulis on the two qubits, numbers as in ``PAULIS``.
+    """
+    z_flips, x_flips = pauli & 1, pauli >> 1
+    out = x_flips * (point.x == _QUARTER)[:, None]
+    out = out ^ 2 * z_flips * (point.z == _QUARTER)[:, None]
+    result: NDArray[np.int64] = out ^ 3 * (z_flips ^ x_flips) * (point.y == _QUARTER)[:, None]
+    return result
+
+
+def mirrored(point: Weyl, a: NDArray[np.int64], b: NDArray[np.int64]) -> Weyl:
+    """Put Paulis on both sides of N: ``N(x, y, z) ~ P N(x', y', z') P``, P on qubits a and b.
+
+    Coordinates change signs: with the product of the Paulis I, X, Z, Y those in none, (y, z),
+    (x, y), (x, z). A coordinate pi/4 stays, for ``N(-pi/4, 0, 0) ~ N(pi/4, 0, 0) XX``.
+
+    Args:
+        point: n decompositions.
+        a: int64[n], the Pauli on qubit a, a row of ``PAULIS``.
+        b: int64[n], that on qubit b.
+    """
+    pauli = a ^ b
+    again = restored(point, pauli[:, None])[:, 0]
+    signs = 1.0 - 2.0 * np.stack([pauli >> 1, (pauli & 1) ^ (pauli >> 1), pauli & 1])
+    x, y, z = (
+        np.where(np.abs(value) == _QUARTER, value, sign * value)
+        for value, sign in zip((point.x, point.y, point.z), signs, strict=True)
+    )
+    return Weyl(
+        x,
+        y,
+        z,
+        point.la @ PAULIS[a],
+        point.lb @ PAULIS[b],
+        PAULIS[a ^ again] @ point.ra,
+        PAULIS[b ^ again] @ point.rb,
+        point.error,
+    )
+
+
+def write(point: Weyl, middle: str) -> CxCircuits:
+    """Write the middle N of each decomposition with the fewest CX gates.
+
+    Args:
+        point: n decompositions; coordinates may have any sign, but for pi/4.
         middle: One of ``MIDDLES``.
-        turned: Whether the qubits change roles in the identities above.
     """
     n = len(point.x)
     count = cx_count(point)
@@ -199,11 +252,6 @@ def write(point: Weyl, middle: str, turned: bool = False) -> CxCircuits:
     control[three] = (1, 0, 1)
     _fill_three(three, x, y, z, middle, mids, left, right)
 
-    if turned:
-        control = 1 - control
-        mids, left, right = mids[:, :, ::-1], left[:, ::-1], right[:, ::-1]
-    left = np.stack([point.la, point.lb], axis=1) @ left
-    right = right @ np.stack([point.ra, point.rb], axis=1)
     return CxCircuits(count, control, mids, left, right)
 
 

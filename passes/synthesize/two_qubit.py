@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,15 @@ from qcomp.passes.synthesize.blocks import (
     oriented,
     wires_of,
 )
-from qcomp.passes.synthesize.cx_circuits import CxCircuits, free_of_slack, write
-from qcomp.passes.synthesize.weyl import kron, weyl
+from qcomp.passes.synthesize.cx_circuits import (
+    PAULIS,
+    CxCircuits,
+    free_of_slack,
+    mirrored,
+    restored,
+    write,
+)
+from qcomp.passes.synthesize.weyl import Weyl, kron, weyl
 from qcomp.passes.synthesize.words import HUGE, Prices, Words, Writer, cx_of_gate
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
@@ -60,6 +67,7 @@ class _Blocks:
         cost: float64[c], what these cost.
         two: int64[c], how many two-qubit gates it has.
         exact: bool[c], whether all its angles are multiples of pi/4.
+        exact_before, exact_after: bool[c, 2], whether those of a chain at its end are, too.
     """
 
     start: Index
@@ -72,6 +80,8 @@ class _Blocks:
     cost: NDArray[np.float64]
     two: NDArray[np.int64]
     exact: NDArray[np.bool_]
+    exact_before: NDArray[np.bool_]
+    exact_after: NDArray[np.bool_]
 
 
 def consolidate_run(
@@ -162,17 +172,21 @@ def _blocks(
     flip = (run.qubit[last, 0] != run.qubit[first, 0])[:, None]
     start = np.full(int(owner.max()) + 1, len(run))
     np.minimum.at(start, owner[owner >= 0], np.flatnonzero(owner >= 0))
+    after = np.where(flip, chains.after[last][:, ::-1], chains.after[last])
+    fine = np.logical_and.reduceat(fine, head)
     return _Blocks(
         start[label],
         first,
         label,
         owner,
         before[head],
-        np.where(flip, chains.after[last][:, ::-1], chains.after[last]),
+        after,
         ordered_products(step, head),
         np.add.reduceat(cost, head),
         size,
-        np.logical_and.reduceat(fine, head),
+        fine,
+        fine[:, None] & chain_exact[before[head]],
+        fine[:, None] & chain_exact[after],
     )
 
 
@@ -241,94 +255,123 @@ class _Plan:
         return np.flatnonzero(taken)
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """One circuit of each block, on its own.
-
-    Attributes:
-        circuits: The circuits.
-        cost: float64[c], of the CX gates and what is between them.
-        left, right: Cost of the chains at the block's ends with its gates, float64[c, 2].
-    """
-
-    circuits: CxCircuits
-    cost: NDArray[np.float64]
-    left: NDArray[np.float64]
-    right: NDArray[np.float64]
-
-    @property
-    def total(self) -> NDArray[np.float64]:
-        """Cost where no neighbour changes."""
-        result: NDArray[np.float64] = self.cost + (self.left + self.right).sum(axis=1)
-        return result
-
-
-def _choice(circuits: CxCircuits, blocks: _Blocks, chains: Wires, prices: Prices) -> _Choice:
-    """Price circuits; a block of Clifford and T gates may only become one of such gates."""
-    n = len(circuits.count)
-    middle = prices.words(circuits.middle.reshape(-1, 2, 2))
-    after = chains.matrix[blocks.after.ravel()] @ circuits.left.reshape(-1, 2, 2)
-    before = circuits.right.reshape(-1, 2, 2) @ chains.matrix[blocks.before.ravel()]
-    cost: NDArray[np.float64] = middle.cost.reshape(n, 4).sum(axis=1)
-    cost = cost + (prices.two_qubit + prices.gate) * circuits.count.astype(np.float64)
-    if blocks.exact.any():
-        fine = middle.exact.reshape(n, 4).all(axis=1)
-        for end in (circuits.left, circuits.right):
-            fine &= prices.words(end.reshape(-1, 2, 2)).exact.reshape(n, 2).all(axis=1)
-        cost = np.where(blocks.exact & ~fine, HUGE, cost)
-    left, right = prices.words(after).cost, prices.words(before).cost
-    return _Choice(circuits, cost, left.reshape(n, 2), right.reshape(n, 2))
-
-
 def _plan(blocks: _Blocks, chains: Wires, plain: Words, prices: Prices) -> _Plan:
-    """Write every block in both roles of its qubits and keep the cheaper one."""
+    """Write every block with the fewest CX gates and find the cheapest gates at its ends.
+
+    The qubits may change roles, and Paulis on each may pass through the block.
+    """
+    n = len(blocks.start)
+    rows = np.arange(n)
     ends = [chains.matrix[blocks.before[:, j]] for j in range(2)]
     point = free_of_slack(weyl(blocks.unitary), *ends)
-    one, other = (
-        _choice(write(point, prices.middle, turned), blocks, chains, prices)
-        for turned in (False, True)
-    )
-    keep = one.total <= other.total
-    best = one.circuits.where(keep, other.circuits)
+    role, a, b, right, left = _cheapest_ends(point, blocks, chains, prices)
+    point = mirrored(point, a, b)
+    circuits = write(point, prices.middle)
+    both_roles = [np.concatenate(pair) for pair in _fields(circuits, circuits.turned())]
+    circuits = CxCircuits(*both_roles).take(role * n + rows).around(point)
+
     owner_before, owner_after = (np.full(len(chains.matrix), -1, dtype=np.int64) for _ in range(2))
-    everyone = np.repeat(np.arange(len(keep)), 2)
-    owner_before[blocks.before.ravel()] = everyone
-    owner_after[blocks.after.ravel()] = everyone
+    owner_before[blocks.before] = owner_after[blocks.after] = rows[:, None]
     chain_left, chain_right = plain.cost.copy(), plain.cost.copy()
-    chain_left[blocks.after] = np.where(keep[:, None], one.left, other.left)
-    chain_right[blocks.before] = np.where(keep[:, None], one.right, other.right)
-    product = best.unitary()
+    chain_left[blocks.after], chain_right[blocks.before] = left, right
+    both = np.flatnonzero((owner_before >= 0) & (owner_after >= 0))
+    owners = owner_before, owner_after
+    joined = _chain_matrices(chains, blocks, circuits, owners, both, np.ones(n, dtype=bool))
+    parts = [circuits.middle.reshape(-1, 2, 2), joined]
+    if blocks.exact.any():
+        parts += [circuits.left.reshape(-1, 2, 2), circuits.right.reshape(-1, 2, 2)]
+    words = prices.words(np.concatenate(parts))
+    middle, words = words.take(np.arange(4 * n)), words.take(np.arange(4 * n, len(words.cost)))
+    cost: NDArray[np.float64] = middle.cost.reshape(n, 4).sum(axis=1)
+    cost = cost + (prices.two_qubit + prices.gate) * circuits.count.astype(np.float64)
+    chain_both = plain.cost.copy()
+    exact = blocks.exact[owner_before[both]] & blocks.exact[owner_after[both]]
+    inexact = ~words.exact[: len(both)]
+    chain_both[both] = np.where(exact & inexact, HUGE, words.cost[: len(both)])
+    if blocks.exact.any():
+        fine = middle.exact.reshape(n, 4).all(axis=1)
+        fine &= words.exact[len(both) :].reshape(2, n, 2).all(axis=(0, 2))
+        cost = np.where(blocks.exact & ~fine, HUGE, cost)
+    product = circuits.unitary()
     overlap = np.einsum("nij,nij->n", product.conj(), blocks.unitary)
     product *= (overlap / np.abs(overlap))[:, None, None]
-    plan = _Plan(
-        best,
-        prices.words(best.middle.reshape(-1, 2, 2)),
-        np.where(keep, one.cost, other.cost),
-        np.sqrt((np.abs(blocks.unitary - product) ** 2).sum(axis=(1, 2))),
+    error = np.sqrt((np.abs(blocks.unitary - product) ** 2).sum(axis=(1, 2)))
+    return _Plan(
+        circuits,
+        middle,
+        cost,
+        error,
         np.angle(overlap),
         owner_before,
         owner_after,
         chain_left,
         chain_right,
-        plain.cost.copy(),
+        chain_both,
     )
-    both = np.flatnonzero((owner_before >= 0) & (owner_after >= 0))
-    if len(both):
-        everything = np.ones(len(keep), dtype=bool)
-        joined = prices.words(_chain_matrices(chains, blocks, plan, both, everything))
-        exact = blocks.exact[owner_before[both]] & blocks.exact[owner_after[both]]
-        plan.chain_both[both] = np.where(exact & ~joined.exact, HUGE, joined.cost)
-    return plan
+
+
+def _fields(one: CxCircuits, other: CxCircuits) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    return [(getattr(one, f.name), getattr(other, f.name)) for f in fields(CxCircuits)]
+
+
+_PAIRS = np.stack(np.divmod(np.arange(16), 4))
+"""Paulis on two qubits."""
+
+
+def _cheapest_ends(
+    point: Weyl, blocks: _Blocks, chains: Wires, prices: Prices
+) -> tuple[Index, Index, Index, NDArray[np.float64], NDArray[np.float64]]:
+    """Choose roles and Paulis so that the chains at the ends of each block cost least.
+
+    Returns:
+        (1 where the qubits change roles, the Pauli on a, that on b, costs of the chains before
+        and after as float64[c, 2]).
+    """
+    n = len(point.x)
+    circuits = write(point, prices.middle)
+    roles = (circuits, circuits.turned())
+    left = np.stack([c.left for c in roles])[:, :, :, None]
+    right = np.stack([c.right for c in roles])[:, :, :, None]
+    own = np.stack([point.la, point.lb], axis=1)[:, :, None] @ PAULIS
+    after = chains.matrix[blocks.after][:, :, None] @ own @ left
+    own = PAULIS @ np.stack([point.ra, point.rb], axis=1)[:, :, None]
+    before = right @ own @ chains.matrix[blocks.before][:, :, None]
+    words = prices.words(np.concatenate([after, before]).reshape(-1, 2, 2))
+    # cost[side, role, block, qubit, pauli]
+    cost = words.cost.reshape(2, 2, n, 2, 4)
+    exact = np.stack([blocks.exact_after, blocks.exact_before])[:, None, :, :, None]
+    cost = np.where(exact & ~words.exact.reshape(cost.shape), HUGE, cost)
+    a, b = _PAIRS
+    again = restored(point, np.broadcast_to(a ^ b, (n, 16)))
+    rows = np.arange(n)[:, None]
+    total = cost[0, :, :, 0][:, :, a] + cost[0, :, :, 1][:, :, b]
+    total = total + cost[1, :, rows, 0, a ^ again].transpose(2, 0, 1)
+    total = total + cost[1, :, rows, 1, b ^ again].transpose(2, 0, 1)
+    best = total.transpose(1, 0, 2).reshape(n, 32).argmin(axis=1)
+    role, pair = np.divmod(best, 16)
+    rows = np.arange(n)
+    a, b, back = a[pair], b[pair], again[rows, pair]
+    cost_after = np.stack([cost[0, role, rows, 0, a], cost[0, role, rows, 1, b]], axis=1)
+    cost_before = np.stack(
+        [cost[1, role, rows, 0, a ^ back], cost[1, role, rows, 1, b ^ back]], axis=1
+    )
+    return role, a, b, cost_before, cost_after
 
 
 def _chain_matrices(
-    chains: Wires, blocks: _Blocks, plan: _Plan, index: Index, taken: NDArray[np.bool_]
+    chains: Wires,
+    blocks: _Blocks,
+    circuits: CxCircuits,
+    owners: tuple[Index, Index],
+    index: Index,
+    taken: NDArray[np.bool_],
 ) -> Matrices:
     """Return the chains at ``index`` with what the blocks that are taken add to them."""
     matrix = chains.matrix[index]
+    before, after = owners
     for owner, ends, gates, later in (
-        (plan.owner_after, blocks.after, plan.circuits.left, False),
-        (plan.owner_before, blocks.before, plan.circuits.right, True),
+        (after, blocks.after, circuits.left, False),
+        (before, blocks.before, circuits.right, True),
     ):
         mine = owner[index]
         rows = np.flatnonzero((mine >= 0) & taken[mine])
@@ -347,7 +390,8 @@ def _rebuild(
     taken = np.zeros(len(blocks.start), dtype=bool)
     taken[chosen] = True
     index = np.unique(np.concatenate([blocks.before[chosen].ravel(), blocks.after[chosen].ravel()]))
-    matrix = _chain_matrices(chains, blocks, plan, index, taken)
+    owners = plan.owner_before, plan.owner_after
+    matrix = _chain_matrices(chains, blocks, plan.circuits, owners, index, taken)
     ends = prices.words(matrix)
     error = float(plan.error[chosen].sum() + ends.error(matrix).sum())
     inside = (4 * chosen[:, None] + np.arange(4)).ravel()

@@ -83,6 +83,10 @@ class Words:
     cost: NDArray[np.float64]
     exact: NDArray[np.bool_]
 
+    def take(self, index: Index) -> Words:
+        """Return the words at these places."""
+        return Words(self.spelling.take(index), self.cost[index], self.exact[index])
+
     def error(self, matrix: Matrices) -> NDArray[np.float64]:
         """Return how far the gates are from the matrices that they stand for, Frobenius norm."""
         phase = self.spelling.phase_frac * (np.pi / PI) + self.spelling.phase_rem

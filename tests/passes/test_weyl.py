@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from qcomp.ir.gates import gate
-from qcomp.passes.synthesize.cx_circuits import MIDDLES, free_of_slack, write
+from qcomp.passes.synthesize.cx_circuits import MIDDLES, free_of_slack, mirrored, write
 from qcomp.passes.synthesize.weyl import Weyl, cx_count, weyl
 
 Matrices = NDArray[np.complex128]
@@ -103,10 +103,23 @@ def test_every_class_is_written_exactly(name: str, middle: str) -> None:
     for before in (np.tile(np.eye(2), (len(matrix), 1, 1)), unitaries(len(matrix), 2, rng)):
         point = weyl(matrix)
         for chosen in (point, free_of_slack(point, before, before[::-1])):
-            for turned in (False, True):
-                circuits = write(chosen, middle, turned)
-                assert set(circuits.count) == {CLASSES[name][1]}
-                assert apart(matrix, circuits.unitary()) < 5e-14
+            circuits = write(chosen, middle)
+            assert set(circuits.count) == {CLASSES[name][1]}
+            for either in (circuits, circuits.turned()):
+                assert apart(matrix, either.around(chosen).unitary()) < 5e-14
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_paulis_pass_through_every_class(name: str) -> None:
+    matrix = samples(name, 5)
+    point = weyl(matrix)
+    for a in range(4):
+        for b in range(4):
+            paulis = (np.full(len(matrix), k) for k in (a, b))
+            other = mirrored(point, *paulis)
+            circuits = write(other, "h").around(other)
+            assert set(circuits.count) == {CLASSES[name][1]}
+            assert apart(matrix, circuits.unitary()) < 5e-14
 
 
 def test_random_unitaries_are_exact_and_generic() -> None:
@@ -114,7 +127,7 @@ def test_random_unitaries_are_exact_and_generic() -> None:
     point = weyl(matrix)
     assert in_chamber(point)
     assert set(cx_count(point)) == {3}
-    assert apart(matrix, write(point, "h").unitary()) < 5e-14
+    assert apart(matrix, write(point, "h").around(point).unitary()) < 5e-14
 
 
 def test_equal_classes_have_equal_coordinates() -> None:
