@@ -2,7 +2,8 @@
 
 A kernel is a plain Python function over numpy arrays. Below ``KERNEL_THRESHOLD`` elements the
 plain function runs, so that a small circuit never waits for a compiler; above it numba compiles
-the same function once and keeps the machine code in its cache.
+the same function once and keeps the machine code in its cache. A process that has the machine code
+uses it for small inputs too: both forms give the same numbers.
 """
 
 from __future__ import annotations
@@ -13,10 +14,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["KERNEL_THRESHOLD", "Kernel", "kernel"]
+__all__ = ["KERNEL_THRESHOLD", "LOADED_THRESHOLD", "Kernel", "kernel"]
 
 KERNEL_THRESHOLD = 4096
 """Elements from which on the compiled form pays for itself."""
+
+LOADED_THRESHOLD = 32
+"""Elements from which on the compiled form is quicker, once the process has it."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,13 +76,19 @@ class Kernel(Generic[P, R]):
             self._compiled = numba.njit(cache=True, fastmath=self._fastmath, **options)(self.python)
         return self._compiled
 
+    @property
+    def loaded(self) -> bool:
+        """Whether this process has the compiled form already."""
+        return self._compiled is not None
+
     def at(self, size: int) -> Callable[P, R]:
         """Return the form that suits ``size`` elements of work.
 
         Args:
             size: Elements of work, gates or amplitudes.
         """
-        return self.python if size < KERNEL_THRESHOLD else self.compiled()
+        least = LOADED_THRESHOLD if self.loaded else KERNEL_THRESHOLD
+        return self.python if size < least else self.compiled()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the compiled form."""

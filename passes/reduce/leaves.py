@@ -13,7 +13,7 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import G
 from qcomp.ir.run import Run
-from qcomp.kernels import KERNEL_THRESHOLD, Kernel
+from qcomp.kernels import KERNEL_THRESHOLD, LOADED_THRESHOLD, Kernel
 
 __all__ = ["Leaf", "Phase", "call", "rewrite_leaves"]
 
@@ -132,14 +132,15 @@ def call(
 
     Args:
         kernel: Takes the inputs, then the outputs.
-        size: Operations at hand: from ``KERNEL_THRESHOLD`` on the compiled form runs.
+        size: Operations at hand: from ``KERNEL_THRESHOLD`` on the compiled form runs, from
+            ``LOADED_THRESHOLD`` on where it is loaded.
         inputs: One-dimensional arrays and numbers.
         outputs: One-dimensional arrays to fill.
 
     Returns:
         What the kernel returns.
     """
-    if size >= KERNEL_THRESHOLD:
+    if size >= KERNEL_THRESHOLD or (kernel.loaded and size >= LOADED_THRESHOLD):
         return kernel.compiled()(*inputs, *outputs)
     lists = [a.tolist() if isinstance(a, np.ndarray) else a for a in (*inputs, *outputs)]
     value = kernel.python(*lists)

@@ -119,6 +119,7 @@ def test_identities_and_rotations_by_nothing_go() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_compiled_and_plain_kernels_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaves, "LOADED_THRESHOLD", 1 << 60)
     rng = np.random.default_rng(seed)
     circuit = Circuit(6, params=("a", "b"))
     for _ in range(300):

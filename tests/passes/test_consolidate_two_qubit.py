@@ -248,6 +248,7 @@ def test_basis_that_cannot_write_a_block_leaves_it() -> None:
 
 
 def test_compiled_and_plain_kernels_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaves, "LOADED_THRESHOLD", 1 << 60)
     rng = np.random.default_rng(9)
     circuit = Circuit(4, params=("a",))
     for _ in range(300):

@@ -139,6 +139,7 @@ def test_phase_of_a_spelling_is_what_it_lacks() -> None:
 
 
 def test_compiled_and_plain_kernels_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaves, "LOADED_THRESHOLD", 1 << 60)
     rng = np.random.default_rng(4)
     circuit = Circuit(3)
     for _ in range(200):

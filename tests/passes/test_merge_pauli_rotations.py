@@ -99,6 +99,7 @@ def test_unitary_is_kept_with_its_phase_for_any_symbol(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_compiled_and_plain_kernels_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaves, "LOADED_THRESHOLD", 1 << 60)
     circuit = random_circuit(seed, (PAULI_GATES, CLIFFORD_T, None)[seed % 3], 300, 5)
     plain = merged(circuit)
     monkeypatch.setattr(leaves, "KERNEL_THRESHOLD", 0)

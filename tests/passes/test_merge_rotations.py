@@ -142,6 +142,7 @@ def test_bodies_of_control_flow_stand_alone_and_keep_their_phase() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_compiled_and_plain_kernels_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaves, "LOADED_THRESHOLD", 1 << 60)
     rng = np.random.default_rng(seed)
     circuit = Circuit(6, params=("a", "b"))
     for _ in range(300):

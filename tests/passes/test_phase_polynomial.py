@@ -129,6 +129,7 @@ def test_cx_fall_gates_do_not_rise_and_the_others_stay(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_compiled_and_plain_kernels_agree(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaves, "LOADED_THRESHOLD", 1 << 60)
     circuit = random_circuit(seed, POOLS[seed % len(POOLS)], 300, 6)
     monkeypatch.setattr(leaves, "KERNEL_THRESHOLD", 1 << 60)
     plain = resynthesized(circuit, tries=8)
