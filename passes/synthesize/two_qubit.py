@@ -36,7 +36,7 @@ from qcomp.passes.synthesize.cx_circuits import (
     write,
 )
 from qcomp.passes.synthesize.weyl import Weyl, kron, weyl
-from qcomp.passes.synthesize.words import HUGE, Prices, Words, Writer, cx_of_gate
+from qcomp.passes.synthesize.words import HUGE, Prices, Words, Writer, cx_of_gate, eighths
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["ConsolidateTwoQubit"]
@@ -163,7 +163,7 @@ def _blocks(
     code = run.code[two]
     cost = (prices.two_qubit + prices.gate) * cx_of_gate()[code]
     cost[inner] += plain.cost[before[inner]].sum(axis=1)
-    exact = _eighths(run)
+    exact = eighths(run)
     chain_exact = np.ones(len(chains.matrix), dtype=bool)
     some = chains.chain >= 0
     np.logical_and.at(chain_exact, chains.chain[some], exact[some])
@@ -188,17 +188,6 @@ def _blocks(
         fine[:, None] & chain_exact[before[head]],
         fine[:, None] & chain_exact[after],
     )
-
-
-def _eighths(run: Run) -> NDArray[np.bool_]:
-    """Which operations have only angles that are multiples of pi/4, bool[n]."""
-    out = np.ones(len(run), dtype=bool)
-    counts = NUM_ANGLES[run.code]
-    for k in range(int(counts.max(initial=0))):
-        has = np.flatnonzero(counts > k)
-        at = run.angle[has] + k
-        out[has] &= (run.rem[at] == 0) & (run.form[at] < 0) & (run.frac[at] % (PI // 4) == 0)
-    return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +251,12 @@ def _plan(blocks: _Blocks, chains: Wires, plain: Words, prices: Prices) -> _Plan
     """
     n = len(blocks.start)
     rows = np.arange(n)
-    ends = [chains.matrix[blocks.before[:, j]] for j in range(2)]
+    # What would move from another chain into a block of Clifford and T gates is not for it.
+    usable = blocks.exact_before.all(axis=1) | ~blocks.exact
+    ends = [
+        np.where(usable[:, None, None], chains.matrix[blocks.before[:, j]], np.eye(2))
+        for j in range(2)
+    ]
     point = free_of_slack(weyl(blocks.unitary), *ends)
     role, a, b, right, left = _cheapest_ends(point, blocks, chains, prices)
     point = mirrored(point, a, b)

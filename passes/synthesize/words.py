@@ -15,7 +15,7 @@ from qcomp.passes.reduce.euler import Basis, Spelling, distinct
 from qcomp.passes.synthesize.blocks import Index, Matrices
 from qcomp.passes.synthesize.weyl import cx_count, weyl
 
-__all__ = ["HUGE", "Prices", "Words", "Writer", "cx_of_gate"]
+__all__ = ["HUGE", "Prices", "Words", "Writer", "cx_of_gate", "eighths"]
 
 HUGE = 1e6
 """Price of what cannot be written."""
@@ -29,6 +29,17 @@ def cx_of_gate() -> NDArray[np.int64]:
         if row.num_qubits == 2:
             matrix = row.matrix(*(0.37 + 0.29 * k for k in range(row.num_angles)))
             out[row.code] = cx_count(weyl(matrix[None]))[0]
+    return out
+
+
+def eighths(run: Run) -> NDArray[np.bool_]:
+    """Which operations have only angles that are multiples of pi/4, bool[n]."""
+    out = np.ones(len(run), dtype=bool)
+    counts = NUM_ANGLES[run.code]
+    for k in range(int(counts.max(initial=0))):
+        has = np.flatnonzero(counts > k)
+        at = run.angle[has] + k
+        out[has] &= (run.rem[at] == 0) & (run.form[at] < 0) & (run.frac[at] % (PI // 4) == 0)
     return out
 
 
@@ -124,7 +135,7 @@ class Writer:
         self._rank.append(rank[row])
         frac, rem = self.phase
         frac += int(spelling.phase_frac.sum(dtype=np.int64))
-        self.phase = (frac & (4 * PI - 1), rem + float(spelling.phase_rem.sum()))
+        self.phase = (frac & (2 * PI - 1), rem + float(spelling.phase_rem.sum()))
 
     def cx(
         self, place: Index, rank: int, control: NDArray[np.int32], target: NDArray[np.int32]
