@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qcomp.ir.angle import PI
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
-from qcomp.ir.gates import GATES, NUM_ANGLES, NUM_QUBITS, G
+from qcomp.ir.gates import GATES, NUM_QUBITS, G
 from qcomp.ir.run import Run
 from qcomp.passes.reduce.euler import Basis
 from qcomp.passes.reduce.leaves import Leaf, Phase, rewrite_leaves
