@@ -47,7 +47,11 @@ def to_qasm2(circuit: Circuit) -> str:
         if not NUM_ANGLES[code] and GATES[code].num_qubits == 0:
             continue
         first = int(run.angle[i])
-        angles = ",".join(repr(float(v)) for v in value[first : first + int(NUM_ANGLES[code])])
+        # Not every reader takes exponents.
+        angles = ",".join(
+            np.format_float_positional(v, unique=True, trim="0")
+            for v in value[first : first + int(NUM_ANGLES[code])]
+        )
         head = f"{GATES[code].name}({angles})" if NUM_ANGLES[code] else GATES[code].name
         lines.append(f"{head} {','.join(f'q[{q}]' for q in run.operands(i))};")
     return "\n".join(lines) + "\n"

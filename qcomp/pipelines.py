@@ -15,19 +15,28 @@ _SWEEP = "merge-rotations,cancel-inverses"
 _ACROSS = f"{_SWEEP},merge-pauli-rotations,cancel-inverses"
 """Rotations meet across Hadamards too; the sweep first leaves it little to visit."""
 
-_BLOCKS = "consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
-"""A CX gate weighs as much as four others: dearer ones buy CX gates with too many others."""
+_PARITIES = "resynthesize-phase-polynomials{tries=8}"
+"""CX gates between rotations about parities, written anew."""
 
 _MAX_ROUNDS = 8
 """Most rounds of the ``max`` effort; it stops as soon as nothing changes."""
 
+
+def _blocks(one_qubit: str) -> str:
+    """Return the step for two-qubit blocks.
+
+    A CX gate weighs as much as four others: a dearer one buys CX gates with too many others.
+    """
+    return f"consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
+
+
 EFFORT_PIPELINES: Mapping[str, str] = MappingProxyType(
     {
         "fast": f"to-basis{{max_qubits=2}},{_SWEEP},{_SWEEP}",
-        "default": f"to-basis{{max_qubits=2}},{_ACROSS},"
-        f"consolidate-two-qubit{{two_qubit=4}},{_SWEEP},fuse-one-qubit",
+        "default": f"to-basis{{max_qubits=2}},{_ACROSS},{_PARITIES},"
+        f"{_blocks('own')},{_SWEEP},fuse-one-qubit",
         "max": f"to-basis{{max_qubits=2}},repeat{{times={_MAX_ROUNDS}}}"
-        f"({_ACROSS},consolidate-two-qubit{{two_qubit=4}},{_SWEEP},fuse-one-qubit)",
+        f"({_ACROSS},{_PARITIES},{_blocks('own')},{_SWEEP},fuse-one-qubit)",
     }
 )
 """Effort -> pipeline text for a circuit without a target: gates stay the user's own, those on three
@@ -49,14 +58,13 @@ def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -
     """
     single = [name for name in gates if gate(name).num_qubits == 1]
     fuse = f"fuse-one-qubit{{basis={one_qubit}}}"
-    blocks = _BLOCKS.format(one_qubit=one_qubit)
     over_cx = "bind-weights,to-basis{gates=[cx],max_qubits=1}"
     into = f"to-basis{{gates=[{','.join((*single, 'cx'))}]}}"
     own = f"to-basis{{gates=[{','.join(gates)}]}}"
     last = own if "cx" in gates else f"{own},{_SWEEP},{fuse},{own}"
+    rewrite = f"{_PARITIES},{into},{_SWEEP},{_blocks(one_qubit)},{_SWEEP},{fuse}"
     if effort == "fast":
         return f"{over_cx},{_SWEEP},{into},{fuse},{_SWEEP},{last}"
     if effort == "default":
-        return f"{over_cx},{_ACROSS},{into},{_SWEEP},{fuse},{blocks},{_SWEEP},{fuse},{last}"
-    rounds = f"repeat{{times={_MAX_ROUNDS}}}({_ACROSS},{fuse},{blocks},{_SWEEP},{fuse})"
-    return f"{over_cx},{_ACROSS},{into},{rounds},{last}"
+        return f"{over_cx},{_ACROSS},{rewrite},{last}"
+    return f"{over_cx},repeat{{times={_MAX_ROUNDS}}}({_ACROSS},{rewrite}),{last}"
