@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "cancel-inverses": "qcomp.passes.reduce.cancel_inverses:CancelInverses",
         "fuse-one-qubit": "qcomp.passes.reduce.fuse_one_qubit:FuseOneQubit",
         "consolidate-two-qubit": "qcomp.passes.synthesize.two_qubit:ConsolidateTwoQubit",
+        "resynthesize-cliffords": "qcomp.passes.synthesize.clifford_regions:ResynthesizeCliffords",
         "resynthesize-phase-polynomials": "qcomp.passes.synthesize.phase_polynomial:"
         "ResynthesizePhasePolynomials",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
