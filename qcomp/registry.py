@@ -36,6 +36,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "resynthesize-cliffords": "qcomp.passes.synthesize.clifford_regions:ResynthesizeCliffords",
         "resynthesize-phase-polynomials": "qcomp.passes.synthesize.phase_polynomial:"
         "ResynthesizePhasePolynomials",
+        "resynthesize-pauli-rotations": "qcomp.passes.synthesize.pauli_rotations:"
+        "ResynthesizePauliRotations",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
     },
     "frontends": {

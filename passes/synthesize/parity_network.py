@@ -13,7 +13,7 @@ from typing import Any
 from qcomp.kernels import kernel
 from qcomp.passes.reduce.pauli_carry import pop, push
 
-__all__ = ["CX", "FLIP", "ROTATE", "SLOTS", "SWAP", "WALL", "WORD", "resynthesize"]
+__all__ = ["CX", "FLIP", "ROTATE", "SLOTS", "SWAP", "WALL", "WORD", "ones", "resynthesize"]
 
 CX, FLIP, SWAP, ROTATE, WALL = range(5)
 """Kinds of operations."""
@@ -30,7 +30,7 @@ _FRONT = 64
 _CHOICES = 16
 
 
-def _ones(x: int) -> int:
+def ones(x: int) -> int:
     """Count the bits of a word."""
     x -= (x >> 1) & 0x1555555555555555
     x = (x & 0x3333333333333333) + ((x >> 2) & 0x3333333333333333)
@@ -83,7 +83,7 @@ def _add(
     while x != 0:
         bit = x & -x
         x ^= bit
-        s = _ones(bit - 1)
+        s = ones(bit - 1)
         parity[s * words + c // WORD] ^= 1 << (c % WORD)
         if both & bit == 0:
             weight[s] += 1
@@ -107,12 +107,12 @@ def _change(
     back: int,
 ) -> int:
     """How much heavier ``cx c, t`` makes what waits; ``order`` and ``back`` weigh B and A."""
-    change = _SCALE * (_ones(col[t]) - 2 * _ones(col[t] & col[c]))
+    change = _SCALE * (ones(col[t]) - 2 * ones(col[t] & col[c]))
     for j in range(words):
         b = bcol[t * words + j]
         a = arow[t * words + j]
-        change += order * (_ones(b) - 2 * _ones(b & bcol[c * words + j]))
-        change += back * (_ones(a ^ arow[c * words + j]) - _ones(a))
+        change += order * (ones(b) - 2 * ones(b & bcol[c * words + j]))
+        change += back * (ones(a ^ arow[c * words + j]) - ones(a))
     return change
 
 
@@ -139,14 +139,14 @@ def _emit(
     """
     while True:
         x = wanted & state[_USED]
-        if _ones(x) <= least or state[_OUT] > state[_LIMIT]:
+        if ones(x) <= least or state[_OUT] > state[_LIMIT]:
             return
         light = 1 << 30
         rest = x
         while rest != 0:
             bit = rest & -rest
             rest ^= bit
-            s = _ones(bit - 1)
+            s = ones(bit - 1)
             if weight[s] < light:
                 light = weight[s]
         best = 1 << 30
@@ -156,7 +156,7 @@ def _emit(
         while x != 0 and tried < _CHOICES:
             bit = x & -x
             x ^= bit
-            s = _ones(bit - 1)
+            s = ones(bit - 1)
             if weight[s] != light:
                 continue
             tried += 1
@@ -166,7 +166,7 @@ def _emit(
                 while rest != 0:
                     low = rest & -rest
                     rest ^= low
-                    wires[count] = j * WORD + _ones(low - 1)
+                    wires[count] = j * WORD + ones(low - 1)
                     count += 1
             for i in range(count):
                 for k in range(count):
@@ -275,7 +275,7 @@ def _waiting(q: int, m: int, words: int, arow: Any, col: Any) -> int:
     return found
 
 
-@kernel(calls=(push, pop, _ones, _write, _turn, _add, _change, _emit, _clear, _waiting))
+@kernel(calls=(push, pop, ones, _write, _turn, _add, _change, _emit, _clear, _waiting))
 def resynthesize(
     n: int,
     m: int,
@@ -363,7 +363,7 @@ def resynthesize(
                     continue
                 else:
                     bit = ~state[_USED] & (state[_USED] + 1)
-                    s = _ones(bit - 1)
+                    s = ones(bit - 1)
                     state[_USED] |= bit
                     if (state[_MINUS] >> s) & 1 != minus:
                         state[_MINUS] ^= bit
@@ -423,7 +423,7 @@ def resynthesize(
                     while rest != 0:
                         bit = rest & -rest
                         rest ^= bit
-                        cost += weight[_ones(bit - 1)]
+                        cost += weight[ones(bit - 1)]
                     for w in range(m):
                         cost += (bcol[w * words + q // WORD] >> (q % WORD)) & 1
                         cost += (arow[w * words + q // WORD] >> (q % WORD)) & 1
