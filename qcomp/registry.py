@@ -38,6 +38,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePhasePolynomials",
         "resynthesize-pauli-rotations": "qcomp.passes.synthesize.pauli_rotations:"
         "ResynthesizePauliRotations",
+        "resynthesize-windows": "qcomp.passes.synthesize.windows:ResynthesizeWindows",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
     },
     "frontends": {

@@ -1,0 +1,248 @@
+"""Clifford circuits on three qubits up to one-qubit gates, and shortest Pauli networks over them.
+
+A Clifford C pulls the Paulis of qubit q back to a plane ``S_q = {C^dag P C : P = X, Y, Z on q}`` of
+Paulis at the circuit's input. The three planes say what C is up to one-qubit gates after it: there
+are 1,451,520 / 6^3 = 6,720 of these frames. A rotation about the Pauli P of the input is a
+one-qubit rotation in a frame that has P in a plane. A CX gate between one-qubit gates takes an
+element p of one plane and q of another, and turns ``{p, r, s}``, ``{q, t, u}`` into ``{p, r q,
+s q}``, ``{q, t p, u p}``: 27 neighbours each.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.kernels import kernel
+
+__all__ = ["PAIRS", "FrameTable", "Network", "frame_table", "shortest_network"]
+
+QUBITS = 3
+PAIRS = ((0, 1), (0, 2), (1, 2))
+MOVES = 27
+"""Move ``9 pair + 3 i + j``: element i of the first plane of the pair, j of the second."""
+
+Plane = tuple[int, int, int]
+"""Three Paulis in ascending order; bits 0 to 2 of a Pauli are its X part, 3 to 5 its Z part."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameTable:
+    """All frames.
+
+    Attributes:
+        planes: int64[f, 3, 3], the planes of each frame, elements ascending; frame 0 is empty
+            circuit's.
+        index: Frame number by its planes.
+        following: int64[f * 27], the frame after each move.
+        qubit: int8[f * 64], whose plane a Pauli is in, -1 for none.
+    """
+
+    planes: NDArray[np.int64]
+    index: dict[tuple[Plane, ...], int]
+    following: NDArray[np.int64]
+    qubit: NDArray[np.int8]
+
+    def of(self, planes: tuple[Plane, ...]) -> int:
+        """Return the number of the frame with these planes."""
+        return self.index[planes]
+
+
+def plane(p: int, q: int) -> Plane:
+    """Return the plane of two Paulis."""
+    first, second, third = sorted((p, q, p ^ q))
+    return first, second, third
+
+
+@functools.cache
+def frame_table() -> FrameTable:
+    """Return the table of all frames, made once in a process."""
+    start = tuple(plane(1 << q, 8 << q) for q in range(QUBITS))
+    index: dict[tuple[Plane, ...], int] = {start: 0}
+    frames = [start]
+    following: list[int] = []
+    for frame in frames:
+        for a, b in PAIRS:
+            for i in range(3):
+                p, (r, _) = frame[a][i], (x for k, x in enumerate(frame[a]) if k != i)
+                for j in range(3):
+                    q, (t, _) = frame[b][j], (x for k, x in enumerate(frame[b]) if k != j)
+                    moved = list(frame)
+                    moved[a], moved[b] = plane(p, r ^ q), plane(q, t ^ p)
+                    key = tuple(moved)
+                    number = index.get(key)
+                    if number is None:
+                        number = index[key] = len(frames)
+                        frames.append(key)
+                    following.append(number)
+    planes = np.array(frames, dtype=np.int64)
+    qubit = np.full((len(frames), 64), -1, dtype=np.int8)
+    for q in range(QUBITS):
+        for k in range(3):
+            qubit[np.arange(len(frames)), planes[:, q, k]] = q
+    return FrameTable(planes, index, np.array(following, dtype=np.int64), qubit.ravel())
+
+
+def _distances(target: Any, following: Any, distance: Any, queue: Any) -> None:
+    """Fill in the moves from every frame to the target; every move is its own inverse."""
+    for k in range(len(distance)):
+        distance[k] = 127
+    distance[target] = 0
+    queue[0] = target
+    head, tail = 0, 1
+    while head < tail:
+        f = queue[head]
+        head += 1
+        for m in range(MOVES):
+            g = following[f * MOVES + m]
+            if distance[g] == 127:
+                distance[g] = distance[f] + 1
+                queue[tail] = g
+                tail += 1
+
+
+def _carried_out(f: Any, done: Any, pauli: Any, waits: Any, qubit: Any) -> Any:
+    """Return ``done`` with all rotations that the frame can do and that wait for no other."""
+    for j in range(len(pauli)):
+        bit = np.int64(1) << j
+        if done & bit == 0 and waits[j] & ~done == 0 and qubit[f * 64 + pauli[j]] >= 0:
+            done |= bit
+    return done
+
+
+@kernel(calls=(_distances, _carried_out))
+def _search(
+    target: Any,
+    limit: Any,
+    pauli: Any,
+    waits: Any,
+    following: Any,
+    qubit: Any,
+    distance: Any,
+    queue: Any,
+    slots: Any,
+    node_frame: Any,
+    node_done: Any,
+    node_from: Any,
+    node_move: Any,
+) -> int:
+    """Breadth-first search over (frame, rotations done); return the node at the end, -1 for none.
+
+    slots: int64[2^k], a hash table of nodes, -1 empty. node_*: int64[room].
+    """
+    _distances(target, following, distance, queue)
+    mask = len(slots) - 1
+    everything = (np.int64(1) << len(pauli)) - 1
+    node_frame[0] = 0
+    node_done[0] = _carried_out(0, np.int64(0), pauli, waits, qubit)
+    node_from[0] = -1
+    node_move[0] = -1
+    if target == 0 and node_done[0] == everything:
+        return 0
+    count = 1
+    first = 0
+    for depth in range(1, limit + 1):
+        last = count
+        for node in range(first, last):
+            f = node_frame[node]
+            for m in range(MOVES):
+                g = following[f * MOVES + m]
+                if depth + distance[g] > limit:
+                    continue
+                done = _carried_out(g, node_done[node], pauli, waits, qubit)
+                h = (g * 40503 + (done ^ (done >> 13)) * 2654435) & mask
+                known = False
+                while slots[h] >= 0:
+                    other = slots[h]
+                    if node_frame[other] == g and node_done[other] == done:
+                        known = True
+                        break
+                    h = (h + 1) & mask
+                if known:
+                    continue
+                if count == len(node_frame):
+                    return -1
+                slots[h] = count
+                node_frame[count] = g
+                node_done[count] = done
+                node_from[count] = node
+                node_move[count] = m
+                count += 1
+                if g == target and done == everything:
+                    return count - 1
+        if last == count:
+            return -1
+        first = last
+    return -1
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A Pauli network: after its moves 0 .. k-1, the rotations of step k are one-qubit gates.
+
+    Attributes:
+        moves: The moves.
+        steps: Rotations of each step in order, one step more than moves.
+    """
+
+    moves: tuple[int, ...]
+    steps: tuple[tuple[int, ...], ...]
+
+
+def shortest_network(
+    pauli: NDArray[np.int64],
+    waits: NDArray[np.int64],
+    target: int,
+    limit: int,
+    room: int = 1 << 14,
+) -> Network | None:
+    """Return a network of the fewest moves that does all rotations and ends in the target frame.
+
+    Args:
+        pauli: int64[m], the Paulis of the rotations at the input, m at most 62.
+        waits: int64[m], bit j of ``waits[k]`` says that rotation k does not commute with the
+            earlier rotation j.
+        target: The frame at the end.
+        limit: Moves at most.
+        room: Nodes that the search may visit.
+
+    Returns:
+        The network, None where there is none of ``limit`` moves or the search ran out of room.
+    """
+    table = frame_table()
+    frames = len(table.planes)
+    nodes = [np.empty(room, dtype=np.int64) for _ in range(4)]
+    end = _search(
+        target,
+        limit,
+        pauli,
+        waits,
+        table.following,
+        table.qubit,
+        np.empty(frames, dtype=np.int64),
+        np.empty(frames, dtype=np.int64),
+        np.full(4 * room, -1, dtype=np.int64),
+        *nodes,
+    )
+    if end < 0:
+        return None
+    _, done, came_from, move = nodes
+    moves: list[int] = []
+    sets: list[int] = []
+    while end >= 0:
+        sets.append(int(done[end]))
+        if move[end] >= 0:
+            moves.append(int(move[end]))
+        end = int(came_from[end])
+    sets.append(0)
+    sets.reverse()
+    steps = [
+        tuple(j for j in range(len(pauli)) if (new & ~old) >> j & 1)
+        for old, new in itertools.pairwise(sets)
+    ]
+    return Network(tuple(reversed(moves)), tuple(steps))
