@@ -23,6 +23,7 @@ __all__ = [
     "H",
     "LIMIT",
     "MINUS",
+    "MOST",
     "OUT",
     "QUARTER",
     "READY",
@@ -48,9 +49,9 @@ H, CX, CZ, SWAP, QUARTER, TURN, FENCE = range(7)
 SDG, X, Z = 2, 3, 4
 """Kinds of operations written, beside H, CX and TURN."""
 
-OUT, COST, USED, MINUS, LIMIT, READY = range(6)
+OUT, COST, USED, MINUS, LIMIT, READY, MOST = range(7)
 """Entries of the state: operations and CX written, slots in use, their signs, most operations to
-write, slots that nothing keeps from being written."""
+write, slots that nothing keeps from being written, most CX to write."""
 
 
 def put(state: Any, out: Any, kind: int, a: int, b: int) -> None:
@@ -112,6 +113,8 @@ def cx(
     """Write ``cx c, t`` and turn all Paulis."""
     put(state, out, CX, c, t)
     state[COST] += 1
+    if state[COST] > state[MOST]:
+        state[OUT] = state[LIMIT] + 1
     x = sx[c] & sz[t]
     state[MINUS] ^= x & (x ^ sx[t] ^ sz[c])
     sx[t] ^= sx[c]

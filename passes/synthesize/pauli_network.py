@@ -18,6 +18,7 @@ from qcomp.passes.synthesize.pauli_frame import (
     FRAME,
     LIMIT,
     MINUS,
+    MOST,
     OUT,
     QUARTER,
     READY,
@@ -164,6 +165,7 @@ def rewrite(
     m: int,
     words: int,
     limit: int,
+    most: int,
     front: int,
     ahead: int,
     rows: int,
@@ -192,10 +194,12 @@ def rewrite(
     one bit a slot; block, source[slots]: what waits before each, its operation. rx, rz[m words],
     minus[words]: rows 2 q and 2 q + 1 are what ``X_q`` and ``Z_q`` are, one bit a row. out, int32[3
     limit], (kind, a, b): H, SDG, X, Z on a, ``cx a, b``, rotation of operation b // 2 about Z on
-    wire a, negated where b is odd. More than ``limit`` says that the limit was reached. front,
-    ahead, rows: weights of what can be written next, of all that waits and of the rows.
+    wire a, negated where b is odd. More than ``limit`` says that this limit was reached, or that of
+    ``most`` CX. front, ahead, rows: weights of what can be written next, of all that waits and of
+    the rows.
     """
     state[LIMIT] = limit
+    state[MOST] = most
     everything = (1 << SLOTS) - 1
     i = 0
     while i < n and state[OUT] <= limit:

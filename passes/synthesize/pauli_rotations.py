@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -27,6 +26,7 @@ from qcomp.passes.synthesize import clifford_phase as follow
 from qcomp.passes.synthesize import pauli_frame as frame
 from qcomp.passes.synthesize.parity_network import SLOTS, WORD
 from qcomp.passes.synthesize.pauli_network import rewrite
+from qcomp.passes.synthesize.segments import segments
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["ResynthesizePauliRotations"]
@@ -62,19 +62,6 @@ def _kinds(run: Run, add: Summands) -> tuple[NDArray[np.int64], NDArray[np.int64
     kind[turns] = np.where(clifford[turns], frame.QUARTER, frame.TURN)
     aux = AXIS_BITS.reshape(-1, 3)[code]
     return kind, aux[:, 0] + 4 * aux[:, 1] + 16 * ((add.frac >> 59) & 3)
-
-
-def _segments(run: Run, kind: NDArray[np.int64], window: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield (start, stop, whether it may be rewritten): between fences, ``window`` at most."""
-    start = 0
-    for fence in [*np.flatnonzero(kind == frame.FENCE).tolist(), len(run)]:
-        while start < fence:
-            stop = min(start + window, fence)
-            yield start, stop, True
-            start = stop
-        if fence < len(run):
-            yield fence, fence + 1, False
-        start = fence + 1
 
 
 def _clifford(
@@ -160,7 +147,7 @@ class _Rewriter:
         parts: list[Run] = []
         total = Angle()
         changed = False
-        for start, stop, free in _segments(run, kind, self.window):
+        for start, stop, free in segments(run, kind == frame.FENCE, self.window, _MOST_WIRES):
             part = run.select(np.arange(start, stop))
             here = slice(start, stop)
             if free and (kind[here] == frame.TURN).any():
@@ -202,9 +189,9 @@ class _Rewriter:
         best: tuple[Run, Forms, Angle] | None = None
         for front, ahead, rows in _VARIANTS[: self.tries]:
             written = self._network(
-                kind, local, _ARITY[run.code], aux, m, 4 * n, front, ahead, rows
+                kind, local, _ARITY[run.code], aux, m, 4 * n, cx, front, ahead, rows
             )
-            if written is None or int((written[:, 0] == frame.CX).sum()) > cx:
+            if written is None:
                 continue
             turn = eighths + _phase(gates, written, m)
             spelled, more, phase = _spelled(run, add, written, used, forms)
@@ -223,11 +210,12 @@ class _Rewriter:
         aux: NDArray[np.int64],
         m: int,
         limit: int,
+        most: int,
         front: int,
         ahead: int,
         rows: int,
     ) -> NDArray[np.int32] | None:
-        """Return int32[k, 3], what the kernel writes; None beyond the limit."""
+        """Return int32[k, 3], what the kernel writes; None beyond the limits."""
         words = -(-2 * m // WORD)
         row = np.arange(2 * m)
         rx, rz = np.zeros((m, words), dtype=np.int64), np.zeros((m, words), dtype=np.int64)
@@ -238,7 +226,21 @@ class _Rewriter:
         total = call(
             rewrite,
             len(kind) * _WORK,
-            (len(kind), m, words, limit, front, ahead, rows, kind, local, arity, aux, PRODUCT),
+            (
+                len(kind),
+                m,
+                words,
+                limit,
+                most,
+                front,
+                ahead,
+                rows,
+                kind,
+                local,
+                arity,
+                aux,
+                PRODUCT,
+            ),
             (
                 np.zeros(m, dtype=np.int64),
                 np.zeros(m, dtype=np.int64),
@@ -250,7 +252,7 @@ class _Rewriter:
                 np.zeros(SLOTS, dtype=np.int64),
                 np.zeros(m, dtype=np.int64),
                 np.zeros(m, dtype=np.int64),
-                np.zeros(6, dtype=np.int64),
+                np.zeros(7, dtype=np.int64),
                 out,
             ),
         )
@@ -317,8 +319,8 @@ class ResynthesizePauliRotations(CircuitPass):
     do not get more (a ``swap`` counts as three).
 
     Preconditions: none. Clifford gates but for h, cx, cz, swap and quarters of rotations, other
-    gates, measurements, resets and barriers part segments (``to-basis`` first), and so do more than
-    62 wires, which stay as they are; each run of a circuit with control flow stands alone.
+    gates, measurements, resets and barriers part segments (``to-basis`` first), which have 62 wires
+    at most; each run of a circuit with control flow stands alone.
 
     Preserves: the unitary, global phase included: exactly, but for the rounding of fuse-one-qubit
     where it fuses float angles. Symbols move like numbers.

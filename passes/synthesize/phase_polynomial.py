@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -28,6 +27,7 @@ from qcomp.passes.synthesize.parity_network import (
     WORD,
     resynthesize,
 )
+from qcomp.passes.synthesize.segments import segments
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["ResynthesizePhasePolynomials"]
@@ -45,6 +45,7 @@ _VARIANTS: tuple[tuple[int, int, int], ...] = (
 """(eager, weight of B, weight of A) of each try; a CX less in a waiting parity weighs 20."""
 
 _ROUNDS = 8
+_MOST_WIRES = 256
 _WORK = 8
 """Elements of a kernel's work for each operation."""
 
@@ -78,19 +79,6 @@ class _Segment:
     start: int
     stop: int
     written: NDArray[np.int32] | None
-
-
-def _segments(run: Run, window: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield (start, stop, whether it may be rewritten): between fences, ``window`` at most."""
-    start = 0
-    for fence in [*np.flatnonzero(_FENCE[run.code]).tolist(), len(run)]:
-        while start < fence:
-            stop = min(start + window, fence)
-            yield start, stop, True
-            start = stop
-        if fence < len(run):
-            yield fence, fence + 1, False
-        start = fence + 1
 
 
 def _rewritten(run: Run, start: int, stop: int, tries: int) -> NDArray[np.int32] | None:
@@ -209,13 +197,13 @@ def resynthesize_run(run: Run, forms: Forms, tries: int, window: int) -> Leaf:
         tries: Ways in which each segment is written; the cheapest counts.
         window: Most operations of a segment.
     """
-    segments = [
+    parts = [
         _Segment(start, stop, _rewritten(run, start, stop, tries) if free else None)
-        for start, stop, free in _segments(run, window)
+        for start, stop, free in segments(run, _FENCE[run.code], window, _MOST_WIRES)
     ]
-    if all(segment.written is None for segment in segments):
+    if all(part.written is None for part in parts):
         return run, forms, Phase()
-    return _write(run, forms, segments)
+    return _write(run, forms, parts)
 
 
 @dataclass(frozen=True)
@@ -232,8 +220,8 @@ class ResynthesizePhasePolynomials(CircuitPass):
     A segment is rewritten only where it takes fewer CX (a ``swap`` counts as three), or as many and
     fewer gates, and never more gates. The number of rotations and walls does not change.
 
-    Preconditions: none. Measurements, resets, barriers and ``mcx`` part segments; each run of a
-    circuit with control flow stands alone.
+    Preconditions: none. Measurements, resets, barriers and ``mcx`` part segments, which have 256
+    wires at most; each run of a circuit with control flow stands alone.
 
     Preserves: the unitary exactly, global phase included; symbols move like numbers.
 
