@@ -34,7 +34,7 @@ from qcomp.passmanager import Context, Pipeline
 from qcomp.pipelines import for_basis
 
 EFFORTS = ("fast", "default", "max")
-WORK = 1 << 38
+WORK = 1 << 35
 """Amplitude updates that checking one output may take."""
 
 

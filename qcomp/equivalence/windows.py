@@ -124,13 +124,11 @@ class _Wires:
         if distance > PRODUCT:
             return
         self.error += distance
-        # Both factors are unitary up to scales that multiply to one.
-        scale = float(np.linalg.norm(low)) / np.sqrt(2)
         a, b = block.wires
         self.stacks[a].pop()
         self.stacks[b].pop()
-        self._put_one(a, (low / scale).reshape(2, 2))
-        self._put_one(b, (high * scale).reshape(2, 2))
+        self._put_one(a, _special(low.reshape(2, 2)))
+        self._put_one(b, _special(high.reshape(2, 2)))
 
     def distance(self) -> float | None:
         """Return the bound once nothing but phases is left, else None."""
@@ -141,6 +139,18 @@ class _Wires:
             phase = np.trace(matrix) / 2
             total += float(np.linalg.norm(matrix - phase * np.eye(2))) + abs(1 - abs(phase))
         return float(total)
+
+
+def _special(matrix: Matrix) -> Matrix:
+    """Return the nearest matrix of SU(2), up to sign, of a multiple of a unitary.
+
+    Without it the rounding of one factor would grow with every block below.
+    """
+    matrix = matrix / np.sqrt(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0])
+    x = (matrix[0, 0] + matrix[1, 1].conjugate()) / 2
+    y = (matrix[0, 1] - matrix[1, 0].conjugate()) / 2
+    size = np.sqrt(abs(x) ** 2 + abs(y) ** 2)
+    return np.array([[x, y], [-y.conjugate(), x.conjugate()]]) / size
 
 
 def _steps(circuit: Circuit) -> Iterator[Step]:
