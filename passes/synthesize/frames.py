@@ -27,6 +27,9 @@ PAIRS = ((0, 1), (0, 2), (1, 2))
 MOVES = 27
 """Move ``9 pair + 3 i + j``: element i of the first plane of the pair, j of the second."""
 
+_STRIDES = (1, 2, 4, 5, 7, 8, 10, 11, 13)
+"""Steps through the moves that meet each of them."""
+
 Plane = tuple[int, int, int]
 """Three Paulis in ascending order; bits 0 to 2 of a Pauli are its X part, 3 to 5 its Z part."""
 
@@ -121,6 +124,7 @@ def _search(
     limit: Any,
     pauli: Any,
     waits: Any,
+    order: Any,
     following: Any,
     qubit: Any,
     distance: Any,
@@ -133,7 +137,8 @@ def _search(
 ) -> int:
     """Breadth-first search over (frame, rotations done); return the node at the end, -1 for none.
 
-    slots: int64[2^k], a hash table of nodes, -1 empty. node_*: int64[room].
+    order: int64[27], the moves in the order in which they are tried. slots: int64[2^k], a hash
+    table of nodes, -1 empty. node_*: int64[room].
     """
     _distances(target, following, distance, queue)
     mask = len(slots) - 1
@@ -150,7 +155,8 @@ def _search(
         last = count
         for node in range(first, last):
             f = node_frame[node]
-            for m in range(MOVES):
+            for k in range(MOVES):
+                m = order[k]
                 g = following[f * MOVES + m]
                 if depth + distance[g] > limit:
                     continue
@@ -200,6 +206,7 @@ def shortest_network(
     target: int,
     limit: int,
     room: int = 1 << 14,
+    variant: int = 0,
 ) -> Network | None:
     """Return a network of the fewest moves that does all rotations and ends in the target frame.
 
@@ -210,6 +217,7 @@ def shortest_network(
         target: The frame at the end.
         limit: Moves at most.
         room: Nodes that the search may visit.
+        variant: Which of the shortest networks to find: another order of trying the moves.
 
     Returns:
         The network, None where there is none of ``limit`` moves or the search ran out of room.
@@ -222,6 +230,7 @@ def shortest_network(
         limit,
         pauli,
         waits,
+        (np.arange(MOVES) * _STRIDES[variant % len(_STRIDES)] + variant) % MOVES,
         table.following,
         table.qubit,
         np.empty(frames, dtype=np.int64),

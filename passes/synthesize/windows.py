@@ -13,8 +13,10 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import GATES, NUM_QUBITS, G
 from qcomp.ir.run import Run
+from qcomp.passes.reduce.euler import Basis
 from qcomp.passes.reduce.leaves import Leaf, Phase, rewrite_leaves
 from qcomp.passes.synthesize.blocks import Matrices
+from qcomp.passes.synthesize.clifford_chains import CX_COST, Op, OpCosts, merged, quarter_turns
 from qcomp.passes.synthesize.frames import PAIRS, Plane, frame_table, plane, shortest_network
 from qcomp.passes.synthesize.signed_paulis import (
     PARTS,
@@ -23,11 +25,11 @@ from qcomp.passes.synthesize.signed_paulis import (
     local_cliffords,
     on_qubit,
 )
+from qcomp.passes.synthesize.words import Prices
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["ResynthesizeWindows"]
 
-_CX_COST = {G.CX: 1, G.CY: 1, G.CZ: 1, G.SWAP: 3}
 _AXIS = {G.RX: "X", G.RY: "Y", G.RZ: "Z", G.T: "Z", G.TDG: "Z"}
 _EIGHTH = {G.T: 1, G.TDG: -1}
 _AROUND = {"Z": ((), ()), "X": ((G.H,), (G.H,)), "Y": ((G.SX,), (G.SXDG,))}
@@ -39,11 +41,9 @@ _REACH = 300
 """Operations after a window's first that are looked at."""
 _CHOICES = 3
 """Third qubits that are tried."""
+_VARIANTS = 9
+"""Shortest networks of which the cheapest is taken."""
 _OTHER = -1
-
-Op = tuple[int, tuple[int, ...], int, int]
-"""(code, qubits, angle entry or -1, sign of the angle); code -1 stands for what no window takes:
-its entry is the operation's place in the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +66,30 @@ class _Window:
 
     def __init__(self, ops: Sequence[Op], place: dict[int, int], quarters: Sequence[int]) -> None:
         self.turns: list[_Turn] = []
+        plain: list[Op] = []
         self.cost = 0
         self.clifford = Pulled()
         self.steps: list[tuple[int, tuple[int, ...], int]] = []
         for code, qubits, entry, sign in ops:
             at = tuple(place[q] for q in qubits)
-            self.cost += _CX_COST.get(code, 0)
+            self.cost += CX_COST.get(code, 0)
             if code not in _AXIS:
                 self.clifford.apply(code, at)
                 self.steps.append((code, at, 0))
+                plain.append((code, at, -1, 1))
                 continue
             bits = on_qubit(_AXIS[code], at[0])
             halves = quarters[entry] if entry >= 0 else _OTHER
             if halves >= 0:
                 self.clifford.turn(bits, sign * halves)
                 self.steps.append((code, at, sign * halves))
+                plain.extend((c, at, -1, 1) for c in quarter_turns(code, sign * halves))
             else:
                 pulled, own = self.clifford.signed(bits)
                 sign *= _EIGHTH.get(code, 1)
                 self.turns.append(_Turn(pulled, own * sign, code, entry))
+                plain.append((code, at, entry, sign))
+        self.ops = merged(plain)
 
     def planes(self) -> tuple[Plane, ...]:
         """Return the planes of the Clifford circuit at the end."""
@@ -96,8 +101,11 @@ class _Window:
         """What a search depends on."""
         return (self.cost, self.planes(), *(turn.bits for turn in self.turns))
 
-    def shorter(self, room: int) -> list[Op] | None:
-        """Return gates on qubits 0, 1, 2 that do the same with fewer CX gates, None for none."""
+    def shorter(self, room: int, prices: OpCosts) -> list[Op] | None:
+        """Return gates on qubits 0, 1, 2 that do the same with fewer CX gates, None for none.
+
+        Of several of the fewest CX gates the cheapest is taken, if it is cheaper than the window.
+        """
         if len(self.turns) > _MOST_ROTATIONS:
             return None
         pauli = [turn.bits for turn in self.turns]
@@ -105,16 +113,18 @@ class _Window:
             sum(1 << j for j in range(k) if anticommute(pauli[j], pauli[k]))
             for k in range(len(pauli))
         ]
-        network = shortest_network(
-            np.array(pauli, dtype=np.int64),
-            np.array(waits, dtype=np.int64),
-            frame_table().of(self.planes()),
-            self.cost - 1,
-            room,
-        )
-        if network is None:
-            return None
-        return self._written(network.moves, network.steps)
+        target = frame_table().of(self.planes())
+        arrays = np.array(pauli, dtype=np.int64), np.array(waits, dtype=np.int64)
+        best, least, limit = None, prices.of(self.ops) - 1e-6, self.cost - 1
+        for variant in range(_VARIANTS):
+            network = shortest_network(*arrays, target, limit, room, variant)
+            if network is None:
+                break
+            limit = len(network.moves)
+            new = merged(self._written(network.moves, network.steps))
+            if prices.of(new) < least:
+                best, least = new, prices.of(new)
+        return best
 
     def _written(self, moves: Sequence[int], steps: Sequence[Sequence[int]]) -> list[Op]:
         table = frame_table()
@@ -234,7 +244,7 @@ def _grow(ops: Sequence[Op], start: int, skip: int, most: int) -> _Reach:
         most: CX gates at most.
     """
     wires = list(ops[start][1])
-    cost = _CX_COST[ops[start][0]]
+    cost = CX_COST[ops[start][0]]
     inside, after = [start], set()
     closed: set[int] = set()
     for i in range(start + 1, min(len(ops), start + _REACH)):
@@ -245,7 +255,7 @@ def _grow(ops: Sequence[Op], start: int, skip: int, most: int) -> _Reach:
                 after.add(i)
             continue
         fresh = [q for q in qubits if q not in wires]
-        price = _CX_COST.get(code, 0)
+        price = CX_COST.get(code, 0)
         fits = code != _OTHER and not any(q in closed for q in qubits) and cost + price <= most
         if fits and fresh:
             fits = len(wires) + len(fresh) <= 3 and not skip
@@ -263,7 +273,7 @@ def _grow(ops: Sequence[Op], start: int, skip: int, most: int) -> _Reach:
 
 
 def shorten(
-    ops: list[Op], quarters: Sequence[int], searches: int, room: int
+    ops: list[Op], quarters: Sequence[int], searches: int, room: int, prices: OpCosts
 ) -> tuple[list[Op], int, int] | None:
     """Replace windows until none gets shorter.
 
@@ -272,6 +282,7 @@ def shorten(
         quarters: For each angle entry its multiple of pi/2, modulo 8; -1 where it is none.
         searches: Windows to search at most.
         room: Nodes that one search may visit.
+        prices: What gates cost.
 
     Returns:
         (operations, the global phase that they lack in units of pi / 2**60, searches left); None
@@ -285,7 +296,7 @@ def shorten(
         at = 0
         while at < len(ops) and searches > 0:
             found = None
-            if ops[at][0] in _CX_COST:
+            if ops[at][0] in CX_COST:
                 for skip in range(_CHOICES):
                     reach = _grow(ops, at, skip, _MOST_CX)
                     place = {q: k for k, q in enumerate(reach.wires)}
@@ -293,7 +304,7 @@ def shorten(
                     if window.cost < 2 or window.key in hopeless:
                         continue
                     searches -= 1
-                    new = window.shorter(room)
+                    new = window.shorter(room, prices)
                     if new is not None:
                         found = reach, window, new
                         break
@@ -325,7 +336,9 @@ def _spliced(ops: list[Op], reach: _Reach, new: list[Op]) -> list[Op]:
     ]
 
 
-def resynthesize_run(run: Run, forms: Forms, searches: int, room: int) -> tuple[Leaf, int]:
+def resynthesize_run(
+    run: Run, forms: Forms, searches: int, room: int, prices: Prices
+) -> tuple[Leaf, int]:
     """Shorten the windows of one run; the same run comes back when none got shorter.
 
     Args:
@@ -333,6 +346,7 @@ def resynthesize_run(run: Run, forms: Forms, searches: int, room: int) -> tuple[
         forms: The circuit's forms.
         searches: Windows to search at most.
         room: Nodes that one search may visit.
+        prices: What gates cost.
 
     Returns:
         ((the run, the forms, the phase), searches left).
@@ -340,7 +354,7 @@ def resynthesize_run(run: Run, forms: Forms, searches: int, room: int) -> tuple[
     ops = _listed(run)
     exact = (run.form < 0) & (run.rem == 0) & (run.frac % (PI >> 1) == 0)
     quarters = np.where(exact, run.frac // (PI >> 1) % 8, -1)
-    result = shorten(ops, quarters.tolist(), searches, room)
+    result = shorten(ops, quarters.tolist(), searches, room, OpCosts(prices))
     if result is None:
         return (run, forms, Phase()), searches
     ops, phase, searches = result
@@ -388,8 +402,12 @@ class ResynthesizeWindows(CircuitPass):
     circuit is one-qubit gates, are found by breadth-first search over the 6,720 Clifford circuits
     on three qubits up to one-qubit gates and the sets of rotations done.
 
+    Of several such circuits the cheapest is taken, if it is cheaper than the window.
+
     Options: ``searches``, windows to search at most in a circuit; ``room``, nodes that one search
     may visit: the work is bounded by their product. A window that runs out of room stays.
+    ``basis``, the one-qubit gates that Clifford gates are counted in, as of fuse-one-qubit;
+    ``two_qubit``, ``gate``: prices of a CX gate and of any gate.
 
     Preconditions: works on cx, cz, cy, swap, the one-qubit Clifford gates, t, tdg, rz, rx and ry;
     other gates, measurements, resets and barriers stay where they are. Angles may be symbols.
@@ -409,14 +427,22 @@ class ResynthesizeWindows(CircuitPass):
 
     searches: int = 5000
     room: int = 8192
+    basis: str = "h-x-rz"
+    two_qubit: float = 8.0
+    gate: float = 1.0
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
-        """Return the circuit with windows shortened; the same object when none got shorter."""
+        """Return the circuit with windows shortened; the same object when none got shorter.
+
+        Raises:
+            UsageError: If the basis names something that is no one-qubit gate.
+        """
         left = self.searches
+        prices = Prices(Basis.parse(self.basis), self.two_qubit, 0.0, self.gate)
 
         def rewrite(run: Run, forms: Forms) -> Leaf:
             nonlocal left
-            leaf, left = resynthesize_run(run, forms, left, self.room)
+            leaf, left = resynthesize_run(run, forms, left, self.room, prices)
             return leaf
 
         return rewrite_leaves(circuit, rewrite)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from qcomp.ir.angle import Parameter
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import GATES, G, gate
+from qcomp.passes.synthesize.clifford_chains import Op, merged, quarter_turns
 from qcomp.passes.synthesize.frames import MOVES, frame_table, shortest_network
 from qcomp.passes.synthesize.signed_paulis import PARTS, Pulled, local_cliffords, on_qubit
 from qcomp.passes.synthesize.windows import ResynthesizeWindows
@@ -18,8 +19,9 @@ from tests.ir.dense import dense
 Matrix = NDArray[np.complex128]
 
 
-def shortened(circuit: Circuit, **options: int) -> Circuit:
-    result = ResynthesizeWindows(**options).run(circuit, Context())
+def shortened(circuit: Circuit, searches: int = 5000, room: int = 8192) -> Circuit:
+    # CX gates at any price.
+    result = ResynthesizeWindows(searches, room, two_qubit=1000.0).run(circuit, Context())
     if not np.isin(circuit.run.code, [G.MEASURE, G.RESET]).any():
         for value in (0.0, 0.7321, -2.3):
             values = dict.fromkeys(circuit.params, value)
@@ -221,3 +223,30 @@ def test_phase_is_kept_inside_of_a_branch() -> None:
     result = ResynthesizeWindows().run(circuit, Context())
     assert result is not circuit
     assert check(circuit, result).equal is True
+
+
+def test_prices_decide_what_a_cx_gate_may_cost() -> None:
+    rng = np.random.default_rng(4)
+    results: dict[float, list[int]] = {}
+    for _ in range(30):
+        circuit = random_circuit(rng, 24, ("cx", "cx", "h", "t", "s", "sx"))
+        for price in (0.0, 8.0, 1000.0):
+            result = ResynthesizeWindows(two_qubit=price).run(circuit, Context())
+            results.setdefault(price, []).append(two(result))
+    assert sum(results[1000.0]) <= sum(results[8.0]) < sum(results[0.0])
+
+
+def test_chains_of_clifford_gates_become_single_words() -> None:
+    ops: list[Op] = [(code, (0,), -1, 1) for code in (G.H, G.S, G.S, G.H)]
+    ops += [(G.CX, (0, 1), -1, 1), (G.H, (1,), -1, 1), (G.H, (1,), -1, 1)]
+    assert merged(ops) == [(G.X, (0,), -1, 1), (G.CX, (0, 1), -1, 1)]
+
+
+def test_quarter_turns_are_those_of_the_gate_table() -> None:
+    for name in ("rx", "ry", "rz"):
+        for halves in range(-4, 8):
+            product = np.eye(2, dtype=complex)
+            for code in quarter_turns(gate(name).code, halves):
+                product = GATES[code].matrix() @ product
+            overlap = np.trace(product.conj().T @ gate(name).matrix(halves * np.pi / 2))
+            assert abs(overlap) == pytest.approx(2)
