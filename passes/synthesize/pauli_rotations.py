@@ -43,6 +43,8 @@ _MOST_WIRES = WORD
 _WORK = 16
 """Elements of a kernel's work for each operation."""
 _ROUNDS = 8
+_WIDE = 40
+"""Wires from which on a segment of few operations is not tried."""
 
 _CODES = np.array([G.H, G.CX, G.SDG, G.X, G.Z], dtype=np.uint8)
 """Gate of each kind that the kernel writes, but for rotations."""
@@ -182,25 +184,31 @@ class _Rewriter:
         m = len(used)
         cost = self._cost(run)
         cx = int((NUM_QUBITS[run.code] == 2).sum() + 2 * (run.code == G.SWAP).sum())
-        if m > _MOST_WIRES or cx < 2:
+        turns = int((kind == frame.TURN).sum())
+        if m > _MOST_WIRES or cx < 2 or (m > _WIDE and n < 4 * m):
             return None
         add = summands(run)
-        gates, eighths = _clifford(run, kind, local.reshape(-1, 3), aux, add.frac)
-        best: tuple[Run, Forms, Angle] | None = None
+        best: tuple[Run, Forms, Angle, NDArray[np.int32]] | None = None
         for front, ahead, rows in _VARIANTS[: self.tries]:
             written = self._network(
                 kind, local, _ARITY[run.code], aux, m, 4 * n, cx, front, ahead, rows
             )
             if written is None:
                 continue
-            turn = eighths + _phase(gates, written, m)
+            # What is written takes at least its CX and its rotations.
+            made = int((written[:, 0] == frame.CX).sum())
+            if (self.two_qubit + 1) * made + turns >= cost:
+                continue
             spelled, more, phase = _spelled(run, add, written, used, forms)
-            angle = phase.angle(self.circuit.params) + Angle((turn % 8) << 58)
-            new, grown, angle = self._tidied(spelled, more, angle)
+            new, grown, angle = self._tidied(spelled, more, phase.angle(self.circuit.params))
             if self._cost(new) < cost:
                 cost = self._cost(new)
-                best = new, grown, angle
-        return best
+                best = new, grown, angle, written
+        if best is None:
+            return None
+        gates, eighths = _clifford(run, kind, local.reshape(-1, 3), aux, add.frac)
+        eighths += _phase(gates, best[3], m)
+        return best[0], best[1], best[2] + Angle((eighths % 8) << 58)
 
     def _network(
         self,
@@ -326,8 +334,8 @@ class ResynthesizePauliRotations(CircuitPass):
     where it fuses float angles. Symbols move like numbers.
 
     Cost: for each gate the wires of its segment, for each CX written the pairs of wires of the
-    lightest rotations and the 62 rotations that wait at a time; times ``tries``, times two where
-    something was saved.
+    lightest rotations and the 62 rotations that wait at a time; times ``tries``, and again where
+    something was saved in a circuit of one window.
 
     Source: Schmitz, Sawaya, Johri, Matsuura 2021 (arXiv:2103.08602), sections III to V; Paykin et
     al. 2023 (arXiv:2305.10966), section IV, for circuits of Cliffords and rotations.
@@ -349,7 +357,8 @@ class ResynthesizePauliRotations(CircuitPass):
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the circuit with fewer CX; the same object when none were saved."""
-        for _ in range(_ROUNDS):
+        small = all(len(run) <= self.window for run in circuit.runs())
+        for _ in range(_ROUNDS if small else 1):
             rewriter = _Rewriter(
                 circuit, context, self.tries, self.window, self.basis, self.two_qubit
             )
