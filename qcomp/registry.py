@@ -39,6 +39,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "resynthesize-pauli-rotations": "qcomp.passes.synthesize.pauli_rotations:"
         "ResynthesizePauliRotations",
         "resynthesize-windows": "qcomp.passes.synthesize.windows:ResynthesizeWindows",
+        "resynthesize-pauli-networks": "qcomp.passes.synthesize.pauli_networks:"
+        "ResynthesizePauliNetworks",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
     },
     "frontends": {
