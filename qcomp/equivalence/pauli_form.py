@@ -158,7 +158,8 @@ class PauliForm:
         self._z = np.zeros((64, self._words), dtype=np.uint64)
         self._paulis: list[tuple[int, int]] = []
         self._angles: list[Angle] = []
-        self._place: dict[tuple[int, int], int] = {}
+        # Places of each Pauli, the latest last; one that went uncovers the one before.
+        self._places: dict[tuple[int, int], list[int]] = {}
 
     def clifford(self, name: str, qubits: tuple[int, ...]) -> None:
         """Put a Clifford gate after everything so far."""
@@ -194,11 +195,11 @@ class PauliForm:
 
     def _insert(self, pauli: Local, angle: Angle) -> None:
         key = pauli[0], pauli[1]
-        at = self._place.get(key, -1)
-        if at >= 0 and self._moves_to(key, at):
+        places = self._places.setdefault(key, [])
+        if places and self._moves_to(key, places[-1]):
+            at = places.pop()
             angle = self._angles[at] + angle
             self._x[at], self._z[at], self._angles[at] = 0, 0, Angle()
-            del self._place[key]
         quarters, angle = _split(angle)
         if quarters:
             self.xs = [_turned(row, pauli, quarters) for row in self.xs]
@@ -214,7 +215,7 @@ class PauliForm:
         self._x[at], self._z[at] = self._packed(pauli[0]), self._packed(pauli[1])
         self._paulis.append(key)
         self._angles.append(angle)
-        self._place[key] = at
+        places.append(at)
 
     def _packed(self, bits: int) -> NDArray[np.uint64]:
         return np.frombuffer(bits.to_bytes(8 * self._words, "little"), dtype=np.uint64)

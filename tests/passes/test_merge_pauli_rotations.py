@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qcomp.equivalence.pauli_form import PauliForm
+from qcomp.equivalence.pauli_form import PauliForm, same_pauli_form
 from qcomp.ir.angle import PI, Parameter, pi_fraction
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import G, gate
@@ -162,6 +162,7 @@ def test_older_rotation_is_met_once_the_newer_one_is_gone() -> None:
     # z, x, z, -z, -x, z: the inner pairs go, then the first meets the last.
     circuit = Circuit(1).t(0).h(0).t(0).h(0).t(0).tdg(0).h(0).tdg(0).h(0).t(0)
     assert merged(circuit).stats().t_count == 0
+    assert same_pauli_form(circuit, merged(circuit))
 
 
 def cx_and_t(size: int, num_qubits: int) -> Circuit:
