@@ -24,6 +24,7 @@ __all__ = ["PAIRS", "FrameTable", "Network", "frame_table", "shortest_network"]
 
 QUBITS = 3
 PAIRS = ((0, 1), (0, 2), (1, 2))
+FRAMES = 6720
 MOVES = 27
 """Move ``9 pair + 3 i + j``: element i of the first plane of the pair, j of the second."""
 
@@ -43,13 +44,13 @@ class FrameTable:
             circuit's.
         index: Frame number by its planes.
         following: int64[f * 27], the frame after each move.
-        qubit: int8[f * 64], whose plane a Pauli is in, -1 for none.
+        weight: int8[f * 64], on how many qubits a Pauli acts in the frame.
     """
 
     planes: NDArray[np.int64]
     index: dict[tuple[Plane, ...], int]
     following: NDArray[np.int64]
-    qubit: NDArray[np.int8]
+    weight: NDArray[np.int8]
 
     def of(self, planes: tuple[Plane, ...]) -> int:
         """Return the number of the frame with these planes."""
@@ -84,17 +85,18 @@ def frame_table() -> FrameTable:
                         frames.append(key)
                     following.append(number)
     planes = np.array(frames, dtype=np.int64)
-    qubit = np.full((len(frames), 64), -1, dtype=np.int8)
-    for q in range(QUBITS):
-        for k in range(3):
-            qubit[np.arange(len(frames)), planes[:, q, k]] = q
-    return FrameTable(planes, index, np.array(following, dtype=np.int64), qubit.ravel())
+    bits = np.arange(64)
+    product = (bits[:, None] & 7) & (bits >> 3) ^ (bits[:, None] >> 3) & (bits & 7)
+    apart = (product ^ product >> 1 ^ product >> 2) & 1  # 1 where two Paulis anticommute
+    # A Pauli acts on a qubit where it anticommutes with something of its plane.
+    acts = apart[planes[:, :, 0]] | apart[planes[:, :, 1]]
+    weight = acts.sum(axis=1).astype(np.int8).ravel()
+    return FrameTable(planes, index, np.array(following, dtype=np.int64), weight)
 
 
-def _distances(target: Any, following: Any, distance: Any, queue: Any) -> None:
+@kernel()
+def _distances(target: int, following: Any, distance: Any, queue: Any) -> None:
     """Fill in the moves from every frame to the target; every move is its own inverse."""
-    for k in range(len(distance)):
-        distance[k] = 127
     distance[target] = 0
     queue[0] = target
     head, tail = 0, 1
@@ -109,16 +111,34 @@ def _distances(target: Any, following: Any, distance: Any, queue: Any) -> None:
                 tail += 1
 
 
-def _carried_out(f: Any, done: Any, pauli: Any, waits: Any, qubit: Any) -> Any:
+@functools.lru_cache(maxsize=FRAMES)
+def _distances_to(target: int) -> NDArray[np.int8]:
+    """Return the moves from every frame to a target."""
+    distance = np.full(FRAMES, 127, dtype=np.int8)
+    following = frame_table().following
+    _distances(target, following, distance, np.empty(FRAMES, dtype=np.int64))
+    return distance
+
+
+def _carried_out(f: Any, done: Any, pauli: Any, waits: Any, weight: Any) -> Any:
     """Return ``done`` with all rotations that the frame can do and that wait for no other."""
     for j in range(len(pauli)):
         bit = np.int64(1) << j
-        if done & bit == 0 and waits[j] & ~done == 0 and qubit[f * 64 + pauli[j]] >= 0:
+        if done & bit == 0 and waits[j] & ~done == 0 and weight[f * 64 + pauli[j]] == 1:
             done |= bit
     return done
 
 
-@kernel(calls=(_distances, _carried_out))
+def _moves_left(f: Any, done: Any, pauli: Any, weight: Any) -> Any:
+    """Return moves that it takes at least to do all rotations: one brings down a weight by one."""
+    most = 0
+    for j in range(len(pauli)):
+        if done & (np.int64(1) << j) == 0:
+            most = max(most, weight[f * 64 + pauli[j]] - 1)
+    return most
+
+
+@kernel(calls=(_carried_out, _moves_left))
 def _search(
     target: Any,
     limit: Any,
@@ -126,9 +146,8 @@ def _search(
     waits: Any,
     order: Any,
     following: Any,
-    qubit: Any,
+    weight: Any,
     distance: Any,
-    queue: Any,
     slots: Any,
     node_frame: Any,
     node_done: Any,
@@ -140,11 +159,10 @@ def _search(
     order: int64[27], the moves in the order in which they are tried. slots: int64[2^k], a hash
     table of nodes, -1 empty. node_*: int64[room].
     """
-    _distances(target, following, distance, queue)
     mask = len(slots) - 1
     everything = (np.int64(1) << len(pauli)) - 1
     node_frame[0] = 0
-    node_done[0] = _carried_out(0, np.int64(0), pauli, waits, qubit)
+    node_done[0] = _carried_out(0, np.int64(0), pauli, waits, weight)
     node_from[0] = -1
     node_move[0] = -1
     if target == 0 and node_done[0] == everything:
@@ -160,7 +178,9 @@ def _search(
                 g = following[f * MOVES + m]
                 if depth + distance[g] > limit:
                     continue
-                done = _carried_out(g, node_done[node], pauli, waits, qubit)
+                done = _carried_out(g, node_done[node], pauli, waits, weight)
+                if depth + _moves_left(g, done, pauli, weight) > limit:
+                    continue
                 h = (g * 40503 + (done ^ (done >> 13)) * 2654435) & mask
                 known = False
                 while slots[h] >= 0:
@@ -223,7 +243,6 @@ def shortest_network(
         The network, None where there is none of ``limit`` moves or the search ran out of room.
     """
     table = frame_table()
-    frames = len(table.planes)
     nodes = [np.empty(room, dtype=np.int64) for _ in range(4)]
     end = _search(
         target,
@@ -232,9 +251,8 @@ def shortest_network(
         waits,
         (np.arange(MOVES) * _STRIDES[variant % len(_STRIDES)] + variant) % MOVES,
         table.following,
-        table.qubit,
-        np.empty(frames, dtype=np.int64),
-        np.empty(frames, dtype=np.int64),
+        table.weight,
+        _distances_to(target),
         np.full(4 * room, -1, dtype=np.int64),
         *nodes,
     )

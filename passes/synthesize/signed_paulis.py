@@ -94,16 +94,49 @@ class Pulled:
 
     def apply(self, code: int, qubits: tuple[int, ...]) -> None:
         """Let C go on with a Clifford gate."""
+        new = []
+        for generator, power, factors in _images(code):
+            out: Signed = (0, power)
+            for factor in factors:
+                out = _times(out, self._generators[_place(factor, qubits)])
+            new.append((_place(generator, qubits), out))
+        for place, value in new:
+            self._generators[place] = value
+
+    def apply_parts(self, code: int, qubits: tuple[int, ...]) -> None:
+        """Let C go on with the rotations that a Clifford gate is."""
         for letters, operands, quarters in PARTS[code]:
             bits = 0
             for letter, operand in zip(letters, operands, strict=True):
                 bits |= on_qubit(letter, qubits[operand])
             self.turn(bits, quarters // 2)
 
+    def generator(self, index: int) -> Signed:
+        """Return what X on qubit ``index`` (0 to 2), or Z on ``index - 3``, is pulled back to."""
+        return self._generators[index]
+
     def letters(self, qubit: int) -> Iterator[tuple[str, int, int]]:
         """Yield (letter, bits, sign) of what each Pauli on a qubit is pulled back to."""
         for letter in "ZXY":
             yield (letter, *self.signed(on_qubit(letter, qubit)))
+
+
+def _place(generator: int, qubits: tuple[int, ...]) -> int:
+    """Return the number of a generator of a gate's operands among those of three qubits."""
+    return qubits[generator] if generator < 3 else 3 + qubits[generator - 3]
+
+
+@functools.cache
+def _images(code: int) -> tuple[tuple[int, int, tuple[int, ...]], ...]:
+    """Return (generator, power of i, generators that its image multiplies) of a gate's operands."""
+    pulled = Pulled()
+    operands = 1 + max(max(at) for _, at, _ in PARTS[code])
+    pulled.apply_parts(code, tuple(range(operands)))
+    out = []
+    for generator in (*range(operands), *range(3, 3 + operands)):
+        bits, power = pulled.generator(generator)
+        out.append((generator, power, tuple(k for k in range(6) if bits >> k & 1)))
+    return tuple(out)
 
 
 @functools.cache

@@ -41,7 +41,7 @@ _REACH = 300
 """Operations after a window's first that are looked at."""
 _CHOICES = 3
 """Third qubits that are tried."""
-_VARIANTS = 9
+_VARIANTS = 6
 """Shortest networks of which the cheapest is taken."""
 _OTHER = -1
 
@@ -89,7 +89,7 @@ class _Window:
                 sign *= _EIGHTH.get(code, 1)
                 self.turns.append(_Turn(pulled, own * sign, code, entry))
                 plain.append((code, at, entry, sign))
-        self.ops = merged(plain)
+        self._plain = plain
 
     def planes(self) -> tuple[Plane, ...]:
         """Return the planes of the Clifford circuit at the end."""
@@ -115,7 +115,7 @@ class _Window:
         ]
         target = frame_table().of(self.planes())
         arrays = np.array(pauli, dtype=np.int64), np.array(waits, dtype=np.int64)
-        best, least, limit = None, prices.of(self.ops) - 1e-6, self.cost - 1
+        best, least, limit = None, prices.of(merged(self._plain)) - 1e-6, self.cost - 1
         for variant in range(_VARIANTS):
             network = shortest_network(*arrays, target, limit, room, variant)
             if network is None:
@@ -227,11 +227,23 @@ class _Reach:
         wires: Their qubits.
         inside: Their places, ascending.
         after: Places of the operations between that have to come after them.
+        skipped: Whether as many gates were left out as was asked for.
     """
 
     wires: tuple[int, ...]
     inside: list[int]
     after: set[int]
+    skipped: bool
+
+    def shape(self, ops: Sequence[Op], quarters: Sequence[int]) -> tuple[object, ...]:
+        """Return what a search depends on: the gates on qubits 0, 1, 2 without their angles."""
+        place = {q: k for k, q in enumerate(self.wires)}
+        out: list[tuple[object, ...]] = []
+        for i in self.inside:
+            code, qubits, entry, sign = ops[i]
+            quarter = sign * quarters[entry] if entry >= 0 and quarters[entry] >= 0 else None
+            out.append((code, *(place[q] for q in qubits), quarter))
+        return tuple(out)
 
 
 def _grow(ops: Sequence[Op], start: int, skip: int, most: int) -> _Reach:
@@ -246,30 +258,31 @@ def _grow(ops: Sequence[Op], start: int, skip: int, most: int) -> _Reach:
     wires = list(ops[start][1])
     cost = CX_COST[ops[start][0]]
     inside, after = [start], set()
-    closed: set[int] = set()
+    inner, closed = set(wires), set[int]()
     for i in range(start + 1, min(len(ops), start + _REACH)):
         code, qubits, _, _ = ops[i]
-        if not any(q in wires for q in qubits):
-            if any(q in closed for q in qubits):
+        if inner.isdisjoint(qubits):
+            if not closed.isdisjoint(qubits):
                 closed.update(qubits)
                 after.add(i)
             continue
         fresh = [q for q in qubits if q not in wires]
         price = CX_COST.get(code, 0)
-        fits = code != _OTHER and not any(q in closed for q in qubits) and cost + price <= most
+        fits = code != _OTHER and closed.isdisjoint(qubits) and cost + price <= most
         if fits and fresh:
             fits = len(wires) + len(fresh) <= 3 and not skip
             skip -= skip > 0
         if fits:
             wires += fresh
+            inner.update(fresh)
             inside.append(i)
             cost += price
             continue
         closed.update(qubits)
         after.add(i)
-        if all(q in closed for q in wires):
+        if inner <= closed:
             break
-    return _Reach(tuple(wires), inside, after)
+    return _Reach(tuple(wires), inside, after, not skip)
 
 
 def shorten(
@@ -299,16 +312,22 @@ def shorten(
             if ops[at][0] in CX_COST:
                 for skip in range(_CHOICES):
                     reach = _grow(ops, at, skip, _MOST_CX)
+                    if not reach.skipped:
+                        break
+                    shape = reach.shape(ops, quarters)
+                    if shape in hopeless:
+                        continue
                     place = {q: k for k, q in enumerate(reach.wires)}
                     window = _Window([ops[i] for i in reach.inside], place, quarters)
                     if window.cost < 2 or window.key in hopeless:
+                        hopeless.add(shape)
                         continue
                     searches -= 1
                     new = window.shorter(room, prices)
                     if new is not None:
                         found = reach, window, new
                         break
-                    hopeless.add(window.key)
+                    hopeless.update((shape, window.key))
             if found is None:
                 at += 1
                 continue
