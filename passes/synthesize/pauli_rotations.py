@@ -40,8 +40,6 @@ _VARIANTS: tuple[tuple[int, int, int], ...] = (
 """(what can be written next, all that waits, rows of the Clifford), the weights of each try."""
 
 _MOST_WIRES = WORD
-_WORK = 16
-"""Elements of a kernel's work for each operation."""
 _ROUNDS = 8
 _WIDE = 40
 """Wires from which on a segment of few operations is not tried."""
@@ -233,7 +231,7 @@ class _Rewriter:
         out = np.zeros(3 * limit, dtype=np.int32)
         total = call(
             rewrite,
-            len(kind) * _WORK,
+            2 * len(kind) * m,
             (
                 len(kind),
                 m,

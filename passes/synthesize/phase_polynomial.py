@@ -46,8 +46,6 @@ _VARIANTS: tuple[tuple[int, int, int], ...] = (
 
 _ROUNDS = 8
 _MOST_WIRES = 256
-_WORK = 8
-"""Elements of a kernel's work for each operation."""
 
 
 def _kinds() -> NDArray[np.int64]:
@@ -112,7 +110,7 @@ def _rewritten(run: Run, start: int, stop: int, tries: int) -> NDArray[np.int32]
         out = np.zeros(3 * count, dtype=np.int32)
         total = call(
             resynthesize,
-            n * _WORK,
+            n * m,
             (n, m, words, count, eager, order, back, kind, local, _ARITY[code], link),
             (
                 need.copy(),
