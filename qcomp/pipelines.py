@@ -15,29 +15,47 @@ _SWEEP = "merge-rotations,cancel-inverses"
 _ACROSS = f"{_SWEEP},merge-pauli-rotations,cancel-inverses"
 """Rotations meet across Hadamards too; the sweep first leaves it little to visit."""
 
-_PARITIES = "resynthesize-phase-polynomials{tries=8}"
-"""CX gates between rotations about parities, written anew."""
-
-_MAX_ROUNDS = 8
+_MAX_ROUNDS = 4
 """Most rounds of the ``max`` effort; it stops as soon as nothing changes."""
 
 
-def _blocks(one_qubit: str) -> str:
-    """Return the step for two-qubit blocks.
+def _rewrites(one_qubit: str, into: str, parities: str) -> str:
+    """Return the steps that write regions anew, each kept only where it costs less.
 
-    A CX gate weighs as much as four others: a dearer one buys CX gates with too many others.
+    With Hadamards in the basis, Pauli rotations are written before blocks on two qubits, which
+    mostly hold Clifford gates and T. In a machine's basis the blocks come first: they hold whole
+    interactions, which the ladders of Pauli rotations would tear apart. A CX gate weighs as much as
+    four others: a dearer one buys CX gates with too many others.
+
+    Args:
+        one_qubit: The one-qubit gates as ``fuse-one-qubit`` takes them; ``own`` for any.
+        into: Steps that write the circuit over ``cx`` and these, each with a comma behind it.
+        parities: The step for phase polynomials.
     """
-    return f"consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
+    paulis = f"resynthesize-pauli-rotations{{basis={one_qubit},two_qubit=4}}"
+    blocks = f"consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
+    fuse = "fuse-one-qubit" if one_qubit == "own" else f"fuse-one-qubit{{basis={one_qubit}}}"
+    cliffords = "resynthesize-cliffords"
+    if one_qubit == "own" or "h" in one_qubit.split("-"):
+        return f"{parities},{paulis},{into}{_SWEEP},{cliffords},{blocks},{_SWEEP},{fuse}"
+    return f"{parities},{into}{cliffords},{blocks},{_SWEEP},{fuse},{paulis},{_SWEEP},{fuse}"
+
+
+def _efforts(one_qubit: str, into: str) -> dict[str, str]:
+    """Return effort -> the steps that reduce a circuit over ``cx`` and one-qubit gates."""
+    fuse = "fuse-one-qubit" if one_qubit == "own" else f"fuse-one-qubit{{basis={one_qubit}}}"
+    usual = _rewrites(one_qubit, into, "resynthesize-phase-polynomials")
+    thorough = _rewrites(one_qubit, into, "resynthesize-phase-polynomials{tries=8}")
+    return {
+        "fast": f"{_SWEEP},{into}{fuse},{_SWEEP}",
+        "default": f"{_ACROSS},{usual}",
+        "max": f"repeat{{times={_MAX_ROUNDS}}}"
+        f"({_ACROSS},{thorough},resynthesize-windows,{into}{_SWEEP},{fuse})",
+    }
 
 
 EFFORT_PIPELINES: Mapping[str, str] = MappingProxyType(
-    {
-        "fast": f"to-basis{{max_qubits=2}},{_SWEEP},{_SWEEP}",
-        "default": f"to-basis{{max_qubits=2}},{_ACROSS},{_PARITIES},"
-        f"{_blocks('own')},{_SWEEP},fuse-one-qubit",
-        "max": f"to-basis{{max_qubits=2}},repeat{{times={_MAX_ROUNDS}}}"
-        f"({_ACROSS},{_PARITIES},{_blocks('own')},{_SWEEP},fuse-one-qubit)",
-    }
+    {name: f"to-basis{{max_qubits=2}},{text}" for name, text in _efforts("own", "").items()}
 )
 """Effort -> pipeline text for a circuit without a target: gates stay the user's own, those on three
 and more qubits are taken apart, since their parts are where most is to be saved."""
@@ -61,10 +79,5 @@ def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -
     over_cx = "bind-weights,to-basis{gates=[cx],max_qubits=1}"
     into = f"to-basis{{gates=[{','.join((*single, 'cx'))}]}}"
     own = f"to-basis{{gates=[{','.join(gates)}]}}"
-    last = own if "cx" in gates else f"{own},{_SWEEP},{fuse},{own}"
-    rewrite = f"{_PARITIES},{into},{_SWEEP},{_blocks(one_qubit)},{_SWEEP},{fuse}"
-    if effort == "fast":
-        return f"{over_cx},{_SWEEP},{into},{fuse},{_SWEEP},{last}"
-    if effort == "default":
-        return f"{over_cx},{_ACROSS},{rewrite},{last}"
-    return f"{over_cx},repeat{{times={_MAX_ROUNDS}}}({_ACROSS},{rewrite}),{last}"
+    last = f"{own},{fuse},{own}" if "cx" in gates else f"{own},{_SWEEP},{fuse},{own}"
+    return f"{over_cx},{_efforts(one_qubit, f'{into},')[effort]},{last}"
