@@ -42,19 +42,19 @@ class FrameTable:
     Attributes:
         planes: int64[f, 3, 3], the planes of each frame, elements ascending; frame 0 is empty
             circuit's.
-        index: Frame number by its planes.
+        index: Frame number by its key.
         following: int64[f * 27], the frame after each move.
         weight: int8[f * 64], on how many qubits a Pauli acts in the frame.
     """
 
     planes: NDArray[np.int64]
-    index: dict[tuple[Plane, ...], int]
+    index: dict[int, int]
     following: NDArray[np.int64]
     weight: NDArray[np.int8]
 
     def of(self, planes: tuple[Plane, ...]) -> int:
         """Return the number of the frame with these planes."""
-        return self.index[planes]
+        return self.index[int(_keys(np.array([planes], dtype=np.int64))[0])]
 
 
 def plane(p: int, q: int) -> Plane:
@@ -63,35 +63,51 @@ def plane(p: int, q: int) -> Plane:
     return first, second, third
 
 
+def _keys(planes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return a number for the planes of each frame, int64[..., 3, 3] to int64[...]."""
+    pairs = planes[..., 0] << 6 | planes[..., 1]
+    result: NDArray[np.int64] = (pairs << np.array([24, 12, 0])).sum(axis=-1)
+    return result
+
+
+def _moved(planes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the planes after each move, int64[f, 3, 3] to int64[f, 27, 3, 3]."""
+    out = np.repeat(planes[:, None], MOVES, axis=1)
+    for move in range(MOVES):
+        (a, b), i, j = PAIRS[move // 9], move // 3 % 3, move % 3
+        p, q = planes[:, a, i], planes[:, b, j]
+        r, t = planes[:, a, (i + 1) % 3] ^ q, planes[:, b, (j + 1) % 3] ^ p
+        for qubit, first, second in ((a, p, r), (b, q, t)):
+            third = first ^ second
+            least = np.minimum(np.minimum(first, second), third)
+            most = np.maximum(np.maximum(first, second), third)
+            out[:, move, qubit] = np.stack([least, least ^ most, most], axis=1)
+    return out
+
+
 @functools.cache
 def frame_table() -> FrameTable:
     """Return the table of all frames, made once in a process."""
-    start = tuple(plane(1 << q, 8 << q) for q in range(QUBITS))
-    index: dict[tuple[Plane, ...], int] = {start: 0}
-    frames = [start]
-    following: list[int] = []
-    for frame in frames:
-        for a, b in PAIRS:
-            for i in range(3):
-                p, (r, _) = frame[a][i], (x for k, x in enumerate(frame[a]) if k != i)
-                for j in range(3):
-                    q, (t, _) = frame[b][j], (x for k, x in enumerate(frame[b]) if k != j)
-                    moved = list(frame)
-                    moved[a], moved[b] = plane(p, r ^ q), plane(q, t ^ p)
-                    key = tuple(moved)
-                    number = index.get(key)
-                    if number is None:
-                        number = index[key] = len(frames)
-                        frames.append(key)
-                    following.append(number)
-    planes = np.array(frames, dtype=np.int64)
+    start = [plane(1 << q, 8 << q) for q in range(QUBITS)]
+    planes = np.array([start], dtype=np.int64)
+    keys = _keys(planes)
+    front = planes
+    while len(front):
+        reached = _moved(front).reshape(-1, QUBITS, 3)
+        unique, first = np.unique(_keys(reached), return_index=True)
+        front = reached[first[~np.isin(unique, keys)]]
+        planes = np.concatenate([planes, front])
+        keys = np.concatenate([keys, _keys(front)])
+    order = np.argsort(keys)
+    following = order[np.searchsorted(keys, _keys(_moved(planes)).ravel(), sorter=order)]
+    index = {key: number for number, key in enumerate(keys.tolist())}
     bits = np.arange(64)
     product = (bits[:, None] & 7) & (bits >> 3) ^ (bits[:, None] >> 3) & (bits & 7)
     apart = (product ^ product >> 1 ^ product >> 2) & 1  # 1 where two Paulis anticommute
     # A Pauli acts on a qubit where it anticommutes with something of its plane.
     acts = apart[planes[:, :, 0]] | apart[planes[:, :, 1]]
     weight = acts.sum(axis=1).astype(np.int8).ravel()
-    return FrameTable(planes, index, np.array(following, dtype=np.int64), weight)
+    return FrameTable(planes, index, following.astype(np.int64), weight)
 
 
 @kernel()
