@@ -186,27 +186,28 @@ class _Rewriter:
         if m > _MOST_WIRES or cx < 2 or (m > _WIDE and n < 4 * m):
             return None
         add = summands(run)
-        best: tuple[Run, Forms, Angle, NDArray[np.int32]] | None = None
+        best: NDArray[np.int32] | None = None
+        least = cost
         for front, ahead, rows in _VARIANTS[: self.tries]:
             written = self._network(
                 kind, local, _ARITY[run.code], aux, m, 4 * n, cx, front, ahead, rows
             )
             if written is None:
                 continue
-            # What is written takes at least its CX and its rotations.
+            # What is written takes at least its CX and its rotations; of the rest some will go.
             made = int((written[:, 0] == frame.CX).sum())
-            if (self.two_qubit + 1) * made + turns >= cost:
-                continue
-            spelled, more, phase = _spelled(run, add, written, used, forms)
-            new, grown, angle = self._tidied(spelled, more, phase.angle(self.circuit.params))
-            if self._cost(new) < cost:
-                cost = self._cost(new)
-                best = new, grown, angle, written
+            likely = (self.two_qubit + 1) * made + turns + (len(written) - made - turns) / 4
+            if likely < least:
+                least, best = likely, written
         if best is None:
             return None
+        spelled, more, phase = _spelled(run, add, best, used, forms)
+        new, grown, angle = self._tidied(spelled, more, phase.angle(self.circuit.params))
+        if self._cost(new) >= cost:
+            return None
         gates, eighths = _clifford(run, kind, local.reshape(-1, 3), aux, add.frac)
-        eighths += _phase(gates, best[3], m)
-        return best[0], best[1], best[2] + Angle((eighths % 8) << 58)
+        eighths += _phase(gates, best, m)
+        return new, grown, angle + Angle((eighths % 8) << 58)
 
     def _network(
         self,
