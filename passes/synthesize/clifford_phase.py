@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcomp.kernels import kernel
-from qcomp.passes.synthesize.parity_network import ones
+from qcomp.passes.synthesize.parity_frame import ones
 
 __all__ = ["CX", "H", "S", "SDG", "X", "Z", "clifford_phase"]
 

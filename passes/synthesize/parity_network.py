@@ -12,108 +12,29 @@ from typing import Any
 
 from qcomp.kernels import kernel
 from qcomp.passes.reduce.pauli_carry import pop, push
+from qcomp.passes.synthesize.parity_frame import (
+    FLIP,
+    LIMIT,
+    MINUS,
+    OUT,
+    ROTATE,
+    SCALE,
+    SLOTS,
+    SWAP,
+    USED,
+    WALL,
+    WORD,
+    add,
+    change,
+    ones,
+    turn,
+    write,
+)
 
-__all__ = ["CX", "FLIP", "ROTATE", "SLOTS", "SWAP", "WALL", "WORD", "ones", "resynthesize"]
+__all__ = ["resynthesize"]
 
-CX, FLIP, SWAP, ROTATE, WALL = range(5)
-"""Kinds of operations."""
-
-WORD = 62
-"""Bits used of each word, so that every word is a plain positive integer."""
-
-SLOTS = WORD
-"""Rotations that wait at a time."""
-
-_SCALE = 20
-_OUT, _COST, _USED, _MINUS, _LIMIT = range(5)
 _FRONT = 64
 _CHOICES = 16
-
-
-def ones(x: int) -> int:
-    """Count the bits of a word."""
-    x -= (x >> 1) & 0x1555555555555555
-    x = (x & 0x3333333333333333) + ((x >> 2) & 0x3333333333333333)
-    x = (x + (x >> 4)) & 0x0F0F0F0F0F0F0F0F
-    x += x >> 8
-    x += x >> 16
-    x += x >> 32
-    return x & 127
-
-
-def _write(state: Any, out: Any, kind: int, a: int, b: int) -> None:
-    """Append an operation, unless the limit is reached."""
-    at = state[_OUT]
-    if at < state[_LIMIT]:
-        out[3 * at] = kind
-        out[3 * at + 1] = a
-        out[3 * at + 2] = b
-    state[_OUT] = at + 1
-
-
-def _turn(state: Any, out: Any, source: Any, s: int, wire: int) -> None:
-    """Write the rotation of slot ``s`` on the wire that holds its parity."""
-    _write(state, out, ROTATE, wire, 2 * source[s] + ((state[_MINUS] >> s) & 1))
-
-
-def _add(
-    c: int,
-    t: int,
-    words: int,
-    arow: Any,
-    bcol: Any,
-    flip: Any,
-    col: Any,
-    parity: Any,
-    weight: Any,
-    source: Any,
-    state: Any,
-    out: Any,
-) -> None:
-    """Write ``cx c, t``: wire t gains wire c, every parity that has t loses or gains c."""
-    _write(state, out, CX, c, t)
-    state[_COST] += 1
-    for j in range(words):
-        arow[t * words + j] ^= arow[c * words + j]
-        bcol[c * words + j] ^= bcol[t * words + j]
-    flip[t] ^= flip[c]
-    x = col[t]
-    both = x & col[c]
-    col[c] ^= x
-    while x != 0:
-        bit = x & -x
-        x ^= bit
-        s = ones(bit - 1)
-        parity[s * words + c // WORD] ^= 1 << (c % WORD)
-        if both & bit == 0:
-            weight[s] += 1
-            continue
-        weight[s] -= 1
-        if weight[s] == 1:
-            _turn(state, out, source, s, t)
-            col[t] ^= bit
-            parity[s * words + t // WORD] = 0
-            state[_USED] ^= bit
-
-
-def _change(
-    c: int,
-    t: int,
-    words: int,
-    arow: Any,
-    bcol: Any,
-    col: Any,
-    order: int,
-    back: int,
-) -> int:
-    """How much heavier ``cx c, t`` makes what waits; ``order`` and ``back`` weigh B and A."""
-    change = _SCALE * (ones(col[t]) - 2 * ones(col[t] & col[c]))
-    for j in range(words):
-        b = bcol[t * words + j]
-        a = arow[t * words + j]
-        change += order * (ones(b) - 2 * ones(b & bcol[c * words + j]))
-        change += back * (ones(a ^ arow[c * words + j]) - ones(a))
-    return change
 
 
 def _emit(
@@ -138,8 +59,8 @@ def _emit(
     Each CX shortens one of the lightest parities, the one that shortens all of them most.
     """
     while True:
-        x = wanted & state[_USED]
-        if ones(x) <= least or state[_OUT] > state[_LIMIT]:
+        x = wanted & state[USED]
+        if ones(x) <= least or state[OUT] > state[LIMIT]:
             return
         light = 1 << 30
         rest = x
@@ -171,12 +92,12 @@ def _emit(
             for i in range(count):
                 for k in range(count):
                     if i != k:
-                        d = _change(wires[i], wires[k], words, arow, bcol, col, order, back)
+                        d = change(wires[i], wires[k], words, arow, bcol, col, order, back)
                         if d < best:
                             best = d
                             best_c = wires[i]
                             best_t = wires[k]
-        _add(
+        add(
             best_c,
             best_t,
             words,
@@ -213,7 +134,7 @@ def _clear(
     word = q // WORD
     one = 1 << (q % WORD)
     for phase in range(2):
-        while state[_OUT] <= state[_LIMIT]:
+        while state[OUT] <= state[LIMIT]:
             count = 0
             mine = 0
             for w in range(m):
@@ -239,14 +160,14 @@ def _clear(
                         c = q
                     if c == t or (phase == 0 and mine == 1 and c == q) or (phase == 1 and t == q):
                         continue
-                    d = _change(c, t, words, arow, bcol, col, order, back)
+                    d = change(c, t, words, arow, bcol, col, order, back)
                     if (phase == 0 and t != q) or (phase == 1 and c != q):
-                        d += _SCALE // 2
+                        d += SCALE // 2
                     if d < best:
                         best = d
                         best_c = c
                         best_t = t
-            _add(
+            add(
                 best_c,
                 best_t,
                 words,
@@ -261,9 +182,9 @@ def _clear(
                 out,
             )
     if flip[q] != 0:
-        _write(state, out, FLIP, q, -1)
+        write(state, out, FLIP, q, -1)
         flip[q] = 0
-        state[_MINUS] ^= col[q]
+        state[MINUS] ^= col[q]
 
 
 def _waiting(q: int, m: int, words: int, arow: Any, col: Any) -> int:
@@ -275,7 +196,7 @@ def _waiting(q: int, m: int, words: int, arow: Any, col: Any) -> int:
     return found
 
 
-@kernel(calls=(push, pop, ones, _write, _turn, _add, _change, _emit, _clear, _waiting))
+@kernel(calls=(push, pop, ones, write, turn, add, change, _emit, _clear, _waiting))
 def resynthesize(
     n: int,
     m: int,
@@ -313,7 +234,7 @@ def resynthesize(
     ``limit`` says that the limit was reached. eager: rotations are written before the next wall,
     else where a wall asks for them.
     """
-    state[_LIMIT] = limit
+    state[LIMIT] = limit
     heap = 0
     walls = 0
     done = 0
@@ -325,7 +246,7 @@ def resynthesize(
                 walls += 1
             else:
                 heap = push(ready, heap, i)
-    while done < n and state[_OUT] <= limit:
+    while done < n and state[OUT] <= limit:
         i = -1
         if heap > 0:
             i = ready[0]
@@ -341,8 +262,8 @@ def resynthesize(
                         last = w
                         minus ^= flip[w]
                 if count == 1:
-                    _write(state, out, ROTATE, last, 2 * i + minus)
-                elif state[_USED] == everything:
+                    write(state, out, ROTATE, last, 2 * i + minus)
+                elif state[USED] == everything:
                     _emit(
                         everything,
                         SLOTS - 1,
@@ -362,11 +283,11 @@ def resynthesize(
                     )
                     continue
                 else:
-                    bit = ~state[_USED] & (state[_USED] + 1)
+                    bit = ~state[USED] & (state[USED] + 1)
                     s = ones(bit - 1)
-                    state[_USED] |= bit
-                    if (state[_MINUS] >> s) & 1 != minus:
-                        state[_MINUS] ^= bit
+                    state[USED] |= bit
+                    if (state[MINUS] >> s) & 1 != minus:
+                        state[MINUS] ^= bit
                     source[s] = i
                     weight[s] = count
                     for k in range(count):
@@ -470,7 +391,7 @@ def resynthesize(
                     out,
                     wires,
                 )
-            _write(state, out, WALL, -1, i)
+            write(state, out, WALL, -1, i)
         done += 1
         for k in range(arity[i]):
             j = link[3 * i + k]
@@ -517,4 +438,4 @@ def resynthesize(
             out,
             wires,
         )
-    return int(state[_OUT])
+    return int(state[OUT])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qcomp.passes.synthesize.parity_network import WORD, ones
+from qcomp.passes.synthesize.parity_frame import WORD, ones
 
 __all__ = [
     "COST",

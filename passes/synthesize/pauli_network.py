@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from qcomp.kernels import kernel
-from qcomp.passes.synthesize.parity_network import SLOTS, WORD, ones
+from qcomp.passes.synthesize.parity_frame import SLOTS, WORD, ones
 from qcomp.passes.synthesize.pauli_frame import (
     CX,
     CZ,

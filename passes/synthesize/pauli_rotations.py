@@ -24,7 +24,7 @@ from qcomp.passes.reduce.pauli_tables import AXIS_BITS, PRODUCT
 from qcomp.passes.reduce.sums import Summands, summands
 from qcomp.passes.synthesize import clifford_phase as follow
 from qcomp.passes.synthesize import pauli_frame as frame
-from qcomp.passes.synthesize.parity_network import SLOTS, WORD
+from qcomp.passes.synthesize.parity_frame import SLOTS, WORD
 from qcomp.passes.synthesize.pauli_network import rewrite
 from qcomp.passes.synthesize.segments import segments
 from qcomp.passmanager import CircuitPass, Context, Guarantee

@@ -17,16 +17,8 @@ from qcomp.passes.reduce.families import FAMILY, PHASED
 from qcomp.passes.reduce.leaves import Leaf, Phase, call, rewrite_leaves
 from qcomp.passes.reduce.pauli_carry import link_wires
 from qcomp.passes.reduce.sums import summands
-from qcomp.passes.synthesize.parity_network import (
-    CX,
-    FLIP,
-    ROTATE,
-    SLOTS,
-    SWAP,
-    WALL,
-    WORD,
-    resynthesize,
-)
+from qcomp.passes.synthesize.parity_frame import CX, FLIP, ROTATE, SLOTS, SWAP, WALL, WORD
+from qcomp.passes.synthesize.parity_network import resynthesize
 from qcomp.passes.synthesize.segments import segments
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
