@@ -13,7 +13,7 @@ import numpy as np
 
 from qcomp.binding import BoundCircuits
 from qcomp.errors import PassError, UsageError
-from qcomp.passmanager import CircuitPass, Context, Guarantee, PassRecord, Pipeline
+from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
 from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
 from qcomp.registry import load as load_part
 from qcomp.report import collect
@@ -171,9 +171,10 @@ class Compilation:
 
         bound = self.context.get(BoundCircuits) or BoundCircuits({})
         sections = []
+        only_bits = any(kind.only_bits for kind in self._classes())
         for name, after in self.program.circuits.items():
             before = bound.source_of(name, self.source.circuits)
-            verdict = check(before, after, seed=self.context.seed)
+            verdict = check(before, after, seed=self.context.seed, only_bits=only_bits)
             if verdict.equal is False and not self._may_differ():
                 raise PassError(
                     f"the circuit '{name}' does not do what its source does, so it is not written",
@@ -184,7 +185,9 @@ class Compilation:
             if verdict.equal:
                 result = "measured" if verdict.error else "proved"
             line = CheckLine(
-                f"the circuit '{name}' does what its source does",
+                f"the bits of the circuit '{name}' are those of its source"
+                if only_bits
+                else f"the circuit '{name}' does what its source does",
                 verdict.how,
                 result,
                 None if verdict.equal is None else verdict.error,
@@ -196,10 +199,14 @@ class Compilation:
 
     def _may_differ(self) -> bool:
         """Whether a pass that ran was allowed to change what circuits do, within the budget."""
-        classes = [load_part("passes", record.name.partition("{")[0]) for record in self.records]
         return any(
-            issubclass(kind, CircuitPass) and kind.preserves is Guarantee.WITHIN for kind in classes
+            issubclass(kind, CircuitPass) and kind.preserves is Guarantee.WITHIN
+            for kind in self._classes()
         )
+
+    def _classes(self) -> list[type[Pass]]:
+        """Return the classes of the passes that ran."""
+        return [load_part("passes", record.name.partition("{")[0]) for record in self.records]
 
     def _compare(self, artifact: Artifact) -> list[CheckLine]:
         """Compare the artifact's outputs with the source's on some batches of data."""

@@ -144,6 +144,11 @@ class Pass(ABC):
 
     name: ClassVar[str]
     preserves: ClassVar[Guarantee]
+    only_bits: ClassVar[bool] = False
+    """Whether a circuit pass promises the joint distribution of the classical bits and no more.
+
+    Such a pass leaves circuits alone whose nodes read something else than their bits.
+    """
 
     def __str__(self) -> str:
         """Return the pass's text form with the options that differ from their defaults."""
@@ -287,6 +292,8 @@ def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) 
     changed = False
     checks: list[str] = []
     for name, circuit in list(program.circuits.items()):
+        if instance.only_bits and not program.reads_only_bits(name):
+            continue
         result = instance.run(circuit, context)
         if result is circuit:
             continue
@@ -301,12 +308,29 @@ def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) 
 def _check_circuit(instance: CircuitPass, before: Circuit, after: Circuit, context: Context) -> str:
     if instance.preserves is Guarantee.WITHIN:
         return "within its share of the budget, as entered in the ledger"
+    if after.num_qubits > before.num_qubits:
+        return _check_with_ancillas(instance, before, after, context)
     from qcomp.equivalence import check
 
-    verdict = check(before, after, seed=context.seed)
+    verdict = check(before, after, seed=context.seed, only_bits=instance.only_bits)
     if verdict.equal is False:
         raise PassError(
             f"'{instance.name}' changed what the circuit '{before.name}' does",
+            why=f"{verdict.how}: error {verdict.error:.3g}",
+            hint="this is a fault of the pass; leave it out and report it",
+        )
+    return verdict.how
+
+
+def _check_with_ancillas(
+    instance: CircuitPass, before: Circuit, after: Circuit, context: Context
+) -> str:
+    from qcomp.equivalence.ancillas import check_with_ancillas
+
+    verdict = check_with_ancillas(before, after, context.seed)
+    if verdict.equal is False:
+        raise PassError(
+            f"'{instance.name}' changed what '{before.name}' does on its own qubits",
             why=f"{verdict.how}: error {verdict.error:.3g}",
             hint="this is a fault of the pass; leave it out and report it",
         )

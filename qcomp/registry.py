@@ -38,6 +38,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePhasePolynomials",
         "resynthesize-pauli-rotations": "qcomp.passes.synthesize.pauli_rotations:"
         "ResynthesizePauliRotations",
+        "drop-dead-gates": "qcomp.passes.reduce.drop_dead_gates:DropDeadGates",
+        "search": "qcomp.passes.reduce.search:Search",
         "resynthesize-windows": "qcomp.passes.synthesize.windows:ResynthesizeWindows",
         "resynthesize-pauli-networks": "qcomp.passes.synthesize.pauli_networks:"
         "ResynthesizePauliNetworks",

@@ -92,7 +92,8 @@ def opt_command(
             context.progress = progress
         records = passes.run(program, context, observer)
     after = program.only_circuit
-    verdict = check(before, after, seed=seed)
+    only_bits = any(load("passes", r.name.partition("{")[0]).only_bits for r in records)
+    verdict = check(before, after, seed=seed, only_bits=only_bits)
     if verdict.equal is False:
         from qcomp.errors import PassError
 

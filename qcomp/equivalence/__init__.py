@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from qcomp.equivalence.circuits import check_circuits
+from qcomp.equivalence.circuits import check_bits, check_circuits
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
@@ -23,6 +23,8 @@ def check(
     b: Circuit | Program,
     seed: int = 0,
     inputs: Mapping[str, NDArray[np.generic]] | None = None,
+    *,
+    only_bits: bool = False,
 ) -> Verdict:
     """Say whether two circuits, or two programs, are the same.
 
@@ -36,6 +38,9 @@ def check(
         b: The candidate.
         seed: Seed of random bindings, states and inputs.
         inputs: Inputs of two graphs, name -> array; generated when None.
+        only_bits: Compare circuits by the joint distribution of their classical bits alone, and
+            not by the states that they leave, see
+            :func:`~qcomp.equivalence.circuits.check_bits`.
 
     Raises:
         UsageError: If one is a circuit and the other a graph.
@@ -43,6 +48,8 @@ def check(
     if isinstance(a, Program) and isinstance(b, Program) and a.is_circuit and b.is_circuit:
         a, b = a.only_circuit, b.only_circuit
     if isinstance(a, Circuit) and isinstance(b, Circuit):
+        if only_bits:
+            return check_bits(a, b, seed)
         return check_circuits(a, b, seed)
     if isinstance(a, Program) and isinstance(b, Program):
         from qcomp.equivalence.graphs import check_programs

@@ -30,7 +30,9 @@ Table = dict[int, NDArray[np.complex128]]
 """Value of the classical bits -> unnormalised density matrix, or distribution, after it."""
 
 
-def check_channels(a: Circuit, b: Circuit, rng: np.random.Generator) -> Verdict:
+def check_channels(
+    a: Circuit, b: Circuit, rng: np.random.Generator, *, only_bits: bool = False
+) -> Verdict:
     """Compare two circuits outcome by outcome, exactly, every branch followed.
 
     Up to 7 qubits the state left behind after each value of the classical bits is compared as a
@@ -41,6 +43,7 @@ def check_channels(a: Circuit, b: Circuit, rng: np.random.Generator) -> Verdict:
         a: The reference.
         b: The candidate.
         rng: Draws the states, bases and parameters.
+        only_bits: Compare the joint distribution of the bits, whatever state is left.
     """
     n = a.num_qubits
     if n > DISTRIBUTION_QUBITS:
@@ -50,8 +53,10 @@ def check_channels(a: Circuit, b: Circuit, rng: np.random.Generator) -> Verdict:
             f"{DISTRIBUTION_QUBITS} qubits, these have {n}",
             float("nan"),
         )
-    dense = n <= DENSITY_QUBITS
+    dense = n <= DENSITY_QUBITS and not only_bits
     what = "states after each outcome" if dense else "joint distributions of bits and qubits"
+    if only_bits:
+        what = "joint distributions of the bits"
     how = f"{what}, from {STATES} random product states" + (
         " and bindings of the parameters" if a.params else ""
     )
@@ -59,9 +64,12 @@ def check_channels(a: Circuit, b: Circuit, rng: np.random.Generator) -> Verdict:
     try:
         for _ in range(STATES):
             values = {name: float(rng.uniform(-pi, pi)) for name in a.params}
-            before, after = _turns(a, rng), None if dense else _turns(a, rng)
-            first = _outcomes(a, values, before, after)
-            second = _outcomes(b, values, before, after)
+            before = _turns(a, rng)
+            after = None if dense or only_bits else _turns(a, rng)
+            first = _outcomes(a, values, before, after, dense)
+            second = _outcomes(b, values, before, after, dense)
+            if only_bits:
+                first, second = _summed(first), _summed(second)
             difference = _largest_difference(first, second)
             error = max(error, difference)
             if difference > TOLERANCE:
@@ -93,6 +101,7 @@ def _outcomes(
     values: dict[str, float],
     before: NDArray[np.float64],
     after: NDArray[np.float64] | None,
+    dense: bool,
 ) -> Table:
     """Return what is left after each value of the classical bits."""
     whole = _turned(circuit, before).compose(circuit)
@@ -110,11 +119,16 @@ def _outcomes(
         state = leaf.states[0]
         for value in np.unique(label).tolist():
             part = np.where(label == value, state, 0)
-            made = np.outer(part, part.conj()) if after is None else np.abs(part) ** 2
+            made = np.outer(part, part.conj()) if dense else np.abs(part) ** 2
             table[value] = table[value] + made if value in table else made.astype(complex)
         if len(table) > OUTCOMES:
             raise UsageError(f"more than {OUTCOMES} values of the classical bits")
     return table
+
+
+def _summed(table: Table) -> Table:
+    """Return the chance of each value of the bits."""
+    return {value: part.sum(keepdims=True) for value, part in table.items()}
 
 
 def _largest_difference(first: Table, second: Table) -> float:

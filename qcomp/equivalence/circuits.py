@@ -19,7 +19,7 @@ from qcomp.ir.run import Run
 from qcomp.simulate import statevector, unitary
 from qcomp.simulate.control_flow import final_measurements, is_unitary
 
-__all__ = ["check_circuits"]
+__all__ = ["check_bits", "check_circuits"]
 
 MATRIX_QUBITS = 12
 """Qubits up to which whole unitaries are compared."""
@@ -65,20 +65,9 @@ def check_circuits(
         work: Amplitude updates that simulation may take, both circuits together.
         qcec_seconds: Wall seconds that MQT QCEC may take; 0 leaves it out.
     """
-    if (a.num_qubits, a.num_clbits) != (b.num_qubits, b.num_clbits):
-        return Verdict(
-            False,
-            f"sizes: {a.num_qubits} qubits and {a.num_clbits} bits against "
-            f"{b.num_qubits} and {b.num_clbits}",
-            float("inf"),
-            rung="sizes",
-        )
-    if set(a.params) != set(b.params):
-        only = sorted(set(a.params) ^ set(b.params))
-        how = f"parameters: only one has {', '.join(only[:8])}"
-        return Verdict(False, how, float("inf"), rung="sizes")
-    if a.equals(b):
-        return Verdict(True, "the same circuit, gate by gate", 0.0, rung="same")
+    verdict = _at_sight(a, b)
+    if verdict is not None:
+        return verdict
     rng = np.random.default_rng(seed)
     bodies = [_unitary_part(circuit) for circuit in (a, b)]
     if bodies[0] is None or bodies[1] is None or bodies[0][1] != bodies[1][1]:
@@ -109,6 +98,43 @@ def check_circuits(
         "and what could show it without, Pauli normal forms and windows, did not",
         float("nan"),
     )
+
+
+def check_bits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
+    """Compare two circuits by the joint distribution of their classical bits, and nothing else.
+
+    Every branch is followed, from random product states, parameters at random; the states that the
+    circuits leave behind may differ.
+
+    Args:
+        a: The reference.
+        b: The candidate.
+        seed: Seed of bindings and states.
+    """
+    verdict = _at_sight(a, b)
+    if verdict is not None:
+        return verdict
+    rng = np.random.default_rng(seed)
+    return replace(check_channels(a, b, rng, only_bits=True), rung="bits")
+
+
+def _at_sight(a: Circuit, b: Circuit) -> Verdict | None:
+    """Return the verdict that needs no computing: other sizes, or the same circuit."""
+    if (a.num_qubits, a.num_clbits) != (b.num_qubits, b.num_clbits):
+        return Verdict(
+            False,
+            f"sizes: {a.num_qubits} qubits and {a.num_clbits} bits against "
+            f"{b.num_qubits} and {b.num_clbits}",
+            float("inf"),
+            rung="sizes",
+        )
+    if set(a.params) != set(b.params):
+        only = sorted(set(a.params) ^ set(b.params))
+        how = f"parameters: only one has {', '.join(only[:8])}"
+        return Verdict(False, how, float("inf"), rung="sizes")
+    if a.equals(b):
+        return Verdict(True, "the same circuit, gate by gate", 0.0, rung="same")
+    return None
 
 
 def _window_error(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> float | None:

@@ -22,7 +22,7 @@ class Verdict:
             between outputs of graphs; 0 for exact methods, NaN when nothing was compared.
         phase: Global phase of the second circuit over the first, radians in (-pi, pi].
         rung: The method's short name: same, sizes, matrix, pauli-form, windows, states, qcec,
-            channels, graphs; empty when none could decide.
+            channels, bits, graphs; empty when none could decide.
         detail: What else is known, by name: ``sqnr_db`` and ``max_abs`` of each output of a graph,
             the binding of parameters at which circuits differed.
     """

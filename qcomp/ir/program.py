@@ -146,6 +146,19 @@ class Program:
         """Return the quantum nodes of the main graph in its order."""
         return [node for node in self.model.graph if is_circuit_node(node)]
 
+    def reads_only_bits(self, name: str) -> bool:
+        """Whether every node of a circuit reads the bits that it measures, not its state."""
+        from onnx_ir.traversal import RecursiveGraphIterator
+
+        from qcomp.ir.gates import G
+
+        if not any((run.code == G.MEASURE).any() for run in self.circuits[name].runs()):
+            return False
+        graphs: list[ir.Graph | ir.Function] = [self.model.graph, *self.model.functions.values()]
+        nodes = [n for g in graphs for n in RecursiveGraphIterator(g) if is_circuit_node(n)]
+        kinds = [readout_of(n).kind for n in nodes if n.attributes["circuit"].as_string() == name]
+        return all(kind in ("probs", "bits", "samples") for kind in kinds)
+
     def circuit_of(self, node: ir.Node) -> Circuit:
         """Return the circuit that a quantum node names.
 
