@@ -41,6 +41,8 @@ _REACH = 300
 """Operations after a window's first that are looked at."""
 _CHOICES = 3
 """Third qubits that are tried."""
+_VISITS = 50
+"""Windows that are collected at most for each that may be searched: many are known already."""
 _VARIANTS = 6
 """Shortest networks of which the cheapest is taken."""
 _OTHER = -1
@@ -304,13 +306,15 @@ def shorten(
     phase = 0
     hopeless: set[tuple[object, ...]] = set()
     improved, shorter = True, False
-    while improved and searches > 0:
+    visits = _VISITS * searches
+    while improved and searches > 0 and visits > 0:
         improved = False
         at = 0
-        while at < len(ops) and searches > 0:
+        while at < len(ops) and searches > 0 and visits > 0:
             found = None
             if ops[at][0] in CX_COST:
                 for skip in range(_CHOICES):
+                    visits -= 1
                     reach = _grow(ops, at, skip, _MOST_CX)
                     if not reach.skipped:
                         break
@@ -424,7 +428,8 @@ class ResynthesizeWindows(CircuitPass):
     Of several such circuits the cheapest is taken, if it is cheaper than the window.
 
     Options: ``searches``, windows to search at most in a circuit; ``room``, nodes that one search
-    may visit: the work is bounded by their product. A window that runs out of room stays.
+    may visit: the work is bounded by their product, for windows known from before are not searched
+    again and at most 50 are looked at for each search. A window that runs out of room stays.
     ``basis``, the one-qubit gates that Clifford gates are counted in, as of fuse-one-qubit;
     ``two_qubit``, ``gate``: prices of a CX gate and of any gate.
 
