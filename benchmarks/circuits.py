@@ -230,6 +230,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="folder for answers of peers and checks")
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--speed", action="store_true", help="large circuits, text to text")
+    parser.add_argument("--largest", type=int, default=10_000_000, help="most gates of --speed")
     options = parser.parse_args(arguments)
     if options.folder is None and not options.speed:
         parser.error("DIR is missing: a folder of .qasm files with a manifest.json")
@@ -251,7 +252,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.speed:
         from circuit_speed import measure
 
-        return measure(options.json, NAM)
+        table = measure(options.json, NAM, options.largest)
+        if options.readme:
+            tables.write_between(Path(__file__).with_name("README.md"), "speed", table)
+        return 0
     wanted = {name for name in options.only.split(",") if name}
     entries = [
         entry
