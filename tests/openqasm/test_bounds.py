@@ -9,7 +9,8 @@ from qcomp.frontends.openqasm.limits import MAX_NESTING
 from qcomp.frontends.openqasm.reader import read_text
 from tests.openqasm.reading import error, names
 
-SECONDS = 20.0
+SECONDS = 30.0
+"""CPU seconds, on a machine that may be slow."""
 
 
 def doubling(levels: int) -> str:
@@ -70,11 +71,11 @@ HUGE = {
 
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE.keys())
 def test_a_source_that_asks_for_too_much_gets_one_error_soon(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(SourceError) as caught:
         read_text(text)
     assert caught.value.line >= 1
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 DEEP = 4000
@@ -114,10 +115,10 @@ DEEP = 4000
     ids=lambda text: text[:24],
 )
 def test_deep_nesting_is_an_error_with_a_place(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     found = error(text)
     assert str(found)
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 def test_nesting_within_the_bound_is_read() -> None:

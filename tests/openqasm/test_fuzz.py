@@ -46,13 +46,13 @@ TOKENS = [
 
 def survives(source: bytes | str) -> bool:
     """Whether the source was read; anything but a circuit or a placed SourceError fails."""
-    start = time.perf_counter()
+    start = time.process_time()
     caught: SourceError | None = None
     try:
         verify(read_text(source))
     except SourceError as error:
         caught = error
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
     if caught is not None:
         assert caught.line >= 1
         assert caught.column >= 1
