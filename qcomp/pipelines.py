@@ -15,7 +15,7 @@ _SWEEP = "merge-rotations,cancel-inverses"
 _ACROSS = f"{_SWEEP},merge-pauli-rotations,cancel-inverses"
 """Rotations meet across Hadamards too; the sweep first leaves it little to visit."""
 
-_MAX_ROUNDS = 4
+_MAX_ROUNDS = 3
 """Most rounds of the ``max`` effort; it stops as soon as nothing changes."""
 
 
@@ -46,11 +46,18 @@ def _efforts(one_qubit: str, into: str) -> dict[str, str]:
     fuse = "fuse-one-qubit" if one_qubit == "own" else f"fuse-one-qubit{{basis={one_qubit}}}"
     usual = _rewrites(one_qubit, into, "resynthesize-phase-polynomials")
     thorough = _rewrites(one_qubit, into, "resynthesize-phase-polynomials{tries=8}")
+    prices = "" if one_qubit == "own" else f"{{basis={one_qubit}}}"
+    windows = f"resynthesize-windows{prices}"
+    blocks = f"consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
+    networks = (
+        "resynthesize-pauli-networks{tries=4,slack=2},resynthesize-cliffords,"
+        f"cancel-inverses,{blocks}"
+    )
     return {
         "fast": f"{_SWEEP},{into}{fuse},{_SWEEP}",
         "default": f"{_ACROSS},{usual}",
         "max": f"repeat{{times={_MAX_ROUNDS}}}"
-        f"({_ACROSS},{thorough},resynthesize-windows,{into}{_SWEEP},{fuse})",
+        f"({_ACROSS},{thorough},{windows},{into}{_SWEEP},{fuse},{networks},{_SWEEP},{fuse})",
     }
 
 

@@ -128,8 +128,12 @@ def test_angles_for_peers_have_no_exponent() -> None:
 
 
 def test_a_run_writes_figures_and_tables_and_finds_every_output_right(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(circuits, "warm_up", lambda _: 0.0)
     out = tmp_path / "out.json"
     cache = tmp_path / "cache"
     arguments = [
