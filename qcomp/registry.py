@@ -43,6 +43,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "resynthesize-windows": "qcomp.passes.synthesize.windows:ResynthesizeWindows",
         "resynthesize-pauli-networks": "qcomp.passes.synthesize.pauli_networks:"
         "ResynthesizePauliNetworks",
+        "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
     },
     "frontends": {

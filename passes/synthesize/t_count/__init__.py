@@ -1,0 +1,1 @@
+"""T counts below those of merged rotations: parity tables, their tensors, Hadamard gadgets."""
