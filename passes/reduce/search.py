@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -34,7 +34,10 @@ from qcomp.passmanager import CircuitPass, Context, Guarantee, Task
 __all__ = ["Search"]
 
 _ROUNDING = 2.0**-50
-"""What a numeric rewrite of one gate adds at most, in operator norm."""
+"""What one rewrite adds at most for each angle that is not exact, in operator norm."""
+
+_COPIED = 16
+"""Operations copied that are as much work as one that is tried."""
 
 _WHOLE = 0.4
 """Chance that a small run is tried as a whole."""
@@ -71,6 +74,7 @@ class _Searcher:
         allowance: Rounding that may still be spent, in operator norm.
         deadline: Wall time at which to stop.
         task: Where steps are shown.
+        work: Operations that may still be tried.
         spent: Rounding that was spent.
     """
 
@@ -82,13 +86,13 @@ class _Searcher:
     allowance: float
     deadline: float
     task: Task
+    work: int
     spent: float = 0.0
-    _moved: Forms = field(default_factory=Forms)
 
     def search(self, run: Run) -> _State:
         """Return the best that was found, the run itself where nothing was better."""
         best = _State(run, Angle(), self._cost(run))
-        while self._improve(best) and time.monotonic() < self.deadline:
+        while self._improve(best):
             pass
         return best
 
@@ -100,11 +104,12 @@ class _Searcher:
         """
         if len(best.run) < 2:
             return False
+        self.work -= len(best.run) // _COPIED
         rng = np.random.default_rng([self.seed, self._digest(best.run)])
         now = _State(best.run, best.phase, best.cost)
         spent = self.spent
         for _ in range(self.options.steps):
-            if time.monotonic() >= self.deadline:
+            if self.work <= 0 or time.monotonic() >= self.deadline:
                 break
             self._step(now, best.cost, rng)
             self.task.advance()
@@ -120,6 +125,7 @@ class _Searcher:
         region = self._region(now.run, rng)
         if len(region.inside) < 2:
             return
+        self.work -= len(region.inside)
         before = now.run.select(region.inside)
         local, forms = self.table.rows_of(before)
         if rng.random() < 0.5:
@@ -134,24 +140,22 @@ class _Searcher:
         after = clean(after, draw_move(rng, self.options.basis), self.options.basis, context)
         if back:
             after = after.inverse()
-        rounding = context.ledger.numeric_spent + _ROUNDING * len(before)
-        if self.spent + rounding > self.allowance or not after.is_straight_line:
-            return
         made, phase = from_circuit(after, wires)
+        # Exact angles stay exact; where others stand, each may have been rounded.
+        rounded = max(np.count_nonzero(before.rem), np.count_nonzero(made.rem))
+        rounding = context.ledger.numeric_spent + _ROUNDING * int(rounded)
+        if self.spent + rounding > self.allowance:
+            return
         made = self.table.adopted(made, after.forms)
-        run = Run.concat(
-            [
-                now.run.select(np.arange(region.start)),
-                made,
-                now.run.select(region.outside),
-                now.run.select(np.arange(region.stop, len(now.run))),
-            ]
-        )
         if self.model.is_local:
             cost = now.cost + self._cost(made) - self._cost(before)
+            kept = self._accepts(cost - now.cost, now.cost - best, rng)
+            run = _replaced(now.run, region, made) if kept else now.run
         else:
+            run = _replaced(now.run, region, made)
             cost = self._cost(run)
-        if not self._accepts(cost - now.cost, now.cost - best, rng):
+            kept = self._accepts(cost - now.cost, now.cost - best, rng)
+        if not kept:
             return
         now.run, now.cost = run, cost
         now.phase += phase
@@ -183,9 +187,17 @@ class _Searcher:
 
     def _digest(self, run: Run) -> int:
         normal = run.normal()
-        rows = [self.table.forms.row(int(i)) for i in normal.form]
-        parts = (normal.code, normal.qubit, normal.frac, normal.rem, normal.extra)
+        used, form = np.unique(normal.form, return_inverse=True)
+        rows = [self.table.forms.row(int(i)) for i in used]
+        parts = (normal.code, normal.qubit, normal.frac, normal.rem, form, normal.extra)
         return zlib.crc32(b"".join([*(part.tobytes() for part in parts), repr(rows).encode()]))
+
+
+def _replaced(run: Run, region: Region, made: Run) -> Run:
+    """Return the run with the region's operations replaced."""
+    parts = [np.arange(region.start), region.outside, np.arange(region.stop, len(run))]
+    first, *rest = [run.select(part) for part in parts]
+    return Run.concat([first, made, *rest])
 
 
 @dataclass(frozen=True)
@@ -204,16 +216,18 @@ class Search(CircuitPass):
     before, and the basis be the target's.
 
     Preserves: the unitary to float64 rounding, global phase included; the rounding of all steps is
-    entered in the ledger. The cost never rises. The same seed and steps give the same circuit;
-    with ``seconds`` the clock decides, and they need not.
+    entered in the ledger. The cost never rises. The same seed, steps and work give the same
+    circuit, and a search that ended by its steps finds nothing when it is run again; with
+    ``seconds`` the clock decides, and neither holds.
 
-    Cost: at most ``steps`` reductions of at most 512 gates after each improvement, and one copy of
-    the run each.
+    Cost: at most ``steps`` reductions of at most 512 gates after each improvement, ``work`` gates
+    in all, and a copy of the run for each that is kept.
 
     Source: Xu, Molavi, Tannu, Albarghouthi 2024 (arXiv:2411.04104), GUOQ, algorithm 1.
 
     Attributes:
-        steps: Steps without an improvement after which the search ends, work units.
+        steps: Steps without an improvement after which the search ends.
+        work: Operations that are tried in all; 200,000 are about a minute.
         seconds: Wall seconds after which it ends at the latest; 0 for no such bound.
         cost: What is made less, a sum of weighted counts as ``qcomp.cost.CostModel`` takes it.
         basis: One-qubit gates to write, as ``fuse-one-qubit`` takes them.
@@ -224,6 +238,7 @@ class Search(CircuitPass):
     preserves: ClassVar[Guarantee] = Guarantee.NUMERIC
 
     steps: int = 100
+    work: int = 200_000
     seconds: float = 0.0
     cost: str = "gates+2*two_qubit+rotations"
     basis: str = "own"
@@ -235,8 +250,10 @@ class Search(CircuitPass):
         Raises:
             UsageError: If a bound is negative, or the cost is none.
         """
-        if self.steps < 1 or not self.seconds >= 0 or not self.temperature >= 0:
-            raise UsageError("'search' needs steps of 1 or more, seconds and temperature from 0 on")
+        if self.steps < 1 or self.work < 1 or not self.seconds >= 0 or not self.temperature >= 0:
+            raise UsageError(
+                "'search' needs steps and work of 1 or more, seconds and temperature from 0 on"
+            )
         CostModel.parse(self.cost)
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
@@ -244,19 +261,20 @@ class Search(CircuitPass):
         model = CostModel.parse(self.cost)
         deadline = time.monotonic() + self.seconds if self.seconds else math.inf
         seed = int(context.rng(self.name).integers(1 << 31))
-        spent = 0.0
+        spent, work = 0.0, self.work
 
         def rewrite(run: Run, forms: Forms) -> Leaf:
-            nonlocal spent
+            nonlocal spent, work
             # A phase is taken out by whoever asked for this run's rewrite.
             phases = run.code == G.GPHASE
             allowance = context.ledger.numeric_limit - context.ledger.numeric_spent - spent
             searcher = _Searcher(
-                circuit, FormTable(forms), model, self, seed, allowance / 2, deadline, task
+                circuit, FormTable(forms), model, self, seed, allowance / 2, deadline, task, work
             )
             start = run.select(~phases) if phases.any() else run
             found = searcher.search(start)
             spent += searcher.spent
+            work = searcher.work
             if found.run is start:
                 return run, forms, Phase()
             return self._leaf(run, found, phases, searcher.table, circuit)

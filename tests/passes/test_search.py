@@ -113,15 +113,23 @@ def test_rounding_is_entered_in_the_ledger_and_bounded() -> None:
     assert after is not before
     assert {entry.spender for entry in context.ledger.entries} == {"search"}
     assert 0 < context.ledger.numeric_spent <= 1e-9
-    spent = Context()
-    spent.ledger.numeric_limit = 0.0
-    assert Search(steps=6).run(before, spent) is before
+    nothing = Context()
+    nothing.ledger.numeric_limit = 0.0
+    assert check(before, Search(steps=6).run(before, nothing)).equal
+    assert nothing.ledger.numeric_spent == 0
 
 
 def test_seconds_end_a_search_that_has_steps_left() -> None:
     start = time.monotonic()
     Search(steps=10**9, seconds=0.3).run(circuit_of(0), Context())
     assert time.monotonic() - start < 20
+
+
+def test_work_ends_a_search_that_has_steps_left_and_is_reproducible() -> None:
+    before = circuit_of(0)
+    first, second = (Search(steps=10**9, work=150).run(before, Context()) for _ in range(2))
+    assert first.equals(second)
+    assert check(before, first).equal
 
 
 def test_steps_are_shown() -> None:
@@ -142,7 +150,8 @@ def test_steps_are_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", ["steps=0", "seconds=-1", "temperature=-1", "cost=beauty", 'cost="0*gates"']
+    "options",
+    ["steps=0", "work=0", "seconds=-1", "temperature=-1", "cost=beauty", 'cost="0*gates"'],
 )
 def test_options_that_make_no_search_are_refused(options: str) -> None:
     with pytest.raises(UsageError):
