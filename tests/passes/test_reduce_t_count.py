@@ -21,7 +21,7 @@ from qcomp.passes.synthesize.t_count.parities import Polynomial, clifford_differ
 from qcomp.passes.synthesize.t_count.path_sum import linear_network
 from qcomp.passes.synthesize.t_count.pauli_sequence import Frame, diagonalise
 from qcomp.passes.synthesize.t_count.reduce_t_count import ReduceTCount
-from qcomp.passes.synthesize.t_count.tables import fasttodd, tohpe
+from qcomp.passes.synthesize.t_count.tables import fasttodd, odd_columns, tohpe
 from qcomp.passmanager import Context, Pipeline
 from tests.ir.dense import dense
 
@@ -88,6 +88,13 @@ def test_tables_of_more_variables_than_a_word_are_reduced() -> None:
     for triple in itertools.combinations((0, 70, 99, 120, 5), 3):
         count = [sum(all(c >> v & 1 for v in triple) for c in t) % 2 for t in (columns, fewer)]
         assert count[0] == count[1]
+
+
+def test_a_table_too_large_is_reduced_in_parts() -> None:
+    columns = np.random.default_rng(2).integers(1, 1 << 6, size=60).tolist()
+    parts = tohpe(columns, 6, largest=1500)
+    assert np.array_equal(tensor(parts, 6), tensor(columns, 6))
+    assert len(tohpe(columns, 6)) < len(parts) < len(odd_columns(columns))
 
 
 def test_packing_is_undone() -> None:

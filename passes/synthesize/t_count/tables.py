@@ -18,6 +18,8 @@ _STEP_WORK = 500_000_000
 _WORK = 20_000_000_000
 _TRIES = 8
 _TRIES_WORK = 1_000_000
+_LARGEST = 3_000_000_000
+"""Words read by one elimination, from which on a table is reduced in parts."""
 
 
 def odd_columns(columns: Sequence[int]) -> list[int]:
@@ -140,7 +142,21 @@ class _Table:
         return None, spent
 
 
-def tohpe(columns: Sequence[int], n: int, tries: int = _TRIES) -> list[int]:
+def _halves(columns: list[int], largest: int) -> tuple[list[int], list[int]] | None:
+    """Return the halves of a table that is too large for one elimination; None where it fits."""
+    used = 0
+    for column in columns:
+        used |= column
+    m, n = len(columns), used.bit_count()
+    words = (n * (n + 1) // 2 + m) // 63 + 2
+    if m < 16 or m * m * words <= largest:
+        return None
+    return columns[: m // 2], columns[m // 2 :]
+
+
+def tohpe(
+    columns: Sequence[int], n: int, tries: int = _TRIES, largest: int = _LARGEST
+) -> list[int]:
     """Return fewer columns with the same tensor ``sum_j P_aj P_bj P_cj`` modulo 2.
 
     ``P + z y`` has the tensor of P for every z where ``sum_j y_j P_aj P_bj = 0`` for all a, b and y
@@ -151,12 +167,18 @@ def tohpe(columns: Sequence[int], n: int, tries: int = _TRIES) -> list[int]:
         n: Variables.
         tries: Ways down, fewer for large tables, of which the best counts: first the best step
             each time, then the first step that saves a column, in random orders of the columns.
+        largest: Words that one elimination may read; the tensor of a table is the sum of those of
+            its parts, so a larger one is reduced in halves.
 
     Source: Vandaele 2024 (arXiv:2407.08695), theorem 1 and algorithm 2.
     """
     start = sorted(odd_columns(columns))
+    halves = _halves(start, largest)
+    if halves is not None:
+        ends = [tohpe(half, n, tries, largest) for half in halves]
+        return sorted(odd_columns([*ends[0], *ends[1]]))
     best = start
-    for k in range(max(1, min(tries, _TRIES_WORK // (len(start) ** 2 + 1)))):
+    for k in range(max(min(tries, 2), min(tries, _TRIES_WORK // (len(start) ** 2 + 1)))):
         order = np.random.default_rng(k).permutation(len(start)) if k else np.arange(len(start))
         end = _descend([start[i] for i in order], n, 0 if k else _PAIRS)
         if len(end) < len(best):
@@ -179,7 +201,8 @@ def fasttodd(columns: Sequence[int], n: int, work: int = _WORK) -> list[int]:
     """Return fewer columns with the same tensor, where y may depend on z.
 
     For one z it is enough that ``sum_j y_j P_j P_j^T = z v^T + v z^T + c z z^T`` for some v and c.
-    Steps are taken from the table and from the end of TOHPE; the better end counts.
+    Steps are taken from the table and from the end of TOHPE; the better end counts. A table too
+    large for one elimination is left to TOHPE.
 
     Args:
         columns: Masks over n variables.
@@ -189,6 +212,8 @@ def fasttodd(columns: Sequence[int], n: int, work: int = _WORK) -> list[int]:
     Source: Vandaele 2024 (arXiv:2407.08695), theorem 2 and algorithm 4; Heyfron, Campbell 2018
     (arXiv:1712.01557), TODD.
     """
+    if _halves(odd_columns(columns), _LARGEST) is not None:
+        return tohpe(columns, n)
     ends = []
     for current in (tohpe(columns, n), sorted(odd_columns(columns))):
         left = work
