@@ -183,6 +183,8 @@ def tohpe(
         end = _descend([start[i] for i in order], n, 0 if k else _PAIRS)
         if len(end) < len(best):
             best = end
+        elif not k:
+            break
     return sorted(best)
 
 
