@@ -297,6 +297,11 @@ def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) 
         result = instance.run(circuit, context)
         if result is circuit:
             continue
+        if result.num_qubits > circuit.num_qubits and not program.reads_only_expectations(name):
+            raise PassError(
+                f"'{instance.name}' adds qubits to '{name}', whose nodes would read them too",
+                hint="run it on the circuit alone, or read expectation values",
+            )
         changed = True
         program.circuits[name] = result
         if context.verify_each:

@@ -146,6 +146,17 @@ class Program:
         """Return the quantum nodes of the main graph in its order."""
         return [node for node in self.model.graph if is_circuit_node(node)]
 
+    def reads_only_expectations(self, name: str) -> bool:
+        """Whether a circuit may get more qubits without changing what its nodes give back.
+
+        So it is when they read expectation values, and for a circuit alone, which has no graph
+        behind it.
+        """
+        if self.is_circuit:
+            return True
+        nodes = [n for n in self.circuit_nodes() if n.attributes["circuit"].as_string() == name]
+        return all(readout_of(node).kind == "expval" for node in nodes)
+
     def reads_only_bits(self, name: str) -> bool:
         """Whether every node of a circuit reads the bits that it measures, not its state."""
         from onnx_ir.traversal import RecursiveGraphIterator

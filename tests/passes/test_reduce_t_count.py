@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from qcomp.equivalence.ancillas import CHOI_QUBITS, check_with_ancillas
 from qcomp.errors import PassError
 from qcomp.ir.blocks import If
 from qcomp.ir.circuit import Circuit
-from qcomp.ir.program import Program
+from qcomp.ir.observable import Observable
+from qcomp.ir.program import Program, Readout
 from qcomp.ir.verify import verify
 from qcomp.passes.reduce.merge_pauli_rotations import MergePauliRotations
 from qcomp.passes.synthesize.t_count.elimination import pack, unpack
@@ -312,3 +314,31 @@ def test_the_multiplier_of_gf16_needs_no_ancilla() -> None:
     assert counts["tohpe"].stats().t_count <= 59
     assert counts["fasttodd"].stats().t_count <= 49
     assert all(reduced.num_qubits == 12 for reduced in counts.values())
+
+
+def test_a_graph_that_would_read_the_ancillas_is_refused() -> None:
+    text = "merge-pauli-rotations,reduce-t-count{gadgets=true}"
+    source = Circuit(5, name="layer").ccx(0, 1, 2).ccx(2, 3, 4).ccx(0, 1, 2)
+    for readout in (Readout("expval", (Observable.z(4),)), Readout("probs")):
+        program = Program.of_circuit(source, readout)
+        Pipeline.parse(f"to-basis{{gates=[h,t,tdg,cx]}},{text}").run(program, Context())
+        assert program.only_circuit.num_qubits > 5
+        hybrid = Program.of_circuit(source, readout)
+        _negate_output(hybrid)
+        steps = Pipeline.parse(f"to-basis{{gates=[h,t,tdg,cx]}},{text}")
+        if readout.kind == "expval":
+            steps.run(hybrid, Context())
+            assert hybrid.only_circuit.num_qubits > 5
+        else:
+            with pytest.raises(PassError, match="adds qubits"):
+                steps.run(hybrid, Context())
+
+
+def _negate_output(program: Program) -> None:
+    """Put a classical node behind the circuit."""
+    graph = program.model.graph
+    (value,) = graph.outputs
+    node = ir.Node("", "Neg", [value], name="neg")
+    node.outputs[0].name, node.outputs[0].type = "negated", value.type
+    graph.append(node)
+    graph.outputs[0] = node.outputs[0]
