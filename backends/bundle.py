@@ -6,7 +6,6 @@ order, observables, targets and hashes. ``docs/program_format.md`` has the schem
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qcomp.artifact_format import FORMAT, MANIFEST, VERSION, sha256
 from qcomp.errors import TargetError
 from qcomp.ir.program import Program
 from qcomp.ir.stages import CircuitStage, ClassicalStage, cut_into_stages
@@ -26,19 +26,9 @@ if TYPE_CHECKING:
     from qcomp.passmanager import Context
     from qcomp.target import Target
 
-__all__ = ["FORMAT", "MANIFEST", "VERSION", "BundleBackend", "sha256"]
-
-FORMAT = "qcomp-program"
-VERSION = 1
-MANIFEST = "program.json"
+__all__ = ["BundleBackend"]
 
 Json = dict[str, object]
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, read in pieces."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

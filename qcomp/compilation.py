@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcomp.artifact_format import sha256
 from qcomp.binding import BoundCircuits
 from qcomp.errors import PassError, UsageError
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
@@ -135,7 +136,9 @@ class Compilation:
         files = collect.file_lines(artifact.path)
         return Report(
             title=f"qcomp: {name}",
-            source=SourceLine(name, bytes=size, sha256=_hash(path) if size is not None else ""),
+            source=SourceLine(
+                name, bytes=size, sha256="" if size is None or path is None else sha256(path)
+            ),
             targets=tuple(
                 collect.target_line(target, self._effort, self._pipelines[target.name])
                 for target in (self.graph, self.circuit)
@@ -262,15 +265,6 @@ class Compilation:
 def _weight_bytes(program: Program) -> int:
     values = program.model.graph.initializers.values()
     return sum(v.const_value.nbytes for v in values if v.const_value is not None)
-
-
-def _hash(path: Path | None) -> str:
-    import hashlib
-
-    if path is None:
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _versions() -> Mapping[str, str]:

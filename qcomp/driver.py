@@ -11,13 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qcomp.artifact_format import MANIFEST, REPORT
 from qcomp.atomic import atomic_folder
 from qcomp.errors import SourceError, TargetError, UsageError, suggest
 from qcomp.ir.program import Program
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
 from qcomp.registry import load as load_part
 from qcomp.registry import names
-from qcomp.runtime.artifact import MANIFEST, REPORT, Artifact
+from qcomp.runtime.artifact import Artifact
 from qcomp.target import EFFORTS, Target, parse_targets
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from qcomp.errors import suggest
 from qcomp.frontends.openqasm import syntax as s
 from qcomp.frontends.openqasm.emit import Emitter
 from qcomp.frontends.openqasm.values import (
-    BIT,
     ArrayType,
     Data,
     ScalarType,
@@ -426,8 +425,3 @@ class Memory:
 
 
 _NOWHERE = s.Node(1, 1)
-
-
-def bit_type(size: int, *, single: bool) -> ScalarType:
-    """Return the type of a bit register of that size, or of a plain bit."""
-    return BIT if single else ScalarType("bit", size)

@@ -7,7 +7,6 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -176,16 +175,3 @@ def delta(before: Mapping[str, int], after: Mapping[str, int]) -> str:
     """Return the counts that a pass changed as text: ``gates -12, depth -3``."""
     keys = [k for k in after if after[k] != before.get(k, 0)]
     return ", ".join(f"{k} {after[k] - before.get(k, 0):+d}" for k in keys) or "nothing"
-
-
-def existing(path: Path | None) -> Path | None:
-    """Return the path; stop with a usage error when there is no such file or folder.
-
-    Raises:
-        UsageError: If it does not exist.
-    """
-    from qcomp.errors import UsageError
-
-    if path is not None and not path.exists():
-        raise UsageError(f"there is no file '{path}'")
-    return path

@@ -37,8 +37,9 @@ def inspect_command(
     json_output: JsonOption = False,
 ) -> None:
     """Run the command."""
+    from qcomp.artifact_format import MANIFEST
     from qcomp.cli.common import emit_json, show_table
-    from qcomp.runtime.artifact import MANIFEST, load
+    from qcomp.runtime.artifact import load
 
     path = Path(source)
     if len(source) < 4096 and path.is_dir() and (path / MANIFEST).is_file():

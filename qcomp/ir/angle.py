@@ -147,11 +147,6 @@ class Angle:
         return wrap_int(self.frac), self.rem, self.terms
 
     @property
-    def is_exact(self) -> bool:
-        """Whether the angle is an exact dyadic fraction of pi."""
-        return self.rem == 0.0 and not self.terms
-
-    @property
     def is_constant(self) -> bool:
         """Whether the angle has no parameters."""
         return not self.terms

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.angle import snap_array, wrap
+from qcomp.ir.angle import wrap
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import GATES, NUM_ANGLES, NUM_QUBITS, G
 
@@ -202,8 +202,3 @@ class Run:
     def normal(self) -> Run:
         """Return the run with angles and wide operands in the order of the operations."""
         return self.select(np.arange(len(self)))
-
-    def snapped(self) -> Run:
-        """Return the run with float parts that are fractions of pi moved to the exact parts."""
-        frac, rem = snap_array(self.rem)
-        return self.with_angles(self.frac + frac, rem, self.form)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qcomp.artifact_format import sha256
 from qcomp.report.data import (
     BudgetLine,
     CheckLine,
@@ -61,9 +61,8 @@ def file_lines(folder: Path) -> tuple[FileLine, ...]:
     """Return a line for every file of a folder, by name, with its size and hash."""
     lines = []
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        lines.append(FileLine(path.relative_to(folder).as_posix(), path.stat().st_size, digest))
+        name = path.relative_to(folder).as_posix()
+        lines.append(FileLine(name, path.stat().st_size, sha256(path)))
     return tuple(lines)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.artifact_format import FORMAT, MANIFEST, REPORT, VERSION, sha256
 from qcomp.atomic import atomic_folder
 from qcomp.errors import QcompError, SourceError, UsageError, suggest
 from qcomp.registry import load as load_part
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Artifact", "load"]
 
-FORMAT = "qcomp-program"
-VERSION = 1
-MANIFEST = "program.json"
-REPORT = "report.json"
 
 Array = NDArray[np.generic]
 
@@ -340,13 +336,12 @@ def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
         path = _inside(folder, name)
         if not path.is_file():
             raise SourceError(f"the artifact lacks the file '{name}'", hint="compile it again")
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
-                raise SourceError(
-                    f"the file '{name}' is not the one that was compiled",
-                    why="its hash differs from the one in program.json",
-                    hint="compile the model again",
-                )
+        if sha256(path) != entry["sha256"]:
+            raise SourceError(
+                f"the file '{name}' is not the one that was compiled",
+                why=f"its hash differs from the one in {MANIFEST}",
+                hint="compile the model again",
+            )
 
 
 def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
