@@ -1,0 +1,1 @@
+"""Passes for noisy machines: noise made larger on purpose, idle times used."""
