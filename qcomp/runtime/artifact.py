@@ -28,6 +28,8 @@ __all__ = ["Artifact", "load"]
 
 
 Array = NDArray[np.generic]
+Rows = NDArray[np.float64]
+Answer = Callable[[int, "Circuit", "Readout", Rows], Array | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,21 @@ class Artifact:
     def input_specs(self) -> list[tuple[str, str, list[int | str | None] | None]]:
         """Name, element type and shape of each input, as program.json states them."""
         return [(e["name"], e["dtype"], e["shape"]) for e in self.manifest["inputs"]]
+
+    @property
+    def sha256(self) -> str:
+        """The hash of program.json, which names the hash of every other file that runs."""
+        return sha256(self.path / MANIFEST)
+
+    @property
+    def sampled(self) -> frozenset[str]:
+        """Names of the inputs whose first axis holds the samples."""
+        return _sampling(self.input_specs)[0]
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """How many samples a batch must have, or None where any number will do."""
+        return _sampling(self.input_specs)[1]
 
     @property
     def circuits(self) -> dict[str, Circuit]:
@@ -191,14 +208,38 @@ class Artifact:
         """Run every stage on one batch and return all outputs by name."""
         if device not in DEVICES:
             raise UsageError(f"there is no device '{device}'", hint=suggest(device, DEVICES))
+
+        def on_device(place: int, circuit: Circuit, readout: Readout, rows: Rows) -> Array:
+            return run_on(device, circuit, readout, rows, shots, seed + place)
+
+        values = self.walk(feeds, on_device)
+        return {name: values[name] for name in self.outputs}
+
+    def walk(self, feeds: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
+        """Run the stages on one batch, circuits wherever ``answer`` runs them.
+
+        Args:
+            feeds: Input name -> array.
+            answer: Called with the place of a circuit among the stages, the circuit, its readout
+                and its rows of parameters, float64[B, P]. It returns what is read out, [B, ...],
+                or None where that is not known yet; stages that need it are left out then.
+
+        Returns:
+            Name -> array of every value that is known in the end.
+        """
         values: dict[str, Any] = dict(feeds)
-        for index, stage in enumerate(self._stages):
+        for place, stage in enumerate(self._stages):
+            constants = stage.constants if isinstance(stage, _Circuit) else {}
+            if any(name not in values and name not in constants for name in stage.inputs):
+                continue
             if isinstance(stage, _Graph):
                 session = self._session(stage.path)
                 values |= session.run({name: values[name] for name in stage.inputs})
-            else:
-                values[stage.output] = _run_circuit(stage, values, shots, device, seed + index)
-        return {name: values[name] for name in self.outputs}
+                continue
+            result = _run_circuit(stage, values, place, answer)
+            if result is not None:
+                values[stage.output] = result
+        return values
 
     def _session(self, path: Path) -> Session:
         if path not in self._sessions:
@@ -382,12 +423,14 @@ def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
 
 
 def _run_circuit(
-    stage: _Circuit, values: Mapping[str, Any], shots: int | None, device: str, seed: int
-) -> Array:
+    stage: _Circuit, values: Mapping[str, Any], place: int, answer: Answer
+) -> Array | None:
     from qcomp.execute import circuit_parameters
 
     given = [values.get(name, stage.constants.get(name)) for name in stage.inputs]
     rows, lead = circuit_parameters(given, stage.circuit, stage.node)
-    result = run_on(device, stage.circuit, stage.readout, rows, shots, seed)
+    result = answer(place, stage.circuit, stage.readout, rows)
+    if result is None:
+        return None
     shaped = result.reshape(*lead, *result.shape[1:])
     return shaped if stage.dtype is None else shaped.astype(stage.dtype, copy=False)
