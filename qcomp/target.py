@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from types import MappingProxyType
 
+from qcomp.device import Device
 from qcomp.errors import TargetError, UsageError, suggest
 from qcomp.registry import load, table
 
@@ -32,6 +33,7 @@ class Target:
         pipelines: Effort -> pipeline text.
         requires: Facts a graph pipeline cannot do without: ``calibration`` or nothing.
         fusions: Op types of the integer kernels that the backend counts on.
+        device: The machine, or the lattice of the family; None where any qubits may meet.
     """
 
     name: str
@@ -44,6 +46,11 @@ class Target:
     pipelines: Mapping[str, str] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     fusions: tuple[str, ...] = ()
+    device: Device | None = field(default=None, compare=False)
+
+    def on(self, device: Device) -> Target:
+        """Return the target narrowed to one machine or lattice."""
+        return replace(self, device=device)
 
     def pipeline(self, effort: str = "default") -> str:
         """Return the pipeline text of an effort; ``default`` stands in for one that is not given.
