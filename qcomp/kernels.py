@@ -37,6 +37,18 @@ def _inlined(function: Callable[..., Any], bare: bool) -> None:
         register_jitable(function)
 
 
+def _constants(function: Callable[..., Any]) -> bytes:
+    """Return the values of the numbers and arrays of its module that a function names."""
+    found = []
+    for name in function.__code__.co_names:
+        value = function.__globals__.get(name)
+        if isinstance(value, int | float):
+            found.append(f"{name}={value!r}".encode())
+        elif hasattr(value, "tobytes"):
+            found.append(name.encode() + value.tobytes())
+    return b"".join(found)
+
+
 class Kernel(Generic[P, R]):
     """A function over arrays with a plain and a compiled form.
 
@@ -69,9 +81,10 @@ class Kernel(Generic[P, R]):
             for callee in self._calls:
                 _inlined(callee, self._bare)
             # The cache of machine code goes by the kernel's own file: name it after its helpers
-            # too, or a change in one of them would leave the old code in use.
-            codes = b"".join(marshal.dumps(callee.__code__) for callee in self._calls)
-            self.python.__qualname__ += f"_{zlib.crc32(codes):08x}"
+            # and constants too, or a change in one of them would leave the old code in use.
+            used = b"".join(marshal.dumps(callee.__code__) for callee in self._calls)
+            used += b"".join(_constants(function) for function in (self.python, *self._calls))
+            self.python.__qualname__ += f"_{zlib.crc32(used):08x}"
             options = {"_nrt": False} if self._bare else {}
             self._compiled = numba.njit(cache=True, fastmath=self._fastmath, **options)(self.python)
         return self._compiled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,20 @@ from qcomp.ir.gates import GATES, NUM_ANGLES, G
 from qcomp.ir.run import Run
 from qcomp.kernels import KERNEL_THRESHOLD
 
-__all__ = ["RunPrinter"]
+__all__ = ["MARK", "Field", "RunPrinter"]
+
+MARK = "\0"
+"""What stands for an angle that is filled in later; no text of ours has it."""
 
 _BUFFER = 1 << 22
 _STEP = PI >> SNAP_BITS
+
+
+class Field(NamedTuple):
+    """An angle that is filled in later: ``constant + sum of coefficient * parameter``."""
+
+    constant: float
+    terms: tuple[tuple[int, float], ...]
 
 
 class RunPrinter:
@@ -31,6 +42,11 @@ class RunPrinter:
         qubits: Text of each qubit.
         bits: Text of each classical bit.
         params: Text of each parameter.
+
+    Attributes:
+        qubits: Text of each qubit.
+        marked: None; or a list, which takes the angles with parameters in the order in which they
+            are printed: a mark stands for each of them in the text.
     """
 
     def __init__(
@@ -53,6 +69,8 @@ class RunPrinter:
         ]
         self._heads[G.MCX] = "ctrl("
         self._texts: Texts | None = None
+        self._columns = {name: i for i, name in enumerate(circuit.params)}
+        self.marked: list[Field] | None = None
 
     def print(self, run: Run, indent: str, sink: Callable[[bytes], object]) -> None:
         """Write the run, a line an operation.
@@ -64,7 +82,7 @@ class RunPrinter:
         """
         if not self._pi:
             run = run.with_angles(np.zeros_like(run.frac), _radians(run.frac) + run.rem, run.form)
-        if len(run) < KERNEL_THRESHOLD:
+        if len(run) < KERNEL_THRESHOLD or self.marked is not None:
             sink("".join(self._lines(run, indent)).encode())
         else:
             self._compiled(run, indent, sink)
@@ -116,14 +134,14 @@ class RunPrinter:
 
     def _lines(self, run: Run, indent: str) -> list[str]:
         """Return the lines of a short run."""
-        texts = [str(self._angle(run, entry)) for entry in range(len(run.frac))]
         lines = []
         codes, angle, qubit = run.code.tolist(), run.angle.tolist(), run.qubit.tolist()
         for i, code in enumerate(codes):
             head = self._heads[code]
             count = int(NUM_ANGLES[code])
             if count:
-                head += ", ".join(texts[angle[i] : angle[i] + count])
+                entries = range(angle[i], angle[i] + count)
+                head += ", ".join([self._angle_text(run, entry) for entry in entries])
                 head += ")" if code == G.GPHASE else ") "
             if code == G.MEASURE:
                 q, c = self.qubits[qubit[i][0]], self._bits[qubit[i][1]]
@@ -136,13 +154,21 @@ class RunPrinter:
             lines.append(f"{indent}{line};\n")
         return lines
 
-    def _angle(self, run: Run, entry: int) -> Angle:
+    def _angle_text(self, run: Run, entry: int) -> str:
         terms = self._forms.row(int(run.form[entry]))
-        return Angle(
-            int(run.frac[entry]),
-            float(run.rem[entry]),
-            tuple((self._params[column], coef) for column, coef in terms),
-        )
+        angle = Angle(int(run.frac[entry]), float(run.rem[entry]))
+        if terms and self.marked is not None:
+            self.marked.append(Field(float(angle), terms))
+            return MARK
+        named = tuple((self._params[column], coef) for column, coef in terms)
+        return str(Angle(angle.frac, angle.rem, named))
+
+    def mark_angle(self, angle: Angle) -> str:
+        """Return the mark of an angle with parameters that stands outside a run."""
+        assert self.marked is not None
+        terms = tuple((self._columns[name], coef) for name, coef in angle.terms)
+        self.marked.append(Field(float(Angle(angle.frac, angle.rem)), terms))
+        return MARK
 
 
 def _packed(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:

@@ -1,0 +1,27 @@
+"""Kernels: what decides whether machine code of an earlier process may be used."""
+
+import types
+
+import numpy as np
+
+from qcomp.kernels import Kernel
+
+TABLE = np.array([1, 2, 3])
+
+
+def total(x: int) -> int:
+    return x + TABLE[0]
+
+
+def _named(table: np.ndarray) -> str:  # type: ignore[type-arg]
+    """The name under which the machine code goes when the module's table is this one."""
+    copy = types.FunctionType(total.__code__, {**globals(), "TABLE": table}, "total")
+    made = Kernel(copy)
+    made.compiled()
+    return copy.__qualname__
+
+
+def test_machine_code_goes_by_the_tables_that_it_has_taken_in() -> None:
+    assert _named(TABLE) == _named(TABLE.copy())
+    assert _named(TABLE) != _named(np.array([1, 2, 4]))
+    assert _named(TABLE) != _named(np.array([1, 2, 3, 0]))
