@@ -122,6 +122,7 @@ class BundleBackend:
             "clbits": circuit.num_clbits,
             "parameters": list(circuit.params),
             "parameter_form": "affine",
+            "layout": None if circuit.layout is None else circuit.layout.to_dict(),
             "inputs": list(stage.inputs),
             "constants": {name: _array(array) for name, array in stage.constants.items()},
             "output": stage.output,

@@ -42,6 +42,8 @@ from qcomp.ir.run import Run
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
+    from qcomp.ir.layout import Layout
+
 __all__ = ["to_qiskit"]
 
 _STEP = PI >> SNAP_BITS
@@ -63,6 +65,58 @@ def to_qiskit(circuit: Circuit) -> QuantumCircuit:
     return _Builder(circuit).build()
 
 
+def _defined(row: Gate, classes: list[Any]) -> type:
+    """Return the class of a gate that Qiskit has not, with its definition.
+
+    Args:
+        row: The gate.
+        classes: Qiskit's class of each gate that the definition uses, by code.
+    """
+    from qiskit import QuantumCircuit
+    from qiskit.circuit import Gate as QiskitGate
+
+    class Defined(QiskitGate):
+        def __init__(self, *angles: Any, label: str | None = None) -> None:  # noqa: ANN401
+            super().__init__(row.name, row.num_qubits, list(angles), label=label)
+
+        def _define(self) -> None:
+            inner = QuantumCircuit(row.num_qubits, name=row.name)
+            values = dict(zip("tplg", self.params, strict=False))
+            for step in definition(row.name):
+                angles = [
+                    sum((factor * values[name] for name, factor in angle.terms),
+                        float(Angle(angle.frac, angle.rem)))
+                    for angle in step.angles
+                ]  # fmt: skip
+                inner.append(classes[step.gate.code](*angles), step.qubits)
+            self.definition = inner
+
+    return Defined
+
+
+def _transpile_layout(layout: Layout, qubits: list[Any]) -> Any:  # noqa: ANN401
+    """Return a layout as Qiskit's transpiler leaves it.
+
+    Args:
+        layout: The layout.
+        qubits: The mapped circuit's qubits.
+    """
+    from qiskit.circuit import QuantumRegister
+    from qiskit.transpiler.layout import Layout as QiskitLayout
+    from qiskit.transpiler.layout import TranspileLayout
+
+    virtual = QuantumRegister(layout.num_virtual, "q")
+    ancilla = QuantumRegister(layout.num_physical - layout.num_virtual, "ancilla")
+    places = dict(zip(virtual, layout.initial, strict=True))
+    places |= dict(zip(ancilla, layout.ancillas, strict=True))
+    initial = QiskitLayout(places)
+    for register in (virtual, ancilla):
+        initial.add_register(register)
+    final = QiskitLayout(dict(zip(qubits, layout.permutation(), strict=True)))
+    order = {qubit: i for i, qubit in enumerate((*virtual, *ancilla))}
+    return TranspileLayout(initial, order, final, layout.num_virtual, list(qubits))
+
+
 class _Builder:
     def __init__(self, circuit: Circuit) -> None:
         from qiskit.circuit import ClassicalRegister, Parameter, QuantumRegister
@@ -76,21 +130,12 @@ class _Builder:
         known = get_standard_gate_name_mapping()
         self.gates: list[Any] = [known.get(row.name) for row in GATES]
         self.gates[G.GPHASE] = known["global_phase"]
+        self.classes: list[Any] = [None if gate is None else type(gate) for gate in self.gates]
         for row in GATES:
-            if self.gates[row.code] is None and row.definition_text and not row.num_angles:
-                self.gates[row.code] = self._defined(row)
-        self.classes = [type(gate) if gate is not None else None for gate in self.gates]
-
-    def _defined(self, row: Gate) -> Any:  # noqa: ANN401
-        """Return a gate without angles that Qiskit has not, from its definition."""
-        from qiskit import QuantumCircuit
-
-        inner = QuantumCircuit(row.num_qubits, name=row.name)
-        for step in definition(row.name):
-            angles = [float(angle) for angle in step.angles]
-            kind = self.gates[step.gate.code]
-            inner.append(type(kind)(*angles) if angles else kind, step.qubits)
-        return inner.to_gate()
+            if self.gates[row.code] is None and row.definition_text:
+                self.classes[row.code] = _defined(row, self.classes)
+                if not row.num_angles:
+                    self.gates[row.code] = self.classes[row.code]()
 
     def build(self) -> QuantumCircuit:
         """Return the whole circuit."""
@@ -103,6 +148,8 @@ class _Builder:
         for variable in circuit.variables:
             self._declare(result, variable)
         self._block(result, circuit.body)
+        if circuit.layout is not None:
+            result._layout = _transpile_layout(circuit.layout, self.qubits)
         return result
 
     def _declare(self, result: QuantumCircuit, variable: ClassicalVar) -> None:

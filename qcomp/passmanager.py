@@ -297,7 +297,8 @@ def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) 
         result = instance.run(circuit, context)
         if result is circuit:
             continue
-        if result.num_qubits > circuit.num_qubits and not program.reads_only_expectations(name):
+        added = result.num_qubits > circuit.num_qubits and result.layout is circuit.layout
+        if added and not program.reads_only_expectations(name):
             raise PassError(
                 f"'{instance.name}' adds qubits to '{name}', whose nodes would read them too",
                 hint="run it on the circuit alone, or read expectation values",
@@ -313,7 +314,7 @@ def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) 
 def _check_circuit(instance: CircuitPass, before: Circuit, after: Circuit, context: Context) -> str:
     if instance.preserves is Guarantee.WITHIN:
         return "within its share of the budget, as entered in the ledger"
-    if after.num_qubits > before.num_qubits:
+    if after.num_qubits > before.num_qubits and after.layout is before.layout:
         return _check_with_ancillas(instance, before, after, context)
     from qcomp.equivalence import check
 

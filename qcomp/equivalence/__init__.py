@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qcomp.equivalence.circuits import check_bits, check_circuits
+from qcomp.equivalence.mapped import check_mapped
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
@@ -31,7 +32,8 @@ def check(
     Circuits go down a ladder of methods and stop at the first that decides, see
     :func:`~qcomp.equivalence.circuits.check_circuits`. Programs are run on inputs, see
     :func:`~qcomp.equivalence.graphs.check_programs`; programs of one circuit each are compared as
-    circuits.
+    circuits. Where a circuit was mapped onto a machine its layout is undone first, see
+    :func:`~qcomp.equivalence.mapped.check_mapped`.
 
     Args:
         a: The reference.
@@ -48,6 +50,8 @@ def check(
     if isinstance(a, Program) and isinstance(b, Program) and a.is_circuit and b.is_circuit:
         a, b = a.only_circuit, b.only_circuit
     if isinstance(a, Circuit) and isinstance(b, Circuit):
+        if a.layout is not None or b.layout is not None:
+            return check_mapped(a, b, seed, only_bits=only_bits)
         if only_bits:
             return check_bits(a, b, seed)
         return check_circuits(a, b, seed)

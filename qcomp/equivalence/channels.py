@@ -31,7 +31,12 @@ Table = dict[int, NDArray[np.complex128]]
 
 
 def check_channels(
-    a: Circuit, b: Circuit, rng: np.random.Generator, *, only_bits: bool = False
+    a: Circuit,
+    b: Circuit,
+    rng: np.random.Generator,
+    *,
+    only_bits: bool = False,
+    inputs: int | None = None,
 ) -> Verdict:
     """Compare two circuits outcome by outcome, exactly, every branch followed.
 
@@ -44,6 +49,7 @@ def check_channels(
         b: The candidate.
         rng: Draws the states, bases and parameters.
         only_bits: Compare the joint distribution of the bits, whatever state is left.
+        inputs: Qubits that random states go in on, the others start in |0>; all by default.
     """
     n = a.num_qubits
     if n > DISTRIBUTION_QUBITS:
@@ -65,6 +71,7 @@ def check_channels(
         for _ in range(STATES):
             values = {name: float(rng.uniform(-pi, pi)) for name in a.params}
             before = _turns(a, rng)
+            before[inputs:] *= 0 if inputs is not None else 1
             after = None if dense or only_bits else _turns(a, rng)
             first = _outcomes(a, values, before, after, dense)
             second = _outcomes(b, values, before, after, dense)

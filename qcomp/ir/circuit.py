@@ -16,6 +16,7 @@ from qcomp.ir.blocks import Block, Item, map_leaves, walk_items
 from qcomp.ir.builder import Builder, _Pending
 from qcomp.ir.classical import ClassicalVar
 from qcomp.ir.forms import Forms
+from qcomp.ir.layout import Layout
 from qcomp.ir.run import Run
 from qcomp.ir.stats import Stats, circuit_stats
 from qcomp.registry import load
@@ -47,6 +48,8 @@ class Circuit(Builder):
     Attributes:
         global_phase: Phase of the whole circuit, kept through every transformation.
         notes: What a frontend wants the user to know, one sentence each.
+        layout: Where the qubits of the circuit that was mapped stand on the machine; None for a
+            circuit that was not mapped. Kept through every transformation.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Circuit(Builder):
         self._forms = Forms()
         self.global_phase = Angle()
         self.notes: tuple[str, ...] = ()
+        self.layout: Layout | None = None
         self._blocks: list[list[Item]] = [[]]
         self._pending = _Pending()
 
@@ -188,6 +192,7 @@ class Circuit(Builder):
         )
         new.global_phase = self.global_phase
         new.notes = self.notes
+        new.layout = self.layout
         new._blocks = [list(self.body if body is None else body)]
         new.forms = self.forms if forms is None else forms
         return new

@@ -151,7 +151,7 @@ def inverse(circuit: Circuit) -> Circuit:
     source = np.arange(len(frac))
     sign = -np.ones(len(frac))
     for row in GATES:
-        if row.num_angles < 2:
+        if row.num_angles == 0 or row.inverse_angles == ((0, -1),):
             continue
         first = backward.angle[backward.code == row.code]
         for i, (origin, factor) in enumerate(row.inverse_angles):
@@ -163,6 +163,7 @@ def inverse(circuit: Circuit) -> Circuit:
     )
     new = circuit.copy(body=(turned,) if len(turned) else (), forms=forms)
     new.global_phase = -circuit.global_phase
+    new.layout = None if circuit.layout is None else circuit.layout.inverse()
     return new
 
 
@@ -231,6 +232,7 @@ def control(circuit: Circuit, num_controls: int) -> Circuit:
             _append_controlled(new, gate(gate_name), shifted, operation_angles(circuit, run, i))
         if not circuit.global_phase.is_zero:
             new.p(circuit.global_phase, 0)
+        new.layout = None if circuit.layout is None else circuit.layout.controlled()
         circuit = new
     return circuit
 
@@ -365,7 +367,7 @@ def same(a: Circuit, b: Circuit) -> bool:
     return (
         (a.num_qubits, a.num_clbits, a.params) == (b.num_qubits, b.num_clbits, b.params)
         and (a.qregs, a.cregs, a.variables) == (b.qregs, b.cregs, b.variables)
-        and a.global_phase == b.global_phase
+        and (a.global_phase, a.layout) == (b.global_phase, b.layout)
         and _same_blocks(a.body, b.body, a.forms, b.forms)
     )
 

@@ -29,6 +29,7 @@ def verify(circuit: Circuit, after: str = "") -> None:
     5. Every form names parameters of the circuit, sorted, with finite non-zero coefficients.
     6. Registers cover the wires without gaps and overlaps, and no name stands for two things.
     7. Control flow names only bits, registers and variables that exist.
+    8. A layout is one of as many physical qubits as the circuit has.
 
     Args:
         circuit: The circuit.
@@ -72,6 +73,9 @@ def _declaration_faults(circuit: Circuit) -> Iterator[str]:
             covered = register.start + register.size
         if covered != wires:
             yield f"the {kind} registers cover {covered} wires of {wires}"
+    layout = circuit.layout
+    if layout is not None and layout.num_physical != circuit.num_qubits:
+        yield f"the layout is one of {layout.num_physical} qubits, there are {circuit.num_qubits}"
     names = [r.name for r in (*circuit.qregs, *circuit.cregs)]
     names += [v.name for v in circuit.variables] + list(circuit.params)
     if len(set(names)) != len(names):

@@ -389,6 +389,7 @@ def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
     path = _inside(folder, entry["file"])
     if entry["kind"] == "graph":
         return _Graph(path, _texts(entry["inputs"]), _texts(entry["outputs"]))
+    from qcomp.ir.layout import Layout
     from qcomp.ir.observable import Observable
     from qcomp.ir.program import Readout
 
@@ -400,6 +401,10 @@ def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
         if unknown:
             raise SourceError(f"'{path}' has parameters that program.json does not: {unknown}")
         circuit = circuit.with_params(entry["parameters"])
+    if entry.get("layout") is not None:
+        circuit.layout = Layout.from_dict(entry["layout"])
+        if circuit.layout.num_physical != circuit.num_qubits:
+            raise SourceError(f"the layout of '{path}' is one of another number of qubits")
     readout = entry["readout"]
     if entry["dtype"] is not None:
         _check_type(entry["dtype"])

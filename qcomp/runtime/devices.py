@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
+from qcomp.ir.layout import unmapped
 from qcomp.ir.observable import Observable
 from qcomp.ir.program import Readout
 
@@ -51,6 +52,8 @@ def _aer(circuit: Circuit, readout: Readout, rows: Rows, shots: int | None, seed
             "the device 'aer' needs the package 'qiskit-aer'", hint="pip install qiskit-aer"
         ) from error
     count = readout.shots if shots is None else shots
+    virtual = circuit.num_qubits if circuit.layout is None else circuit.layout.num_virtual
+    circuit = unmapped(circuit)
     simulator = AerSimulator(seed_simulator=seed, max_parallel_threads=1)
     if readout.kind == "expval" and not count:
         return _aer_exact(simulator, circuit, readout.observables, rows)
@@ -60,7 +63,7 @@ def _aer(circuit: Circuit, readout: Readout, rows: Rows, shots: int | None, seed
         )
     if readout.kind == "expval":
         return _aer_sampled(simulator, circuit, readout.observables, rows, count)
-    return _aer_bits(simulator, circuit, readout, rows, count or 1)
+    return _aer_bits(simulator, circuit, readout, rows, count or 1, virtual)
 
 
 def _aer_exact(
@@ -117,8 +120,9 @@ def _aer_sampled(
 
 
 def _aer_bits(
-    simulator: object, circuit: Circuit, readout: Readout, rows: Rows, shots: int
+    simulator: object, circuit: Circuit, readout: Readout, rows: Rows, shots: int, virtual: int
 ) -> Array:
+    """Measure; of a circuit without measurements its first ``virtual`` qubits."""
     from qcomp.simulate import measures
 
     results: list[Array] = []
@@ -127,7 +131,8 @@ def _aer_bits(
         if not measures(circuit):
             bound = bound.copy().measure_all()
         bits = _memory(simulator, bound, shots)
-        order = list(readout.order) or list(range(bits.shape[1]))
+        whole = bits.shape[1] if measures(circuit) else virtual
+        order = list(readout.order) or list(range(whole))
         bits = bits[:, order]
         if readout.kind == "probs":
             index = bits.astype(np.int64) @ (1 << np.arange(bits.shape[1]))

@@ -14,6 +14,9 @@ state      amplitudes, complex128[B, 2^n]           refused
 m counts the classical bits of a circuit that measures; a circuit without measurement is measured
 whole at its end, bit i being qubit i. ``order`` makes new bit i the old bit ``order[i]``; bits of
 ``probs``, ``bits`` and ``samples`` that it leaves out are summed over or dropped.
+
+Of a circuit that was mapped onto a machine, the qubits are those of the circuit before: what is
+read out is the same, and only the qubits in use are simulated.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import G
+from qcomp.ir.layout import unmapped
 from qcomp.ir.observable import Observable
 from qcomp.ir.program import Readout
 from qcomp.simulate.control_flow import Leaf, final_measurements, leaves
@@ -226,9 +230,13 @@ def run_readout(
     count = readout.shots if shots is None else shots
     if count < 0:
         raise UsageError(f"the number of shots must not be negative, not {count}")
+    virtual = circuit.num_qubits if circuit.layout is None else circuit.layout.num_virtual
+    circuit = unmapped(circuit)
     rows = parameter_rows(circuit, params)
     rng = np.random.default_rng(seed)
     order = readout.order
+    if virtual < circuit.num_qubits and readout.kind != "expval" and not measures(circuit):
+        order = _checked(order, virtual)
     match readout.kind:
         case "expval":
             if order:
@@ -257,9 +265,9 @@ def run_readout(
         case "state":
             if count:
                 raise UsageError("readout 'state' is exact, it cannot be had with shots")
-            if order and len(order) != circuit.num_qubits:
+            if order and len(order) != virtual:
                 raise UsageError("the order of a state must name every qubit")
-            return _reordered(statevector(circuit, rows), order)
+            return _reordered(statevector(circuit, rows)[:, : 1 << virtual], order)
 
 
 def _checked(order: tuple[int, ...], size: int) -> tuple[int, ...]:

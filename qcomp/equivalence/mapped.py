@@ -1,0 +1,115 @@
+"""Circuits that were mapped onto a machine, compared with their layouts undone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from qcomp.equivalence.channels import check_channels
+from qcomp.equivalence.circuits import STATES, WORK, check_bits, check_circuits
+from qcomp.equivalence.verdict import TOLERANCE, Verdict
+from qcomp.errors import UsageError
+from qcomp.ir.circuit import Circuit
+from qcomp.ir.layout import homeward, relabel
+from qcomp.simulate import statevector
+from qcomp.simulate.control_flow import final_measurements, is_unitary
+
+__all__ = ["check_mapped"]
+
+STATE_QUBITS = 24
+"""Qubits, ancillas in use among them, up to which states are compared."""
+
+
+def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = False) -> Verdict:
+    """Compare two circuits of which one at least was mapped.
+
+    ``P_final^-1 B P_initial = A (x) 1`` on the qubits of the circuit that was mapped, with the
+    ancillas in |0>: virtual qubits go back to their own wires, wires that are idle are left out,
+    and what is left goes down the ladder of circuits. Where the two only agree while the ancillas
+    are in |0>, the states made of random product states decide.
+
+    Args:
+        a: The reference.
+        b: The candidate.
+        seed: Seed of bindings, states and inputs.
+        only_bits: Compare the joint distribution of the classical bits alone.
+    """
+    sizes = [c.num_qubits if c.layout is None else c.layout.num_virtual for c in (a, b)]
+    if sizes[0] != sizes[1] or a.num_clbits != b.num_clbits:
+        how = (
+            f"sizes: {sizes[0]} qubits and {a.num_clbits} bits against "
+            f"{sizes[1]} and {b.num_clbits}, layouts undone"
+        )
+        return Verdict(False, how, float("inf"), rung="sizes")
+    first, second = restored(a), restored(b)
+    width = max(first.num_qubits, second.num_qubits)
+    first, second = (relabel(c, range(c.num_qubits), width) for c in (first, second))
+    verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
+    if verdict.equal is not True and width > sizes[0]:
+        verdict = _with_ancillas_at_zero(first, second, sizes[0], seed, only_bits) or verdict
+    return replace(verdict, how=f"{verdict.how}, layouts undone")
+
+
+def restored(circuit: Circuit) -> Circuit:
+    """Return the circuit without its layout: virtual qubit v starts and ends on wire v.
+
+    Swaps at the end bring qubits and ancillas home; measurements at the end follow them.
+    """
+    if circuit.layout is None:
+        return circuit
+    circuit, swaps = homeward(circuit)
+    if not swaps:
+        return circuit
+    body, wires = final_measurements(circuit)
+    at = list(range(circuit.num_qubits))
+    circuit = circuit.copy(body=body)
+    for here, there in swaps:
+        circuit.swap(here, there)
+        at[here], at[there] = at[there], at[here]
+    for qubit, bit in wires:
+        circuit.measure(at.index(qubit), bit)
+    return circuit
+
+
+def _with_ancillas_at_zero(
+    a: Circuit, b: Circuit, inputs: int, seed: int, only_bits: bool
+) -> Verdict | None:
+    """Compare on states whose wires from ``inputs`` on are in |0>; None if that is too much."""
+    rng = np.random.default_rng(seed)
+    bodies = [final_measurements(c) for c in (a, b)]
+    same_wires = set(bodies[0][1]) == set(bodies[1][1])
+    if only_bits or not same_wires or not (is_unitary(a) and is_unitary(b)):
+        verdict = check_channels(a, b, rng, only_bits=only_bits, inputs=inputs)
+        return replace(verdict, rung="channels")
+    a, b = (c.copy(body=body) for c, (body, _) in zip((a, b), bodies, strict=True))
+    size = (len(a) + len(b)) << a.num_qubits
+    count = min(STATES, WORK // max(size, 1))
+    if a.num_qubits > STATE_QUBITS or count < 1:
+        return None
+    how = f"states made of {count} random product states, ancillas in |0>"
+    error = 0.0
+    for _ in range(count):
+        values = {name: float(rng.uniform(-np.pi, np.pi)) for name in a.params}
+        start = Circuit(a.num_qubits)
+        for q in range(inputs):
+            turn = float(np.arccos(rng.uniform(-1, 1)))
+            start.u(turn, float(rng.uniform(-np.pi, np.pi)), 0.0, q)
+        try:
+            first, second = (
+                statevector(start.compose(_unmeasured(c).bind(values)), None)[0] for c in (a, b)
+            )
+        except UsageError as reason:
+            return Verdict(None, f"not checked: {reason.what}", float("nan"))
+        turn = np.vdot(second, first)
+        error = max(error, float(np.abs(first - second * (turn / abs(turn or 1.0))).max()))
+        if error > TOLERANCE:
+            return Verdict(False, how, error, 0.0, {"parameters": values} if values else {})
+    return Verdict(True, how, error, rung="states")
+
+
+def _unmeasured(circuit: Circuit) -> Circuit:
+    """Return a circuit without classical bits, which no operation of it uses."""
+    new = relabel(circuit, range(circuit.num_qubits), circuit.num_qubits)
+    new.cregs, new.num_clbits = (), 0
+    return new
