@@ -62,7 +62,8 @@ class Device:
 
     Attributes:
         name: Its name.
-        num_qubits: How many qubits it has; they are numbered from 0.
+        num_qubits: One more than the largest number of a qubit. Qubits have the numbers that the
+            machine's owner gives them, from 0 or 1, maybe with gaps: see ``present``.
         pairs: int32[E, 2], the (first, second) operands that two-qubit gates take, sorted; both
             directions stand here where a gate may be applied either way.
         gates: Names of the native gates where they are known, else empty.
@@ -296,13 +297,26 @@ class Device:
 
     @property
     def is_all_to_all(self) -> bool:
-        """Whether each qubit is coupled with each."""
-        return len(self.pairs) == self.num_qubits * (self.num_qubits - 1)
+        """Whether each qubit that exists is coupled with each."""
+        n = len(self.present)
+        return len(self.pairs) == n * (n - 1)
+
+    @property
+    def present(self) -> NDArray[np.int32]:
+        """The qubits that exist: machines leave gaps in their numbers, where nothing is coupled.
+
+        They are those in ``pairs``, and all of a device without pairs.
+        """
+        if not len(self.pairs):
+            return np.arange(self.num_qubits, dtype=np.int32)
+        return np.unique(self.pairs)
 
     @property
     def is_connected(self) -> bool:
-        """Whether a path leads from each qubit to each, directions aside."""
-        return len(self.components()) <= 1
+        """Whether a path leads from each qubit that exists to each, directions aside."""
+        if not len(self.pairs):
+            return self.num_qubits <= 1
+        return len(self.components()[0]) == len(self.present)
 
     def components(self) -> list[NDArray[np.int32]]:
         """Return the connected parts, the largest first, directions aside."""

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from qcomp.device import Device
 from qcomp.errors import UsageError
+from qcomp.ir.gates import BY_NAME
 
 if TYPE_CHECKING:
     from qiskit.transpiler import Target as QiskitTarget
 
 __all__ = ["from_qiskit", "is_qiskit_device", "to_qiskit_target"]
 
+_NO_GATES = ("measure", "reset", "delay", "barrier")
 _TIMING = ("granularity", "min_length", "pulse_alignment", "acquire_alignment")
 
 
@@ -84,7 +86,7 @@ def from_qiskit(source: Any) -> Device:  # noqa: ANN401  BackendV2 or Target, ch
         name=name,
         num_qubits=n,
         pairs=pairs,
-        gates=tuple(g for g in tables if g not in wide and g not in ("measure", "reset", "delay")),
+        gates=tuple(sorted(g for g in tables if g in BY_NAME and g not in (*wide, *_NO_GATES))),
         errors=errors,
         durations=durations,
         t1=t1,
@@ -127,8 +129,6 @@ def to_qiskit_target(device: Device, basis: tuple[str, ...]) -> QiskitTarget:
     from qiskit.circuit import Delay, Gate, Measure, Parameter, Reset
     from qiskit.circuit.library import get_standard_gate_name_mapping
     from qiskit.transpiler import InstructionProperties, QubitProperties, Target
-
-    from qcomp.ir.gates import BY_NAME
 
     qubits = None
     if not (np.isnan(device.t1).all() and np.isnan(device.t2).all()):

@@ -97,6 +97,13 @@ def test_distances_are_those_of_networkx():
         np.testing.assert_array_equal(plain, got)
 
 
+def test_numbers_may_have_gaps():
+    device = Device.from_pairs([[1, 2], [2, 4]])
+    assert device.num_qubits == 5
+    assert device.present.tolist() == [1, 2, 4]
+    assert device.is_connected
+
+
 def test_parts_without_a_path_are_far_and_not_connected():
     device = Device.from_pairs([[0, 1], [2, 3]], num_qubits=5)
     assert not device.is_connected
