@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
+        "fold-gates": "qcomp.passes.mitigate.fold_gates:FoldGates",
     },
     "frontends": {
         "openqasm": "qcomp.frontends.openqasm.reader:OpenQasmFrontend",

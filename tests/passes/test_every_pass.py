@@ -33,6 +33,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {"gates": ("h", "x", "y", "z", "s", "t", "rx", "ry", "rz", "cz")},
     ),
     "fuse-one-qubit": ({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
+    "fold-gates": ({}, {"scale": 2.2, "method": "local"}, {"scale": 5, "method": "two-qubit"}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": ({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
 }
