@@ -125,5 +125,6 @@ SYMMETRY: NDArray[np.int64] = np.zeros(len(GATES), dtype=np.int64)
 """Operands that may trade places, by code: 0 none, 1 first two, 2 last two, 3 all three."""
 
 SYMMETRY[[G.CZ, G.CS, G.CSDG, G.CP, G.SWAP, G.ISWAP, G.RXX, G.RYY, G.RZZ, G.CCX]] = 1
+SYMMETRY[[G.XY, G.SISWAP, G.SISWAPDG, G.ZZMAX]] = 1
 SYMMETRY[G.CSWAP] = 2
 SYMMETRY[G.CCZ] = 3

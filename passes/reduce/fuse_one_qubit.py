@@ -30,9 +30,13 @@ _ROUNDS = 64
 _NAMED = ("x", "y", "z", "h", "s", "sdg", "t", "tdg", "sx", "sxdg", "rz")
 _TURNING = ("rx", "ry", "u")
 _ANY = np.ones(len(GATES), dtype=np.int8)
-_HAS_TURNING = np.isin(np.arange(len(GATES)), [G.P, G.RX, G.RY, G.U, G.R]).astype(np.int8)
+_HAS_TURNING = np.isin(np.arange(len(GATES)), [G.P, G.RX, G.RY, G.U, G.R, G.GPI, G.GPI2]).astype(
+    np.int8
+)
 _BARRIER, _MCX, _MEASURE = G.BARRIER, G.MCX, G.MEASURE
 _P, _RX, _RY, _RZ, _U, _R = G.P, G.RX, G.RY, G.RZ, G.U, G.R
+_GPI, _GPI2 = G.GPI, G.GPI2
+_ROOT = math.sqrt(0.5)
 
 
 @functools.cache
@@ -114,6 +118,16 @@ def _collect(
             x01 = 0.0j
             x10 = 0.0j
             x11 = cmath.exp(0.5j * value[a])
+        elif c == _GPI:
+            x00 = 0.0j
+            x01 = cmath.exp(-1j * value[a])
+            x10 = cmath.exp(1j * value[a])
+            x11 = 0.0j
+        elif c == _GPI2:
+            x00 = _ROOT + 0.0j
+            x01 = -1j * _ROOT * cmath.exp(-1j * value[a])
+            x10 = -1j * _ROOT * cmath.exp(1j * value[a])
+            x11 = _ROOT + 0.0j
         else:
             cosine = math.cos(value[a] / 2)
             sine = math.sin(value[a] / 2)

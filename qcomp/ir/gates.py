@@ -1,7 +1,10 @@
 """The one gate table: all that is known of a gate stands here and nowhere else.
 
 A gate's name is its OpenQASM 3 spelling in ``stdgates.inc`` where it has one. Matrices follow
-Qiskit: operand 0 is the least significant bit of the index, and ``u`` carries no extra phase.
+Qiskit: operand 0 is the least significant bit of the index, and ``u`` carries no extra phase. The
+gates of machines that Qiskit has not follow their vendors, angles in radians: ``gpi``, ``gpi2`` and
+``ms`` IonQ, ``xy`` Rigetti as Amazon Braket spells it; ``r`` is IQM's ``prx`` and Quantinuum's
+``U1q``, ``rzz`` is ``zz`` of IonQ and Quantinuum's ``RZZ``, ``zzmax`` Quantinuum's ``ZZ``.
 """
 
 from __future__ import annotations
@@ -194,7 +197,7 @@ def _table() -> tuple[Gate, ...]:
         "u(t,p-pi/2,pi/2-p) a",
         angles=2,
         inverse_angles=((0, -1), (1, 1)),
-        aliases=("prx",),
+        aliases=("prx", "U1q"),
         stdgates=False,
         rotations=1,
     )
@@ -308,6 +311,7 @@ def _table() -> tuple[Gate, ...]:
         m.pauli_rotation("ZZ"),
         "cx a,b; rz(t) b; cx a,b",
         angles=1,
+        aliases=("zz", "ZZPhase"),
         stdgates=False,
         rotations=1,
     )
@@ -336,6 +340,36 @@ def _table() -> tuple[Gate, ...]:
     add("measure", 1, kind="measure")
     add("reset", 1, kind="reset")
     add("barrier", WIDE, kind="barrier", inverse="barrier")
+    # Gates that machines have. New rows come last: kernels in the cache know codes as constants.
+    std("gpi", "-", m.gpi, "rz(-t) a; x a; rz(t) a", angles=1, inverse_angles=((0, 1),),
+        stdgates=False, rotations=1)  # fmt: skip
+    std("gpi2", "-", m.gpi2, "u(pi/2,t-pi/2,pi/2-t) a", angles=1, inverse="", inverse_angles=(),
+        stdgates=False, rotations=1)  # fmt: skip
+    std(
+        "ms",
+        "--",
+        m.ms,
+        "rz(-t) a; rz(-p) b; rxx(l) a,b; rz(t) a; rz(p) b",
+        angles=3,
+        inverse_angles=((0, 1), (1, 1), (2, -1)),
+        stdgates=False,
+        rotations=1,
+    )
+    std(
+        "xy",
+        "--",
+        m.xy,
+        "rxx(-t/2) a,b; ryy(-t/2) a,b",
+        angles=1,
+        stdgates=False,
+        rotations=2,
+    )
+    std("siswap", "--", m.fixed(*m.xy(np.pi / 2)), "xy(pi/2) a,b", inverse="siswapdg",
+        aliases=("sqrt_iswap",), stdgates=False, rotations=2)  # fmt: skip
+    std("siswapdg", "--", m.fixed(*m.xy(-np.pi / 2)), "xy(-pi/2) a,b", inverse="siswap",
+        stdgates=False, rotations=2)  # fmt: skip
+    std("zzmax", "ZZ", m.fixed(*m.pauli_rotation("ZZ")(np.pi / 2)), "rzz(pi/2) a,b", inverse="",
+        aliases=("ZZMax",), stdgates=False)  # fmt: skip
     return tuple(rows)
 
 
@@ -372,6 +406,8 @@ class G:
     GPHASE, MEASURE, RESET, BARRIER = (
         BY_NAME[n].code for n in "gphase measure reset barrier".split()
     )
+    GPI, GPI2, MS, XY = (BY_NAME[n].code for n in "gpi gpi2 ms xy".split())
+    SISWAP, SISWAPDG, ZZMAX = (BY_NAME[n].code for n in "siswap siswapdg zzmax".split())
 
 
 NUM_QUBITS: NDArray[np.int8] = np.array([row.num_qubits for row in GATES], dtype=np.int8)

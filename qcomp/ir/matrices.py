@@ -93,6 +93,37 @@ def r(theta: ArrayLike, phi: ArrayLike) -> Matrix:
     return u(theta, phi - np.pi / 2, np.pi / 2 - phi)
 
 
+def gpi(phi: ArrayLike) -> Matrix:
+    """Return ``cos phi X + sin phi Y``, half a turn about an axis in the plane."""
+    result: Matrix = 1j * r(np.pi, phi)
+    return result
+
+
+def gpi2(phi: ArrayLike) -> Matrix:
+    """Return ``exp(-i pi/4 (cos phi X + sin phi Y))``, a quarter turn."""
+    return r(np.pi / 2, phi)
+
+
+def ms(phi0: ArrayLike, phi1: ArrayLike, theta: ArrayLike) -> Matrix:
+    """Return ``exp(-i theta/2 A x B)``, A = gpi(phi0) on operand 0, B = gpi(phi1) on operand 1."""
+    a, b = gpi(phi0), gpi(phi1)
+    half = np.asarray(theta, dtype=float)[..., None, None] / 2
+    both = b[..., :, None, :, None] * a[..., None, :, None, :]
+    both = both.reshape(*both.shape[:-4], 4, 4)
+    result: Matrix = np.cos(half) * np.eye(4) - 1j * np.sin(half) * both
+    return result
+
+
+def xy(theta: ArrayLike) -> Matrix:
+    """Return ``exp(i theta/4 (XX + YY))``: iswap is at pi, its square root at pi/2."""
+    half = np.asarray(theta, dtype=float) / 2
+    out = np.zeros((*half.shape, 4, 4), dtype=complex)
+    out[..., 0, 0] = out[..., 3, 3] = 1
+    out[..., 1, 1] = out[..., 2, 2] = np.cos(half)
+    out[..., 1, 2] = out[..., 2, 1] = 1j * np.sin(half)
+    return out
+
+
 def gphase(gamma: ArrayLike) -> Matrix:
     """Return the 1 x 1 matrix ``[[exp(i gamma)]]``."""
     result: Matrix = np.exp(1j * np.asarray(gamma, dtype=float))[..., None, None]

@@ -11,6 +11,8 @@ from tests.ir.dense import embed
 
 UNITARY = [row.name for row in GATES if row.kind == "unitary" and row.num_qubits > 0]
 ANGLES = (0.37, -1.21, 2.05, 0.83)
+VENDORS = {"gpi", "gpi2", "ms", "xy", "siswap", "siswapdg", "zzmax"}
+"""Gates that Qiskit has not; tests/native compares them with Braket's and pytket's."""
 
 
 def matrix_of_steps(steps, n, angles):
@@ -28,6 +30,8 @@ def matrix_of_steps(steps, n, angles):
 def test_matrix_equals_qiskits_gate_of_that_name(name: str) -> None:
     known = get_standard_gate_name_mapping()
     if name not in known:
+        if name in VENDORS:
+            return
         assert name in {"csxdg", "mcx"}, f"Qiskit has no gate '{name}': compare it another way"
         inverse = gate("csx").matrix().conj().T
         assert np.abs(gate(name).matrix() - inverse).max() < 1e-15
