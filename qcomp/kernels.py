@@ -41,7 +41,7 @@ def _constants(function: Callable[..., Any]) -> bytes:
     """Return the values of the numbers and arrays of its module that a function names."""
     found = []
     for name in function.__code__.co_names:
-        value = function.__globals__.get(name)
+        value: Any = function.__globals__.get(name)
         if isinstance(value, int | float):
             found.append(f"{name}={value!r}".encode())
         elif hasattr(value, "tobytes"):

@@ -36,7 +36,7 @@ from qcomp.frontends.openqasm.values import (
 
 __all__ = ["Declarations", "unfold"]
 
-BUILT_IN_INCLUDES = ("stdgates.inc", "qelib1.inc")
+BUILT_IN_INCLUDES = ("stdgates.inc", "qelib1.inc", "hqslib1.inc")
 
 
 class Declarations(Choices):

@@ -14,6 +14,7 @@ from qcomp.errors import SourceError, suggest
 from qcomp.frontends.openqasm import syntax as s
 from qcomp.frontends.openqasm.controls import controlled
 from qcomp.frontends.openqasm.emit import Op, RawBlock
+from qcomp.frontends.openqasm.exact_angles import exact_angle
 from qcomp.frontends.openqasm.expressions import Evaluator
 from qcomp.frontends.openqasm.limits import MAX_GATE_DEPTH, MAX_REMEMBERED
 from qcomp.frontends.openqasm.memory import Gate, Qubits, Symbol, Unsupported, Variable
@@ -114,7 +115,7 @@ class GateCalls(Evaluator):
             return
         if "stdgates.inc" in self.includes and name in stdgates_names():
             return
-        if "qelib1.inc" in self.includes or (self.two and name == "CX"):
+        if {"qelib1.inc", "hqslib1.inc"} & self.includes or (self.two and name == "CX"):
             return
         if not self.includes:
             self.notes[
@@ -194,6 +195,10 @@ class GateCalls(Evaluator):
 
     def angle(self, node: s.Expression) -> float | Affine:
         """Return a gate's angle, not reduced: a definition may divide it."""
+        if not self.in_gate and isinstance(node, s.BinaryOp):
+            exact = exact_angle(node, self._parameter_form)
+            if exact is not None and exact.units:
+                return exact
         value = self.evaluate(node)
         data = value.data
         if isinstance(data, Affine):
@@ -215,6 +220,11 @@ class GateCalls(Evaluator):
         if not math.isfinite(number):
             fail(node, "a gate's angle must be a finite number")
         return number
+
+    def _parameter_form(self, name: str) -> object:
+        """Return a parameter's form, None for a name that is not declared, else its symbol."""
+        symbol = self.memory.find(name)
+        return symbol.data if isinstance(symbol, Variable) and symbol.constant else symbol
 
     def _modifiers(self, node: s.GateCall) -> tuple[Applied, ...]:
         applied: list[Applied] = []
@@ -338,7 +348,8 @@ class GateCalls(Evaluator):
         self.in_gate += 1
         with self.memory.frame() as scope:
             for name, angle in zip(gate.parameters, angles, strict=True):
-                scope[name] = Variable(name, FLOAT, angle, constant=True)
+                number = angle.plain() if isinstance(angle, Affine) else angle
+                scope[name] = Variable(name, FLOAT, number, constant=True)
             for i, name in enumerate(gate.qubits):
                 scope[name] = Qubits((i,), single=True)
             self.emitter.block = block

@@ -64,7 +64,10 @@ class Includes:
             self.open_now.pop()
 
     def _resolve(self, node: s.Include) -> Path:
-        hint = 'only "stdgates.inc", "qelib1.inc" and files in the source\'s folder can be included'
+        hint = (
+            'only "stdgates.inc", "qelib1.inc", "hqslib1.inc" and files in the source\'s folder '
+            "can be included"
+        )
         if self.folder is None:
             fail(
                 node,

@@ -40,6 +40,7 @@ def interpret(
     folder: Path | None = None,
     name: str = "circuit",
     inputs: Mapping[str, float] | None = None,
+    mapped: bool = False,
 ) -> Reading:
     """Return the meaning of a program.
 
@@ -48,11 +49,14 @@ def interpret(
         folder: Where its includes lie; None forbids them.
         name: The circuit's name.
         inputs: Values for ``input`` variables that the compiler must know.
+        mapped: Whether the source is of a mapped circuit: what is in a verbatim box is then read
+            as what it is, the circuit's gates.
 
     Raises:
         SourceError: If the program has an error or uses what a gate machine cannot run.
     """
     interpreter = Interpreter(program, folder, dict(inputs or {}))
+    interpreter.mapped = mapped
     try:
         return interpreter.run(name)
     except RecursionError:
@@ -87,6 +91,8 @@ class Interpreter(Pragmas):
         self.files = Includes(folder)
         self.results = Results()
         self.verbatim = None
+        self.mapped = False
+        self.open_box = False
         self.feedback: dict[int, int] = {}
         self.current: s.Node = s.Node(1, 1)
 
@@ -115,6 +121,7 @@ class Interpreter(Pragmas):
             if not isinstance(node, s.Box):
                 fail(self.verbatim, "a verbatim pragma stands before a box")
             self.verbatim = None
+            self.open_box = self.mapped
         block = self.emitter.block
         length = len(block)
         try:

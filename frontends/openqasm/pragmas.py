@@ -39,6 +39,7 @@ class Pragmas(Subroutines):
 
     results: Results
     verbatim: s.Pragma | None
+    mapped: bool
 
     def run_pragma(self, node: s.Pragma) -> None:
         """Execute a pragma."""
@@ -55,6 +56,8 @@ class Pragmas(Subroutines):
         rest = words[2] if len(words) > 2 else ""
         if command == "verbatim":
             self.verbatim = node
+            if self.mapped:
+                return
             self.notes[f"line {node.line}: the verbatim box is kept, its gates may be changed"] = (
                 None
             )

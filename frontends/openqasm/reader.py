@@ -55,11 +55,15 @@ def _read(
         if circuit is not None:
             return circuit, None
     from qcomp.frontends.openqasm.interpreter import interpret
+    from qcomp.frontends.openqasm.layouts import layout_comment, placed
     from qcomp.frontends.openqasm.parser import decode, parse
 
     program = parse(decode(text) if isinstance(text, bytes) else text)
-    reading = interpret(program, folder=folder, name=name, inputs=inputs)
-    return reading.circuit, reading
+    comment = layout_comment(text if isinstance(text, bytes) else text.encode(errors="replace"))
+    mapped = comment is not None
+    reading = interpret(program, folder=folder, name=name, inputs=inputs, mapped=mapped)
+    circuit = reading.circuit if comment is None else placed(reading.circuit, comment)
+    return circuit, reading
 
 
 class OpenQasmFrontend:

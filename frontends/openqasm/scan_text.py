@@ -148,9 +148,12 @@ def find_word(
     symbols: NDArray[np.int32],
     names: NDArray[np.uint8],
 ) -> tuple[int, int]:
-    """Return (end of the name at ``at``, its symbol or -1)."""
+    """Return (end of the name or ``$0`` at ``at``, its symbol or -1)."""
     code = 0
     stop = at
+    if at < end and buf[at] == 36:
+        code = 36
+        stop = at + 1
     while stop < end and _WORD[buf[stop]]:
         code = (code * 31 + buf[stop]) & 0xFFFFFFFFFF
         stop += 1

@@ -20,6 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.frontends.openqasm.layouts import (
+    LayoutComment,
+    free_register,
+    layout_comment,
+    placed,
+)
 from qcomp.frontends.openqasm.limits import MAX_BITS, MAX_EXPANDED_GATES, MAX_QUBITS
 from qcomp.frontends.openqasm.scan_kernels import Status, scan_statements
 from qcomp.frontends.openqasm.scan_text import Kinds, Output, State
@@ -56,7 +62,11 @@ _DECLARATIONS = re.compile(
     rb"|input\s+float(?:\s*\[\s*64\s*\]\s*|\s+)(?P<input>" + _NAME + rb")\s*;"
     rb"|gate\s+(?P<gate>\w+)\s*(?:\((?P<params>[^(){}]*)\))?"
     rb"\s*(?P<args>[\w\s,]+)\{(?P<body>[^{}]*)\}"
+    rb"|(?P<box>\#pragma\s+braket\s+verbatim\s+box\s*\{)"
+    rb"|(?P<close>\})"
 )
+_INCLUDE = re.compile(rb"^include\b", re.MULTILINE)
+_HEAD_BYTES = 4096
 _SPACE = re.compile(rb"(?:[ \t\r\n]+|//[^\r\n]*)*")
 
 
@@ -111,6 +121,8 @@ class _Scanner:
         self.num_clbits = 0
         self.phase = Angle()
         self.included = False
+        self.comment: LayoutComment | None = None
+        self.boxed = False
         self.state = np.zeros(State.SIZE, dtype=np.int64)
         self.given = np.zeros(2 * _MAX_GIVEN)
         room = min(self.size // _BYTES_PER_GATE, 1 << 16) + 64
@@ -139,7 +151,22 @@ class _Scanner:
         state[State.VERSION] = int(header[1])
         state[State.AT] = header.end()
         self.symbols.add_builtins(int(header[1]))
-        return self._finish() if self._scan_body(advance) else None
+        self.comment = layout_comment(self.text)
+        if self.comment is not None and self.comment.dollars:
+            self._add_physical(self.comment.num_physical)
+        if not self._scan_body(advance) or self.boxed:
+            return None
+        circuit = self._finish()
+        return circuit if self.comment is None else placed(circuit, self.comment)
+
+    def _add_physical(self, size: int) -> None:
+        """Declare ``$0`` and so on; a text without an include calls Amazon Braket's gates."""
+        self.state[State.QUBITS] = size
+        self.symbols.add_qubits(size)
+        for qubit in range(size):
+            self.symbols.add(b"$%d" % qubit, Kinds.QUBITS, qubit)
+        if _INCLUDE.search(self.text, 0, _HEAD_BYTES) is None:
+            self.symbols.add_braket()
 
     def _scan_body(self, advance: Advance | None) -> bool:
         """Scan all statements behind the header; False when one is not for this scanner."""
@@ -270,11 +297,18 @@ class _Scanner:
     def _declare(self, found: re.Match[bytes]) -> bool:
         version = int(self.state[State.VERSION])
         part = found.groupdict()
+        if part["box"] is not None or part["close"] is not None:
+            opens = part["box"] is not None
+            wrong = self.boxed == opens or self.comment is None
+            self.boxed = opens
+            return not wrong
         if part["include"] is not None:
-            wanted = b"qelib1.inc" if version == 2 else b"stdgates.inc"
-            if part["include"] != wanted or self.included:
+            wanted = (b"qelib1.inc", b"hqslib1.inc") if version == 2 else (b"stdgates.inc",)
+            if part["include"] not in wanted or self.included:
                 return False
             self.included = True
+            if part["include"] == b"hqslib1.inc" and not self.symbols.add_quantinuum():
+                return False
             return self.symbols.add_library(version)
         if part["gate"] is not None:
             return version == 3 and self._known_definition(part)
@@ -283,6 +317,9 @@ class _Scanner:
         if part["input"] is not None:
             self.params.append(part["input"].decode("utf-8", "replace"))
             return self.symbols.declare(part["input"], Kinds.PARAMETER, len(self.params) - 1)
+        if self.comment is not None and self.comment.dollars and b"q" in (part["reg"] or b"q"):
+            if part["reg"] is not None or part["wire"] == b"qubit":
+                return False  # physical and declared qubits in one text
         if part["reg"] is not None:
             quantum, name, text = part["reg"] == b"q", part["regname"], part["regsize"]
             if version == 2 and not b"a" <= name[:1] <= b"z":
@@ -360,6 +397,10 @@ class _Scanner:
         _resize((out.indptr,), forms + 1)
         _resize((out.col, out.coef), terms)
         _resize((out.extra,), extra)
+        if self.comment is not None and self.comment.dollars and not self.qregs:
+            taken = {*self.params, *(r.name for r in self.cregs)}
+            size = int(state[State.QUBITS])
+            self.qregs = [RegisterDecl(free_register(taken), size, 0)] if size else []
         circuit = Circuit(
             int(state[State.QUBITS]),
             self.num_clbits,

@@ -36,6 +36,8 @@ __all__ = ["Statements"]
 class Statements(Declarations):
     """The interpreter's part that assigns and measures."""
 
+    open_box: bool
+
     # ---------------------------------------------------------------- assignment
 
     def assign(self, node: s.Assignment) -> None:
@@ -275,6 +277,7 @@ class Statements(Declarations):
     def box(self, node: s.Box) -> None:
         """Execute ``box``."""
         duration = None if node.duration is None else self.duration(node.duration, "a box")
+        inline, self.open_box = self.open_box and duration is None, False
         outer, block = self.emitter.block, []  # type: ignore[var-annotated]
         self.emitter.block = block
         try:
@@ -282,7 +285,10 @@ class Statements(Declarations):
                 self.run_block(node.body)
         finally:
             self.emitter.block = outer
-        outer.append(RawBox(block, duration))
+        if inline:
+            outer.extend(block)
+        else:
+            outer.append(RawBox(block, duration))
 
     def evaluate_statement(self, node: s.ExpressionStatement) -> None:
         """Execute an expression on its own: for what it does, not for its value."""

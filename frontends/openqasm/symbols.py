@@ -22,6 +22,16 @@ _QELIB1 = (
 """The gates of OpenQASM 2's ``qelib1.inc`` that mean exactly a gate of the table."""
 
 
+_BRAKET = {
+    "i": "id", "si": "sdg", "ti": "tdg", "v": "sx", "vi": "sxdg", "phaseshift": "p", "prx": "r",
+    "cnot": "cx", "cv": "csx", "cphaseshift": "cp", "xx": "rxx", "yy": "ryy", "zz": "rzz",
+    "ccnot": "ccx",
+    **{name: name for name in "x y z h s t rx ry rz cy cz swap iswap ecr cswap gpi gpi2 ms "
+       "xy".split()},
+}  # fmt: skip
+"""Amazon Braket's gates, which need no include, that mean exactly a gate of the table."""
+
+
 class Symbols:
     """A growing open-addressing table of names.
 
@@ -96,6 +106,18 @@ class Symbols:
             done = done and self.add(b"c3x", Kinds.GATE, mcx, 4)
             done = done and self.add(b"c4x", Kinds.GATE, mcx, 5)
         return done
+
+    def add_braket(self) -> None:
+        """Add the gates that Amazon Braket knows without an include."""
+        for name, meant in _BRAKET.items():
+            self.add(name.encode(), Kinds.GATE, BY_NAME[meant].code)
+
+    def add_quantinuum(self) -> bool:
+        """Add Quantinuum's native gates, of ``hqslib1.inc``."""
+        return all(
+            self.add(name.encode(), Kinds.GATE, BY_NAME[meant].code)
+            for name, meant in (("U1q", "r"), ("Rz", "rz"), ("RZZ", "rzz"), ("ZZ", "zzmax"))
+        )
 
     def add_gate(self, name: str) -> bool:
         """Add a gate of the table that the program defines; False when the name is taken."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from qcomp.errors import SourceError
 from qcomp.frontends.openqasm.limits import MAX_INTEGER_BITS
 from qcomp.frontends.openqasm.syntax import Expression, Node
-from qcomp.ir.angle import Angle
+from qcomp.ir.angle import Angle, radians
 from qcomp.ir.blocks import Duration
 from qcomp.ir.classical import (
     Binary,
@@ -50,36 +50,50 @@ class Affine:
     """A number that is affine in the input parameters: ``constant + sum coefficient * parameter``.
 
     Unlike an Angle it is not reduced modulo 4 pi, so it may be divided further.
+
+    Attributes:
+        constant: Float part.
+        terms: (parameter, coefficient) pairs, sorted.
+        units: Exact part in units of pi / 2**60, of angles that are written as fractions of pi.
     """
 
     constant: float
     terms: tuple[tuple[str, float], ...]
+    units: int = 0
 
     def plus(self, other: Affine | float, sign: int = 1) -> Affine | float:
         """Return the sum, or the difference for ``sign`` -1."""
         if not isinstance(other, Affine):
-            return Affine(self.constant + sign * other, self.terms)
+            return Affine(self.constant + sign * other, self.terms, self.units)
         sums = dict(self.terms)
         for name, coefficient in other.terms:
             sums[name] = sums.get(name, 0.0) + sign * coefficient
         terms = tuple(sorted((name, value) for name, value in sums.items() if value))
-        constant = self.constant + sign * other.constant
-        return Affine(constant, terms) if terms else constant
+        total = Affine(
+            self.constant + sign * other.constant, terms, self.units + sign * other.units
+        )
+        return total.plain()
 
     def times(self, factor: float) -> Affine | float:
         """Return the product with a number."""
         terms = tuple((name, value * factor) for name, value in self.terms if value * factor)
-        constant = self.constant * factor
-        return Affine(constant, terms) if terms else constant
+        return Affine(self._number() * factor, terms).plain()
 
     def divided(self, divisor: float) -> Affine:
         """Return the quotient by a number."""
         terms = tuple((name, value / divisor) for name, value in self.terms)
-        return Affine(self.constant / divisor, terms)
+        return Affine(self._number() / divisor, terms)
+
+    def plain(self) -> Affine | float:
+        """Return a number where there are no parameters."""
+        return self if self.terms else self._number()
 
     def angle(self) -> Angle:
         """Return it as a gate's angle."""
-        return Angle.of(self.constant) + Angle(0, 0.0, self.terms)
+        return Angle.of(self.constant) + Angle(self.units, 0.0, self.terms)
+
+    def _number(self) -> float:
+        return self.constant + radians(self.units) if self.units else self.constant
 
 
 Data = int | float | bool | complex | Affine | Duration | Expr | ArrayData
