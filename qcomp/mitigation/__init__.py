@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+from qcomp.mitigation.extrapolate import Extrapolation, extrapolate
+from qcomp.mitigation.folding import fold, fold_scale, unfold
 from qcomp.mitigation.grouping import Group, combine, group_observables, ungrouped_count
+from qcomp.mitigation.zne import zero_noise
 
-__all__ = ["Group", "combine", "group_observables", "ungrouped_count"]
+__all__ = [
+    "Extrapolation",
+    "Group",
+    "combine",
+    "extrapolate",
+    "fold",
+    "fold_scale",
+    "group_observables",
+    "unfold",
+    "ungrouped_count",
+    "zero_noise",
+]
