@@ -3,7 +3,8 @@
 A kernel is a plain Python function over numpy arrays. Below ``KERNEL_THRESHOLD`` elements the
 plain function runs, so that a small circuit never waits for a compiler; above it numba compiles
 the same function once and keeps the machine code in its cache. A process that has the machine code
-uses it for small inputs too: both forms give the same numbers.
+uses it for small inputs too, and one that calls the plain form again and again gets it: both forms
+give the same numbers.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
-__all__ = ["KERNEL_THRESHOLD", "LOADED_THRESHOLD", "Kernel", "kernel"]
+__all__ = ["HOT_THRESHOLD", "KERNEL_THRESHOLD", "LOADED_THRESHOLD", "Kernel", "kernel"]
 
 KERNEL_THRESHOLD = 4096
 """Elements from which on the compiled form pays for itself."""
 
 LOADED_THRESHOLD = 32
 """Elements from which on the compiled form is quicker, once the process has it."""
+
+HOT_THRESHOLD = 8 * KERNEL_THRESHOLD
+"""Elements in all calls of a kernel together from which on the compiled form pays for itself."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -71,6 +75,7 @@ class Kernel(Generic[P, R]):
         self._fastmath = fastmath
         self._bare = bare
         self._compiled: Callable[P, R] | None = None
+        self._met = 0
         functools.update_wrapper(self, function)
 
     def compiled(self) -> Callable[P, R]:
@@ -94,14 +99,23 @@ class Kernel(Generic[P, R]):
         """Whether this process has the compiled form already."""
         return self._compiled is not None
 
+    def is_hot(self, size: int) -> bool:
+        """Count ``size`` elements more; whether the compiled form is there or would pay by now.
+
+        Args:
+            size: Elements of work of the call at hand.
+        """
+        self._met += size
+        return self.loaded or self._met >= HOT_THRESHOLD
+
     def at(self, size: int) -> Callable[P, R]:
         """Return the form that suits ``size`` elements of work.
 
         Args:
             size: Elements of work, gates or amplitudes.
         """
-        least = LOADED_THRESHOLD if self.loaded else KERNEL_THRESHOLD
-        return self.python if size < least else self.compiled()
+        small = size < LOADED_THRESHOLD or (size < KERNEL_THRESHOLD and not self.is_hot(size))
+        return self.python if small else self.compiled()
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the compiled form."""

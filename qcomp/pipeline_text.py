@@ -124,7 +124,7 @@ def make_pass(name: str, options: Mapping[str, object] | None = None) -> Pass:
         raise UsageError(f"there is no pass named '{name}'", hint=suggest(name, names("passes")))
     kind = load("passes", name)
     fields = option_fields(kind)
-    hints = typing.get_type_hints(kind)
+    hints = _option_types(kind)
     checked: dict[str, object] = {}
     for key, value in (options or {}).items():
         if key not in fields:
@@ -144,6 +144,11 @@ def make_pass(name: str, options: Mapping[str, object] | None = None) -> Pass:
         raise UsageError(f"'{name}' cannot have these options: {error}") from error
     assert isinstance(made, Pass)
     return made
+
+
+@functools.cache
+def _option_types(kind: type[Pass]) -> Mapping[str, Any]:
+    return typing.get_type_hints(kind)
 
 
 def _convert(value: object, hint: Any, what: str) -> object:  # noqa: ANN401  a type expression

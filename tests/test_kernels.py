@@ -4,7 +4,7 @@ import types
 
 import numpy as np
 
-from qcomp.kernels import Kernel
+from qcomp.kernels import KERNEL_THRESHOLD, LOADED_THRESHOLD, Kernel
 
 TABLE = np.array([1, 2, 3])
 
@@ -25,3 +25,14 @@ def test_machine_code_goes_by_the_tables_that_it_has_taken_in() -> None:
     assert _named(TABLE) == _named(TABLE.copy())
     assert _named(TABLE) != _named(np.array([1, 2, 4]))
     assert _named(TABLE) != _named(np.array([1, 2, 3, 0]))
+
+
+def test_a_kernel_that_is_asked_again_and_again_gets_its_machine_code() -> None:
+    made = Kernel(lambda x: x)
+    assert made.at(KERNEL_THRESHOLD - 1) is made.python
+    while not made.is_hot(KERNEL_THRESHOLD - 1):
+        pass
+    assert not made.loaded
+    assert made.at(LOADED_THRESHOLD - 1) is made.python
+    assert made.at(LOADED_THRESHOLD) is not made.python
+    assert made.loaded

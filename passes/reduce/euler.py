@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -19,6 +20,9 @@ _GRID_BITS = 12
 _UNWRITABLE = 99
 _PIECE = 1 << 13
 _WEIGHTS = np.arange(1, 16, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+
+_VANISHING = (int(G.RZ), int(G.P), int(G.RY), int(G.RX))
+"""Gates that are left out where their angle is 0."""
 
 Turn = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Angles as exact units of pi / 2**60 and float parts."""
@@ -130,15 +134,19 @@ class Spelling:
 
     def product(self) -> NDArray[np.complex128]:
         """Multiply the gates out, without the phases, complex128[n, 2, 2]."""
-        product = np.tile(np.eye(2, dtype=complex), (len(self.length), 1, 1))
+        product = np.empty((len(self.length), 2, 2), dtype=complex)
+        product[:] = np.eye(2)
         value = self.frac * (np.pi / PI) + self.rem
+        steps = np.empty((*self.code.shape, 2, 2), dtype=complex)
+        used = np.bincount(self.code.ravel() + 1, minlength=1)[1:]
+        for code in np.flatnonzero(used).tolist():
+            row, slot = np.nonzero(self.code == code)
+            angles = [value[row, slot, i] for i in range(NUM_ANGLES[code])]
+            steps[row, slot] = GATES[code].matrix(*angles)
         for k in range(self.code.shape[1]):
-            for code in np.unique(self.code[:, k]):
-                if code < 0:
-                    continue
-                rows = self.code[:, k] == code
-                angles = [value[rows, k, i] for i in range(NUM_ANGLES[code])]
-                product[rows] = GATES[code].matrix(*angles) @ product[rows]
+            rows = np.flatnonzero(self.code[:, k] >= 0)
+            if len(rows):
+                product[rows] = steps[rows, k] @ product[rows]
         return product
 
 
@@ -227,10 +235,10 @@ class Basis:
         for name in self.names:
             row = BY_NAME[name]
             if row.num_angles == 0:
-                own = tuple(_snapped(v) for v in euler_angles(row.matrix()[None]))
+                frac, rem = _turns_of(row.code)
                 same = everywhere
-                for mine, its in zip((theta, phi, lam), own, strict=True):
-                    same = same & _same(mine, its)
+                for k, (whole, rest) in enumerate((theta, phi, lam)):
+                    same = same & ((whole - frac[k]) % (2 * PI) == 0) & (rest == rem[k])
                 yield same, ((row.code, ()),)
         z = G.RZ if G.RZ in has else G.P if G.P in has else -1
         if z < 0:
@@ -293,28 +301,35 @@ def _around(
             yield everywhere, ((z, (left,)), *gates(turned), (z, (rest,)))
 
 
-def _same(mine: Turn, its: Turn) -> NDArray[np.bool_]:
-    result: NDArray[np.bool_] = ((mine[0] - its[0]) % (2 * PI) == 0) & (mine[1] == its[1])
-    return result
+@functools.cache
+def _turns_of(code: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return theta, phi, lambda of a gate without angles, exact parts and float parts."""
+    turns = [_snapped(value) for value in euler_angles(GATES[code].matrix()[None])]
+    return tuple(int(frac[0]) for frac, _ in turns), tuple(float(rem[0]) for _, rem in turns)
 
 
 def _offer(best: Spelling, holds: NDArray[np.bool_], slots: tuple[Slot, ...]) -> None:
     """Take the candidate wherever it holds and is shorter than the best so far."""
-    n, places = len(best.length), best.code.shape[1]
-    code = np.full((n, places), -1, dtype=np.int64)
+    fixed = sum(gate not in _VANISHING for gate, _ in slots)
+    rows = np.flatnonzero(holds & (best.length > fixed))
+    if not len(rows):
+        return
+    n = len(best.length)
+    code = np.full((len(rows), best.code.shape[1]), -1, dtype=np.int64)
     for k, (gate, angles) in enumerate(slots):
-        idle = np.zeros(n, dtype=bool)
-        if gate in (G.RZ, G.P, G.RY, G.RX):
-            idle = np.broadcast_to(_is(angles[0], 0), (n,))
-        code[:, k] = np.where(idle, -1, gate)
+        code[:, k] = gate
+        if gate in _VANISHING:
+            code[np.broadcast_to(_is(angles[0], 0), (n,))[rows], k] = -1
     length = (code >= 0).sum(axis=1)
-    take = np.broadcast_to(holds, (n,)) & (length < best.length)
-    best.code[take] = code[take]
-    best.length[take] = length[take]
+    shorter = length < best.length[rows]
+    if not shorter.all():
+        rows, code, length = rows[shorter], code[shorter], length[shorter]
+    best.code[rows] = code
+    best.length[rows] = length
     for k, (_, angles) in enumerate(slots):
         for i, (frac, rem) in enumerate(angles):
-            best.frac[take, k, i] = np.broadcast_to(frac, (n,))[take]
-            best.rem[take, k, i] = np.broadcast_to(rem, (n,))[take]
+            best.frac[rows, k, i] = np.broadcast_to(frac, (n,))[rows]
+            best.rem[rows, k, i] = np.broadcast_to(rem, (n,))[rows]
 
 
 def _add_phases(best: Spelling, matrix: NDArray[np.complex128]) -> None:

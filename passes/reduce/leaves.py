@@ -133,14 +133,14 @@ def call(
     Args:
         kernel: Takes the inputs, then the outputs.
         size: Operations at hand: from ``KERNEL_THRESHOLD`` on the compiled form runs, from
-            ``LOADED_THRESHOLD`` on where it is loaded.
+            ``LOADED_THRESHOLD`` on where it is loaded or was asked often enough.
         inputs: One-dimensional arrays and numbers.
         outputs: One-dimensional arrays to fill.
 
     Returns:
         What the kernel returns.
     """
-    if size >= KERNEL_THRESHOLD or (kernel.loaded and size >= LOADED_THRESHOLD):
+    if size >= KERNEL_THRESHOLD or (size >= LOADED_THRESHOLD and kernel.is_hot(size)):
         return kernel.compiled()(*inputs, *outputs)
     lists = [a.tolist() if isinstance(a, np.ndarray) else a for a in (*inputs, *outputs)]
     value = kernel.python(*lists)
