@@ -1,8 +1,8 @@
 """Lazy tables: a name stands for ``module:attribute`` and is imported when it is asked for.
 
 The project's own parts register here; a plugin registers the same way by an entry point in the
-group ``qcomp.passes``, ``qcomp.frontends``, ``qcomp.backends`` or ``qcomp.targets``. Two parts of
-one name are an error.
+group ``qcomp.passes``, ``qcomp.frontends``, ``qcomp.backends``, ``qcomp.targets`` or
+``qcomp.providers``. Two parts of one name are an error.
 """
 
 from __future__ import annotations
@@ -60,10 +60,16 @@ GROUPS: dict[str, dict[str, str]] = {
         "bundle": "qcomp.backends.bundle:BundleBackend",
     },
     "targets": {},
+    "providers": {
+        "local": "qcomp.submit.local:LocalProvider",
+        "ibm": "qcomp.submit.ibm:IbmProvider",
+        "braket": "qcomp.submit.braket:BraketProvider",
+    },
     "services": {
         "draw": "qcomp.report.draw:draw",
         "write-qasm": "qcomp.backends.openqasm3.writer:write_text",
         "write-qasm-bytes": "qcomp.backends.openqasm3.writer:write_bytes",
+        "qasm-profiles": "qcomp.backends.openqasm3.profiles:PROFILES",
         "read-qasm": "qcomp.frontends.openqasm.reader:read_text",
         "to-qiskit": "qcomp.backends.qiskit_circuit:to_qiskit",
         "from-qiskit": "qcomp.frontends.qiskit_circuit:from_qiskit",
@@ -73,8 +79,14 @@ GROUPS: dict[str, dict[str, str]] = {
 }
 """Group -> name -> "module:attribute"; ``services`` are functions that lower layers call up to."""
 
-_SINGULAR = {"passes": "pass", "frontends": "frontend", "backends": "backend", "targets": "target"}
-PLUGIN_GROUPS = ("passes", "frontends", "backends", "targets")
+_SINGULAR = {
+    "passes": "pass",
+    "frontends": "frontend",
+    "backends": "backend",
+    "targets": "target",
+    "providers": "provider",
+}
+PLUGIN_GROUPS = ("passes", "frontends", "backends", "targets", "providers")
 
 
 @functools.cache

@@ -27,7 +27,17 @@ app = typer.Typer(
 _STOPPED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
-COMMANDS = ("compile", "opt", "run", "inspect", "verify", "passes", "targets")
+COMMANDS = (
+    "compile",
+    "opt",
+    "run",
+    "submit",
+    "jobs",
+    "inspect",
+    "verify",
+    "passes",
+    "targets",
+)
 
 for _name in COMMANDS:
     import_module(f"qcomp.cli.{_name}_command").register(app)
