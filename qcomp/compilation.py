@@ -197,7 +197,9 @@ class Compilation:
                 "largest difference",
             )
             counts = before.stats().to_dict()
-            sections.append(collect.circuit_section(name, after, before=counts, check=line))
+            sections.append(
+                collect.circuit_section(name, after, before=counts, check=line, target=self.circuit)
+            )
         return sections
 
     def _may_differ(self) -> bool:

@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
+        "success-probability": "qcomp.passes.analyze.success_probability:MeasureSuccess",
         "fold-gates": "qcomp.passes.mitigate.fold_gates:FoldGates",
     },
     "frontends": {

@@ -17,6 +17,7 @@ from qcomp.report.data import (
     LayerLine,
     PassLine,
     Quantization,
+    SuccessLine,
     TargetLine,
 )
 
@@ -33,6 +34,7 @@ __all__ = [
     "file_lines",
     "pass_lines",
     "quantization_section",
+    "success_line",
     "target_line",
 ]
 
@@ -72,6 +74,7 @@ def circuit_section(
     *,
     before: Mapping[str, int] | None = None,
     check: CheckLine | None = None,
+    target: Target | None = None,
 ) -> CircuitSection:
     """Return the section of a circuit: its counts and drawings.
 
@@ -80,6 +83,7 @@ def circuit_section(
         after: The compiled circuit.
         before: ``stats().to_dict()`` of the source circuit.
         check: How equivalence was checked.
+        target: The machine; where it is a device, the expected success is said.
     """
     from qcomp.report.draw import draw
     from qcomp.report.svg import circuit_svg
@@ -90,7 +94,29 @@ def circuit_section(
         after.stats().to_dict(),
         draw(after),
         check,
+        success_line(after, target),
         circuit_svg(after),
+    )
+
+
+def success_line(circuit: Circuit, target: Target | None) -> SuccessLine | None:
+    """Return the line of a circuit's expected success; None where the target is no device."""
+    device = None if target is None else target.hardware
+    if target is None or device is None:
+        return None
+    from qcomp.mitigation.success import success_probability
+
+    mapped = target.mapped or circuit.layout is not None
+    found = success_probability(circuit, device, virtual=target.native.virtual, typical=not mapped)
+    return SuccessLine(
+        device.name,
+        found.probability,
+        found.gates,
+        found.readout,
+        found.idle,
+        found.unknown,
+        found.length,
+        found.typical,
     )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "Result",
     "Sizes",
     "SourceLine",
+    "SuccessLine",
     "TargetLine",
 ]
 
@@ -209,6 +210,44 @@ class CheckLine:
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessLine:
+    """The expected success probability of a circuit on its device.
+
+    Attributes:
+        device: The device's name.
+        probability: Product of (1 - error rate) over gates and measurements; None if unknown.
+        gates: The part of gates whose rates are known.
+        readout: The part of measurements whose rates are known.
+        idle: The factor of relaxation in idle times; None if unknown.
+        unknown: Operations without a known rate.
+        seconds: How long one run takes; None if unknown.
+        typical: Whether medians over the device were taken, the circuit not being mapped to it.
+    """
+
+    device: str
+    probability: float | None = None
+    gates: float = 1.0
+    readout: float = 1.0
+    idle: float | None = None
+    unknown: tuple[str, ...] = ()
+    seconds: float | None = None
+    typical: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The figures in plain words."""
+        bound = self.gates * self.readout * (1.0 if self.idle is None else self.idle)
+        if self.probability is None:
+            return f"unknown, at most {bound:.3g}: no rates of {', '.join(self.unknown)}"
+        text = f"{self.probability:.3g} (gates {self.gates:.3g}, readout {self.readout:.3g})"
+        if self.idle is not None:
+            text += f"; {bound:.3g} with idle times"
+        if self.seconds is not None:
+            text += f"; {1e6 * self.seconds:,.3g} µs a run"
+        return text + ("; medians of the device, the circuit is not mapped" if self.typical else "")
+
+
+@dataclass(frozen=True, slots=True)
 class CircuitSection:
     """One circuit.
 
@@ -218,6 +257,7 @@ class CircuitSection:
         after: Counts after.
         drawing: The compiled circuit as text.
         check: How equivalence was checked.
+        success: How likely it runs without a fault on its device; None without a device.
         svg: The compiled circuit as SVG made by :func:`qcomp.report.svg.circuit_svg`; for the page,
             not in JSON.
     """
@@ -227,6 +267,7 @@ class CircuitSection:
     after: Mapping[str, int] = field(default_factory=dict)
     drawing: str = ""
     check: CheckLine | None = None
+    success: SuccessLine | None = None
     svg: str = field(default="", compare=False, repr=False, metadata={"json": False})
 
 
