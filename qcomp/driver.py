@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
 from qcomp.registry import load as load_part
 from qcomp.registry import names
 from qcomp.runtime.artifact import Artifact
-from qcomp.target import EFFORTS, Target, parse_targets
+from qcomp.target import EFFORTS, Target
+from qcomp.target_choice import check_fit, choose_targets
 
 if TYPE_CHECKING:
     from qcomp.equivalence import Verdict
@@ -122,7 +123,12 @@ def effort_pipeline(effort: str, pipeline: str | None = None) -> Pipeline:
 def compile(  # noqa: A001  the name that users of compilers expect
     source: object,
     *,
-    target: str,
+    target: object = None,
+    device: object = None,
+    coupling: object = None,
+    initial_layout: Sequence[int] | None = None,
+    mapping: bool = True,
+    fractional: bool = False,
     out: str | Path | None = None,
     calibration: object = None,
     labels: object = None,
@@ -139,7 +145,16 @@ def compile(  # noqa: A001  the name that users of compilers expect
 
     Args:
         source: Anything :func:`read` takes.
-        target: A target's name, or a classical and a quantum one joined: ``cpu-int8+ibm-heron``.
+        target: A target's name or JSON file, or a classical and a quantum one joined:
+            ``cpu-int8+ibm-heron``; a :class:`~qcomp.target.Target`; a Qiskit ``BackendV2`` or
+            ``Target``. May be left out where ``device`` says its gates.
+        device: The machine to map circuits to: a name such as ``fake_torino`` or ``grid-10x10``, a
+            JSON file, a :class:`~qcomp.device.Device`, or a Qiskit backend or target.
+        coupling: Coupled pairs, or a file with them, in place of a device.
+        initial_layout: The physical qubit of each of the circuit's qubits, where that is not left
+            to the mapping.
+        mapping: Whether circuits are mapped to the machine's couplings.
+        fractional: Whether gates of the machine's fractional mode are used, such as ``rzz``.
         out: Folder to write; a temporary one that lives as long as the artifact by default.
         calibration: Input data, samples first: a ``.npz`` path with arrays named as the model's
             inputs, a dict of arrays, an iterable of dicts, a torch DataLoader, an ONNX Runtime
@@ -167,10 +182,19 @@ def compile(  # noqa: A001  the name that users of compilers expect
     """
     from qcomp.compilation import Compilation
 
-    graph, circuit = parse_targets(target)
+    graph, circuit = choose_targets(
+        target,
+        device=device,
+        coupling=coupling,
+        initial_layout=initial_layout,
+        mapping=mapping,
+        fractional=fractional,
+    )
     start = time.process_time()
     program = read(source, **options)
-    _match_targets(program, graph, circuit, target)
+    _match_targets(program, graph, circuit, "+".join(t.name for t in (graph, circuit) if t))
+    if circuit is not None:
+        check_fit(circuit, program.circuits.items())
     context = Context(seed=seed, verify_each=verify_each)
     if progress is not None:
         context.progress = progress

@@ -7,6 +7,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,14 +19,20 @@ if TYPE_CHECKING:
     from qcomp.passmanager import PassRecord, Task
 
 __all__ = [
+    "CouplingOption",
+    "DeviceOption",
     "EffortOption",
+    "FractionalOption",
     "JsonOption",
+    "LayoutOption",
+    "MapOption",
     "PrintAfterOption",
     "SeedOption",
     "TimePassesOption",
     "VerifyEachOption",
     "bars",
     "emit_json",
+    "layout_of",
     "pass_observer",
     "show_table",
     "show_times",
@@ -46,6 +53,49 @@ PrintAfterOption = Annotated[
 TimePassesOption = Annotated[
     bool, typer.Option("--time-passes", help="Print each pass's CPU seconds and what it changed.")
 ]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="Map circuits to this machine: fake_torino and IBM's other fake or real machines, "
+        "line-20, grid-10x10, heavy-hex-7, or a JSON file.",
+    ),
+]
+CouplingOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--coupling",
+        metavar="FILE",
+        help="Map circuits to these coupled pairs: a JSON list, or text with a pair a line.",
+    ),
+]
+LayoutOption = Annotated[
+    str | None,
+    typer.Option("--initial-layout", metavar="3,4,5", help="The physical qubit of each qubit."),
+]
+MapOption = Annotated[
+    bool, typer.Option("--map/--no-map", help="Map circuits to the machine's couplings.")
+]
+FractionalOption = Annotated[
+    bool, typer.Option("--fractional", help="Use gates of the machine's fractional mode.")
+]
+
+
+def layout_of(text: str | None) -> tuple[int, ...] | None:
+    """Return the qubits of text such as ``3,4,5``.
+
+    Raises:
+        UsageError: If it is no list of numbers.
+    """
+    if text is None:
+        return None
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdecimal() and len(word) < 10 for word in words):
+        from qcomp.errors import UsageError
+
+        raise UsageError(f"'{text}' is no list of qubits", hint="--initial-layout 3,4,5")
+    return tuple(int(word) for word in words)
 
 
 class _BarTask:

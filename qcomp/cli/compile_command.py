@@ -8,8 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from qcomp.cli.common import (
+    CouplingOption,
+    DeviceOption,
     EffortOption,
+    FractionalOption,
     JsonOption,
+    LayoutOption,
+    MapOption,
     PrintAfterOption,
     SeedOption,
     TimePassesOption,
@@ -35,7 +40,9 @@ Examples:
 
   qcomp compile hybrid.onnx -t cpu-int8+ibm-heron --calib data.npz --labels y.npz -o out
 
-  qcomp compile circuit.qasm -t ibm-heron -o out
+  qcomp compile circuit.qasm -t ibm-heron --device fake_torino -o out
+
+  qcomp compile circuit.qasm -t machine.json --initial-layout 3,4,5 -o out
 
 OUT is a folder: graphs as .onnx, circuits as .qasm, program.json, report.html and report.json.
 """
@@ -43,8 +50,18 @@ OUT is a folder: graphs as .onnx, circuits as .qasm, program.json, report.html a
 
 def compile_command(
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="ONNX, .pt2 or OpenQASM file.")],
-    target: Annotated[str, typer.Option("-t", "--target", help="Target, see 'qcomp targets'.")],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder to write.")],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "-t", "--target", help="Target, see 'qcomp targets', or a JSON file that describes one."
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    coupling: CouplingOption = None,
+    initial_layout: LayoutOption = None,
+    mapping: MapOption = True,
+    fractional: FractionalOption = False,
     calib: Annotated[
         Path | None,
         typer.Option(
@@ -73,7 +90,7 @@ def compile_command(
     json_output: JsonOption = False,
 ) -> None:
     """Run the command."""
-    from qcomp.cli.common import bars, emit_json, pass_observer
+    from qcomp.cli.common import bars, emit_json, layout_of, pass_observer
     from qcomp.driver import compile as compile_source
 
     observer = pass_observer(print_after, json_output)
@@ -81,6 +98,11 @@ def compile_command(
         artifact = compile_source(
             source,
             target=target,
+            device=device,
+            coupling=coupling,
+            initial_layout=layout_of(initial_layout),
+            mapping=mapping,
+            fractional=fractional,
             out=out,
             calibration=calib,
             labels=labels,

@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qcomp.cli.common import (
+    CouplingOption,
+    DeviceOption,
     EffortOption,
+    FractionalOption,
     JsonOption,
+    LayoutOption,
+    MapOption,
     PrintAfterOption,
     SeedOption,
     TimePassesOption,
@@ -19,6 +24,7 @@ from qcomp.cli.common import (
 if TYPE_CHECKING:
     from qcomp.ir.circuit import Circuit
     from qcomp.passmanager import PassRecord
+    from qcomp.target import Target
 
 __all__ = ["register"]
 
@@ -47,6 +53,8 @@ Examples:
 
   qcomp opt in.qasm -o out.qasm --effort fast --stats stats.json
 
+  qcomp opt in.qasm -o out.qasm -t ibm-heron --device fake_torino
+
   qcomp opt in.qasm -o out.qasm -p 'merge-rotations,to-basis{gates=[cz,rz,sx,x]}'
 
 'qcomp passes' lists the passes and their options.
@@ -59,10 +67,22 @@ def opt_command(
     pipeline: Annotated[
         str | None, typer.Option("-p", "--pipeline", help="Passes to run, with commas between.")
     ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "-t", "--target", help="Quantum target, see 'qcomp targets': its passes and profile."
+        ),
+    ] = None,
+    device: DeviceOption = None,
+    coupling: CouplingOption = None,
+    initial_layout: LayoutOption = None,
+    mapping: MapOption = True,
+    fractional: FractionalOption = False,
     effort: EffortOption = "default",
     profile: Annotated[
-        str, typer.Option("--profile", help="OpenQASM profile: full, portable, ibm, qasm2.")
-    ] = "full",
+        str | None,
+        typer.Option("--profile", help="OpenQASM profile: full, portable, ibm, braket, qasm2 ..."),
+    ] = None,
     stats: Annotated[
         Path | None, typer.Option("--stats", help="Write counts before and after as JSON.")
     ] = None,
@@ -76,17 +96,31 @@ def opt_command(
     import json
 
     from qcomp.atomic import atomic_file
-    from qcomp.cli.common import bars, emit_json, pass_observer, show_table, show_times
+    from qcomp.cli.common import (
+        bars,
+        emit_json,
+        layout_of,
+        pass_observer,
+        show_table,
+        show_times,
+    )
     from qcomp.driver import effort_pipeline, read, single_circuit
     from qcomp.equivalence import check
     from qcomp.passmanager import Context
     from qcomp.registry import load
+    from qcomp.target_choice import check_fit
 
     observer = pass_observer(print_after, json_output)
-    passes = effort_pipeline(effort, pipeline)
+    machine = _machine(target, device, coupling, layout_of(initial_layout), mapping, fractional)
+    text = pipeline if machine is None else pipeline or machine.pipeline(effort)
+    if profile is None:
+        profile = "full" if machine is None else machine.profile
+    passes = effort_pipeline(effort, text)
     program = read(source)
     before = single_circuit(program)
-    context = Context(seed=seed, verify_each=verify_each)
+    if machine is not None:
+        check_fit(machine, program.circuits.items())
+    context = Context(seed=seed, target=machine, verify_each=verify_each)
     with bars() as progress:
         if progress is not None:
             context.progress = progress
@@ -123,6 +157,36 @@ def opt_command(
     if time_passes:
         show_times(records)
     print(f"equivalence: {_words(verdict.equal)} ({verdict.how})")
+
+
+def _machine(
+    target: str | None,
+    device: str | None,
+    coupling: Path | None,
+    initial_layout: tuple[int, ...] | None,
+    mapping: bool,
+    fractional: bool,
+) -> Target | None:
+    """Return the quantum machine that the options name, if any."""
+    asked = device or coupling or initial_layout is not None or fractional or not mapping
+    if target is None and not asked:
+        return None
+    from qcomp.errors import UsageError
+    from qcomp.target_choice import choose_targets
+
+    graph, circuit = choose_targets(
+        target,
+        device=device,
+        coupling=coupling,
+        initial_layout=initial_layout,
+        mapping=mapping,
+        fractional=fractional,
+    )
+    if graph is not None:
+        raise UsageError(
+            f"'{graph.name}' is no quantum target", hint="use 'qcomp compile' for models"
+        )
+    return circuit
 
 
 def _words(equal: bool | None) -> str:
