@@ -78,6 +78,31 @@ RULES: tuple[tuple[str, str], ...] = (
     ("ccx", "h c; ccz a,b,c; h c"),
     ("dcx", "h a; sdg a; sdg b; iswap a,b; h b"),
     ("iswap", "rxx(-pi/2) a,b; ryy(-pi/2) a,b"),
+    # Half and quarter turns in the plane: IonQ, IQM, Quantinuum.
+    ("rz", "gpi(0) a; gpi(t/2) a"),
+    ("rz", "gphase(pi); r(pi,0) a; r(pi,t/2) a"),
+    ("x", "gpi(0) a"),
+    ("y", "gpi(pi/2) a"),
+    ("sx", "gphase(pi/4); gpi2(0) a"),
+    ("sxdg", "gphase(-pi/4); gpi2(pi) a"),
+    ("gpi", "gphase(pi/2); r(pi,t) a"),
+    ("gpi2", "r(pi/2,t) a"),
+    ("u", "gphase(p/2+l/2); r(t,pi/2-l) a; rz(p+l) a"),
+    # Two qubits.
+    ("rxx", "ms(0,0,t) a,b"),
+    ("rxx", "xy(-t) a,b; x a; xy(-t) a,b; x a"),
+    ("rzx", "sdg b; iswap a,b; rx(t) a; iswap a,b; z a; sdg b"),
+    ("swap", "gphase(-pi/2); rz(-pi/2) a; rz(-pi/2) b; iswap a,b; cz a,b"),
+    ("iswap", "xy(pi) a,b"),
+    ("iswap", "siswap a,b; siswap a,b"),
+    ("siswap", "z a; siswapdg a,b; z a"),
+    ("siswapdg", "z a; siswap a,b; z a"),
+    (
+        "cz",
+        "gphase(pi/4); rz(pi/2) a; rz(pi/2) b; h a; h b; siswap a,b; x a; siswap a,b; x a; h a; "
+        "h b",
+    ),
+    ("cz", "gphase(-pi/4); rz(-pi/2) a; rz(-pi/2) b; zzmax a,b"),
 )
 """(gate, the same in other gates, operands a b c, angles t p l g), beside the gate definitions."""
 

@@ -14,6 +14,7 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, NUM_QUBITS, G
 from qcomp.ir.run import Run
+from qcomp.passes.map.limits import LIMITS, PULSES, beyond, folded, pulses
 from qcomp.passes.map.rules import Template, Translation
 from qcomp.passes.reduce.leaves import Leaf, Phase, rewrite_leaves
 from qcomp.passmanager import CircuitPass, Context, Guarantee
@@ -23,19 +24,22 @@ __all__ = ["ToBasis"]
 _PASSING = np.isin(np.arange(len(GATES)), [G.MEASURE, G.RESET, G.BARRIER, G.GPHASE])
 
 
-def translate_run(run: Run, forms: Forms, translation: Translation) -> Leaf:
+def translate_run(
+    run: Run, forms: Forms, translation: Translation, kept: NDArray[np.bool_] | None = None
+) -> Leaf:
     """Write one run in a basis; the same run comes back when it already is.
 
     Args:
         run: The run.
         forms: The circuit's forms.
         translation: The basis.
+        kept: Gates by code that may stay; those of the basis if None.
 
     Raises:
         TargetError: If a gate cannot be made, or an angle is no multiple of what the basis has.
     """
     codes = [*translation.codes, *([G.RZ] if translation.discrete else [])]
-    inside = _PASSING | np.isin(np.arange(len(GATES)), codes)
+    inside = _PASSING | (np.isin(np.arange(len(GATES)), codes) if kept is None else kept)
     strange = ~inside[run.code]
     phase = Phase()
     if strange.any():
@@ -46,6 +50,59 @@ def translate_run(run: Run, forms: Forms, translation: Translation) -> Leaf:
     return run, forms, phase
 
 
+def translate_within(
+    run: Run, forms: Forms, basis: tuple[str, ...], limits: frozenset[str]
+) -> Leaf:
+    """Write one run in a basis some of whose gates take certain angles only.
+
+    Args:
+        run: The run.
+        forms: The circuit's forms.
+        basis: The gates.
+        limits: Those that are limited, as ``LIMITS`` says.
+
+    Raises:
+        TargetError: If a gate cannot be made, or an angle is no multiple of what the basis has.
+    """
+    # A limited rx is made of its pulses; what else is beyond its limits is made over cx.
+    fixed = tuple(name for name in basis if name != "rx" or "rx" not in limits)
+    more = PULSES if "rx" in limits else ()
+    own = Translation.into((*fixed, *(name for name in more if name not in fixed)))
+    spare = tuple(name for name in own.basis if name not in limits)
+    over_cx = Translation.into((*spare, "cx") if "cx" not in spare else spare)
+    original = run
+    total = Phase()
+
+    def settle(leaf: Leaf) -> None:
+        nonlocal run, forms, total
+        run, forms, phase = leaf
+        total = _sum(total, phase)
+
+    for _ in range(2):
+        names = own.codes + ([G.RX] if "rx" in limits else [])
+        kept = np.isin(np.arange(len(GATES)), names)
+        far = beyond(run, limits)
+        if far.any():
+            settle(_expand(run, forms, far, over_cx))
+        settle(translate_run(run, forms, own, kept))
+        folds, phase = folded(run, limits)
+        settle((folds, forms, phase))
+        if not beyond(run, limits).any():
+            settle(translate_run(run, forms, own, kept))
+            break
+    if "rx" in limits:
+        turned, phase = pulses(run) if set(PULSES).isdisjoint(basis) else (run, Phase())
+        settle((turned, forms, phase))
+    return (run, forms, total) if run is not original else (original, forms, Phase())
+
+
+def _sum(a: Phase, b: Phase) -> Phase:
+    row = dict(a.row)
+    for column, factor in b.row:
+        row[column] = row.get(column, 0.0) + factor
+    return Phase(a.frac + b.frac, a.rem + b.rem, tuple(sorted(row.items())))
+
+
 def _expand(run: Run, forms: Forms, strange: NDArray[np.bool_], translation: Translation) -> Leaf:
     """Put a template in the place of each gate outside the basis."""
     n = len(run)
@@ -53,9 +110,10 @@ def _expand(run: Run, forms: Forms, strange: NDArray[np.bool_], translation: Tra
     lengths = np.ones(n, dtype=np.int64)
     for code in np.unique(run.code[strange]).tolist():
         if code != G.MCX:
-            kinds.append((np.flatnonzero(run.code == code), translation.of(GATES[code].name)))
+            rows = np.flatnonzero(strange & (run.code == code))
+            kinds.append((rows, translation.of(GATES[code].name)))
             continue
-        which = np.flatnonzero(run.code == code)
+        which = np.flatnonzero(strange & (run.code == code))
         for operands in np.unique(run.qubit[which, 1]).tolist():
             rows = which[run.qubit[which, 1] == operands]
             kinds.append((rows, translation.of_mcx(operands - 1)))
@@ -198,7 +256,8 @@ def _name_rotations(run: Run, translation: Translation) -> tuple[Run, Phase]:
             f"the gate 'rz({text})' cannot be made from the basis {translation}",
             where=f"qubit {int(run.qubit[which[i], 0])}, {int(bad.sum())} such rotations in all",
             why="a basis without angles makes multiples of pi/4 only",
-            hint="add rz to the gates, or approximate the rotations first",
+            hint="writing other angles in such gates is not part of it: add rz to the gates, or "
+            "approximate the rotations first",
         )
     lengths = np.ones(len(run), dtype=np.int64)
     for k, names in translation.powers.items():
@@ -241,7 +300,10 @@ class ToBasis(CircuitPass):
 
     Options: ``gates``, the basis; measure, reset, barrier and phase are always in it.
     ``max_qubits``: every gate on at most so many qubits is in it too. Without both: the basis of
-    the target that is compiled for.
+    the target that is compiled for. ``limits``, gates of the basis that take certain angles only:
+    ``rzz`` and ``ms`` in [0, pi/2], ``rx`` at pi/2, -pi/2 and pi. Numbers are folded into them by
+    Paulis, ``rzz(-t) = X_a rzz(t) X_a``; an angle with parameters, which no fold brings there for
+    sure, is written with the others.
 
     Preconditions: none. Bodies of control flow are written too.
 
@@ -262,6 +324,7 @@ class ToBasis(CircuitPass):
 
     gates: tuple[str, ...] = ()
     max_qubits: int = 0
+    limits: tuple[str, ...] = ()
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the circuit in the basis; the same object when it already is.
@@ -282,5 +345,15 @@ class ToBasis(CircuitPass):
             if name not in BY_NAME or not BY_NAME[name].is_unitary:
                 known = [row.name for row in GATES if row.is_unitary]
                 raise UsageError(f"there is no gate '{name}'", hint=suggest(name, known))
-        translation = Translation.into(tuple(BY_NAME[name].name for name in gates))
+        basis = tuple(BY_NAME[name].name for name in gates)
+        limited = [BY_NAME[name].name if name in BY_NAME else name for name in self.limits]
+        for name in limited:
+            if name not in LIMITS:
+                raise UsageError(f"no limits of '{name}' are known", hint=suggest(name, LIMITS))
+        limits = frozenset(limited) & set(basis)
+        if limits:
+            return rewrite_leaves(
+                circuit, lambda run, forms: translate_within(run, forms, basis, limits)
+            )
+        translation = Translation.into(basis)
         return rewrite_leaves(circuit, lambda run, forms: translate_run(run, forms, translation))
