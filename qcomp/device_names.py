@@ -86,6 +86,7 @@ def _fakes() -> Mapping[str, Any]:
     return MappingProxyType(dict(sorted(found.items())))
 
 
+@functools.cache
 def _quiet(kind: Any) -> Device:  # noqa: ANN401  a class of fake backends
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what it warns of stands in the device's notes
