@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from qcomp.equivalence.channels import check_channels
 from qcomp.equivalence.pauli_form import pauli_form_error
+from qcomp.equivalence.pauli_windows import distance_by_pauli_windows
 from qcomp.equivalence.qcec import ask_qcec, qcec_installed
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.equivalence.windows import same_by_windows
@@ -36,6 +37,9 @@ STATES = 8
 WORK = 1 << 34
 """Amplitude updates that one comparison may take, both circuits together."""
 
+DIFFERENT = 1e-7
+"""Distance in operator norm from which on windows of Pauli rotations say no."""
+
 QCEC_SECONDS = 60.0
 """Wall seconds that MQT QCEC may take where it is installed and nothing else decided."""
 
@@ -51,8 +55,9 @@ def check_circuits(
     2. Up to 12 qubits the whole unitary, at three random bindings where there are parameters.
     3. The Pauli normal form: of any size, exact where angles are, but it can only say yes.
     4. Two-qubit windows: a bound in operator norm for any size, but it can only say yes.
-    5. Up to 24 qubits the states that both make of the same random product states.
-    6. MQT QCEC, where it is installed and there are no parameters.
+    5. Windows of Pauli rotations: a bound in operator norm for any size, or that they differ.
+    6. Up to 24 qubits the states that both make of the same random product states.
+    7. MQT QCEC, where it is installed and there are no parameters.
 
     Equal measurements at the end of both are taken off first. Circuits that measure before their
     end, reset, or have control flow are compared by what they do to random product states, outcome
@@ -85,6 +90,9 @@ def check_circuits(
     if error is not None and error <= TOLERANCE:
         how = f"two-qubit windows that cancel one by one{_where(rows)}"
         return Verdict(True, how, error, rung="windows")
+    verdict = _by_pauli_windows(first, second, rows)
+    if verdict is not None:
+        return verdict
     count = min(STATES, work // max(size << a.num_qubits, 1))
     if a.num_qubits <= STATE_QUBITS and count >= 1:
         return _by_states(first, second, rows, count, rng)
@@ -146,6 +154,22 @@ def _window_error(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> float
             return None
         largest = max(largest, error)
     return largest
+
+
+def _by_pauli_windows(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> Verdict | None:
+    """Compare by windows of Pauli rotations at the bindings, None where they do not decide."""
+    how = f"windows of Pauli rotations{_where(rows)}"
+    largest = 0.0
+    for values in rows:
+        distance = distance_by_pauli_windows(a.bind(values), b.bind(values))
+        if distance is None:
+            return None
+        if distance.least > DIFFERENT:
+            return _differ(how, distance.most, 0.0, values, "pauli-windows")
+        largest = max(largest, distance.most)
+    if largest > TOLERANCE:
+        return None
+    return Verdict(True, how, largest, rung="pauli-windows")
 
 
 def _unitary_part(circuit: Circuit) -> tuple[Circuit, frozenset[tuple[int, int]]] | None:

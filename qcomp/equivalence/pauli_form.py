@@ -30,7 +30,16 @@ from qcomp.ir.definitions import Step, definition, multi_controlled_x
 from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G, gate
 from qcomp.kernels import kernel
 
-__all__ = ["PauliForm", "pauli_form", "pauli_form_error", "same_pauli_form"]
+__all__ = [
+    "Local",
+    "PauliForm",
+    "commutes",
+    "pauli_form",
+    "pauli_form_error",
+    "same_pauli_form",
+    "times",
+    "turned",
+]
 
 ROTATIONS = 40_000
 """Rotations up to which a normal form is made."""
@@ -71,11 +80,13 @@ class TooLarge(Exception):  # noqa: N818  a signal inside this module, no error 
     """The normal form would take too long."""
 
 
-def _times(a: Local, b: Local) -> Local:
+def times(a: Local, b: Local) -> Local:
+    """Return the product of two Paulis."""
     return a[0] ^ b[0], a[1] ^ b[1], (a[2] + b[2] + 2 * (a[1] & b[0]).bit_count()) & 3
 
 
-def _commute(a: Local, b: Local) -> bool:
+def commutes(a: Local, b: Local) -> bool:
+    """Whether two Paulis commute."""
     return ((a[0] & b[1]).bit_count() + (a[1] & b[0]).bit_count()) & 1 == 0
 
 
@@ -169,10 +180,10 @@ class PauliForm:
                 total: Local = (0, 0, p)
                 for j, q in enumerate(qubits):
                     if x >> j & 1:
-                        total = _times(total, self.xs[q])
+                        total = times(total, self.xs[q])
                 for j, q in enumerate(qubits):
                     if z >> j & 1:
-                        total = _times(total, self.zs[q])
+                        total = times(total, self.zs[q])
                 new.append(total)
         for j, q in enumerate(qubits):
             self.xs[q], self.zs[q] = new[2 * j], new[2 * j + 1]
@@ -182,9 +193,9 @@ class PauliForm:
         pauli: Local = (0, 0, 0)
         for letter, q in zip(word, qubits, strict=True):
             if letter in "XY":
-                pauli = _times(pauli, self.xs[q])
+                pauli = times(pauli, self.xs[q])
             if letter in "ZY":
-                pauli = _times(pauli, self.zs[q])
+                pauli = times(pauli, self.zs[q])
             if letter == "Y":
                 pauli = pauli[0], pauli[1], (pauli[2] + 1) & 3
         x, z, p = pauli
@@ -202,8 +213,8 @@ class PauliForm:
             self._x[at], self._z[at], self._angles[at] = 0, 0, Angle()
         quarters, angle = _split(angle)
         if quarters:
-            self.xs = [_turned(row, pauli, quarters) for row in self.xs]
-            self.zs = [_turned(row, pauli, quarters) for row in self.zs]
+            self.xs = [turned(row, pauli, quarters) for row in self.xs]
+            self.zs = [turned(row, pauli, quarters) for row in self.zs]
         if not angle.terms and abs(float(angle)) <= self._rounding:
             self.dropped += abs(float(angle))
             return
@@ -225,6 +236,11 @@ class PauliForm:
         after = slice(at + 1, len(self._angles))
         mixed = (self._x[after] & self._packed(key[1])) ^ (self._z[after] & self._packed(key[0]))
         return not (np.bitwise_count(mixed).sum(axis=1) & 1).any()
+
+    def rotations(self) -> list[tuple[tuple[int, int], Angle]]:
+        """Return the Pauli, (x, z), and the angle of each rotation, the first applied first."""
+        live = np.flatnonzero((self._x | self._z).any(axis=1)).tolist()
+        return [(self._paulis[at], self._angles[at]) for at in live]
 
     def layers(self) -> list[dict[tuple[int, int], Angle]]:
         """Return the rotations in layers: each as early as what it does not commute with allows."""
@@ -250,13 +266,13 @@ def _split(angle: Angle) -> tuple[int, Angle]:
     return quarters % 4, Angle(angle.frac - quarters * step, angle.rem, angle.terms)
 
 
-def _turned(row: Local, pauli: Local, quarters: int) -> Local:
+def turned(row: Local, pauli: Local, quarters: int) -> Local:
     """Return ``V^-1 row V`` with ``V = exp(-i quarters pi/4 P)``."""
-    if _commute(row, pauli):
+    if commutes(row, pauli):
         return row
     if quarters == 2:
         return row[0], row[1], (row[2] + 2) & 3
-    x, z, p = _times(pauli, row)
+    x, z, p = times(pauli, row)
     return x, z, (p + (1 if quarters == 1 else 3)) & 3
 
 

@@ -21,8 +21,8 @@ class Verdict:
         error: Largest difference seen: between entries of unitaries, states or distributions, or
             between outputs of graphs; 0 for exact methods, NaN when nothing was compared.
         phase: Global phase of the second circuit over the first, radians in (-pi, pi].
-        rung: The method's short name: same, sizes, matrix, pauli-form, windows, states, qcec,
-            channels, bits, graphs; empty when none could decide.
+        rung: The method's short name: same, sizes, matrix, pauli-form, windows, pauli-windows,
+            states, qcec, channels, bits, graphs; empty when none could decide.
         detail: What else is known, by name: ``sqnr_db`` and ``max_abs`` of each output of a graph,
             the binding of parameters at which circuits differed.
     """

@@ -7,6 +7,7 @@ import pytest
 
 from qcomp.equivalence.circuits import _by_matrix, _by_states
 from qcomp.equivalence.pauli_form import same_pauli_form
+from qcomp.equivalence.pauli_windows import distance_by_pauli_windows
 from qcomp.equivalence.qcec import ask_qcec, qcec_installed
 from qcomp.equivalence.verdict import TOLERANCE
 from qcomp.equivalence.windows import same_by_windows
@@ -99,6 +100,11 @@ def by_windows(a: Circuit, b: Circuit) -> bool:
     return error is not None and error < TOLERANCE
 
 
+def by_pauli_windows(a: Circuit, b: Circuit) -> bool:
+    distance = distance_by_pauli_windows(a, b)
+    return distance is not None and distance.most < TOLERANCE
+
+
 def by_qcec(a: Circuit, b: Circuit) -> bool:
     if not qcec_installed():
         pytest.skip("the extra 'verify' is not installed: no mqt.qcec to test")
@@ -110,6 +116,7 @@ CHECKERS: dict[str, Callable[[Circuit, Circuit], bool]] = {
     "states": by_states,
     "pauli-form": same_pauli_form,
     "windows": by_windows,
+    "pauli-windows": by_pauli_windows,
     "qcec": by_qcec,
 }
 
