@@ -329,10 +329,13 @@ class Job:
     def _look(self, leg: Leg, task: Task, settings: Sequence[Setting]) -> None:
         machine = self.machine
         state: State = self._call(lambda: machine.state(task.identifier))
-        task.note = state.note
         if not state.is_final:
+            if task.note != state.note:
+                task.note = state.note
+                self.store.save(self.record)
             self._tell()
             return
+        task.note = state.note
         if state.stage == "done":
             batch = self._batch(task, settings)
             bits = self._call(lambda: machine.results(task.identifier, batch))

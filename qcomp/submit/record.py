@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.atomic import atomic_file
+from qcomp.atomic import atomic_file, writing
 from qcomp.errors import QcompError, SourceError, UsageError, suggest
 from qcomp.submit.provider import Piece
 
@@ -153,9 +153,18 @@ class Store:
         self.folder = folder or jobs_folder()
 
     def new_id(self) -> str:
-        """Return an identifier that no job has: the time and four random bytes."""
+        """Return an identifier that no job has, and make its folder, for its owner alone.
+
+        It is the time to the microsecond, so that jobs sort by age, and two random bytes.
+
+        Raises:
+            QcompError: If the folder cannot be made.
+        """
         now = datetime.datetime.now(datetime.UTC)
-        return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+        job = f"{now:%Y%m%d-%H%M%S-%f}-{secrets.token_hex(2)}"
+        with writing(self.path(job)):
+            self.path(job).mkdir(mode=0o700, parents=True)
+        return job
 
     def ids(self) -> list[str]:
         """Return the identifiers of all jobs, oldest first."""

@@ -10,8 +10,8 @@ The change of basis is written in gates that the target has (U turns the product
 =====  =====================================  =========================================
 basis  first of these that the target has     U^dagger Z U
 =====  =====================================  =========================================
-X      h; ry(-pi/2); r, gpi2; rz(pi/2) sx     X
-Y      rx(pi/2); sx; r, gpi2; sdg h           Y
+X      h; ry(-pi/2); r; gpi2; rz sx; rz rx    X
+Y      rx(pi/2); sx; r; gpi2; sdg h; rz h     Y
 =====  =====================================  =========================================
 """
 
@@ -66,6 +66,7 @@ _TURNS: Mapping[str, tuple[tuple[Step, ...], ...]] = {
         (("r", (_HALF, 0.0)),),
         (("gpi2", (0.0,)),),
         (("sdg", ()), ("h", ())),
+        (("rz", (-_HALF,)), ("h", ())),
     ),
 }
 """Letter -> sequences of (gate, angles) that turn it into Z, the shortest first."""
@@ -95,6 +96,7 @@ class Call:
     Attributes:
         key: (batch, place among the stages).
         readout: What it has to give.
+        rows: How many rows of parameters it has.
         settings: What a machine has to run.
         columns: For each setting the bits that belong to the readout.
         groups: For ``expval`` the group of each setting.
@@ -103,6 +105,7 @@ class Call:
 
     key: Key
     readout: Readout
+    rows: int
     settings: tuple[Setting, ...]
     columns: tuple[tuple[int, ...], ...]
     groups: tuple[Group, ...] = ()
@@ -136,14 +139,13 @@ class Call:
         return np.stack(out) if out else np.zeros((0, 1 << width))
 
     def _expectations(self, bits: Sequence[Bits]) -> Array:
-        rows = len(bits[0]) if bits else len(self.settings[0].rows) if self.settings else 1
         values: list[NDArray[np.float64]] = []
         for group, columns, found in zip(self.groups, self.columns, bits, strict=True):
             chosen = found[:, :, list(columns)]
             # Row by row: the parities of one row are in memory at a time.
             values.append(np.stack([group.values(row, group.qubits) for row in chosen]))
         for group in self.constant:
-            values.append(group.values(np.zeros((rows, 1, 0), dtype=np.uint8), ()))
+            values.append(group.values(np.zeros((self.rows, 1, 0), dtype=np.uint8), ()))
         return combine((*self.groups, *self.constant), values, len(self.readout.observables))
 
 
@@ -225,13 +227,14 @@ def _call(
     if measures(circuit):
         columns = readout.order or tuple(range(circuit.num_clbits))
         setting = Setting(circuit, rows, count, circuit.name)
-        return Call(key, readout, (setting,), (columns,))
+        return Call(key, readout, len(rows), (setting,), (columns,))
     home = circuit.num_qubits if circuit.layout is None else circuit.layout.num_virtual
     qubits = readout.order or tuple(range(home))
     if circuit.layout is not None:
         qubits = tuple(circuit.layout.final[q] for q in qubits)
     measured, columns = _measured(circuit, qubits)
-    return Call(key, readout, (Setting(measured, rows, count, circuit.name),), (columns,))
+    setting = Setting(measured, rows, count, circuit.name)
+    return Call(key, readout, len(rows), (setting,), (columns,))
 
 
 def _expectation_call(
@@ -262,7 +265,8 @@ def _expectation_call(
         settings.append(Setting(measured, rows, shots, name))
         columns.append(bits)
     constant = tuple(group for group in groups if not group.qubits)
-    return Call(key, readout, tuple(settings), tuple(columns), tuple(read), constant)
+    taken = (tuple(settings), tuple(columns), tuple(read), constant)
+    return Call(key, readout, len(rows), *taken)
 
 
 def _after(observable: Observable, dephased: set[int]) -> Observable:
