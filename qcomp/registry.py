@@ -45,6 +45,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
+        "insert-dynamical-decoupling": "qcomp.passes.mitigate.insert_dynamical_decoupling:"
+        "InsertDynamicalDecoupling",
         "success-probability": "qcomp.passes.analyze.success_probability:MeasureSuccess",
         "fold-gates": "qcomp.passes.mitigate.fold_gates:FoldGates",
     },
@@ -71,6 +73,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "write-qasm": "qcomp.backends.openqasm3.writer:write_text",
         "write-qasm-bytes": "qcomp.backends.openqasm3.writer:write_bytes",
         "qasm-profiles": "qcomp.backends.openqasm3.profiles:PROFILES",
+        "write-qasm-batch": "qcomp.backends.openqasm3.batch:write_batch",
         "read-qasm": "qcomp.frontends.openqasm.reader:read_text",
         "to-qiskit": "qcomp.backends.qiskit_circuit:to_qiskit",
         "from-qiskit": "qcomp.frontends.qiskit_circuit:from_qiskit",

@@ -31,7 +31,7 @@ from qcomp.ir.definitions import definition
 from qcomp.ir.gates import GATES, G, gate
 from qcomp.ir.run import Run
 
-__all__ = ["prepared", "used_gates", "without"]
+__all__ = ["check_limit", "prepared", "used_gates", "without"]
 
 _TOLERANCE = 1e-10
 
@@ -137,27 +137,31 @@ def _check_limits(circuit: Circuit, profile: Profile) -> None:
             first = run.angle[run.code == gate(name).code]
             for limit in limits:
                 entry = first + limit.index
-                if not len(entry):
-                    continue
-                allowed = _allowed(limit)
                 if limit.step and (run.form[entry] >= 0).any():
                     raise TargetError(
-                        f"the profile '{profile.name}' takes {name} at {allowed} only",
+                        f"the profile '{profile.name}' takes {name} at {_allowed(limit)} only",
                         why="an angle of it depends on a free parameter",
                         hint="translate the circuit first: the pass to-basis",
                     )
                 value = (run.frac[entry] * UNIT + run.rem[entry])[run.form[entry] < 0]
-                bad = (value < limit.low - _TOLERANCE) | (value > limit.high + _TOLERANCE)
-                if limit.step:
-                    off = np.abs(value - np.rint(value / limit.step) * limit.step)
-                    bad |= off > _TOLERANCE
-                if bad.any():
-                    raise TargetError(
-                        f"the profile '{profile.name}' takes {name} at {allowed} only",
-                        why=f"{int(bad.sum())} of its angles are others, the first is "
-                        f"{value[bad][0]!r}",
-                        hint="translate the circuit first: the pass to-basis",
-                    )
+                check_limit(value, limit, name, profile)
+
+
+def check_limit(value: NDArray[np.float64], limit: Limit, name: str, profile: Profile) -> None:
+    """Check angles of a gate against what the machine takes.
+
+    Raises:
+        TargetError: If one of them is something else.
+    """
+    bad = (value < limit.low - _TOLERANCE) | (value > limit.high + _TOLERANCE)
+    if limit.step:
+        bad |= np.abs(value - np.rint(value / limit.step) * limit.step) > _TOLERANCE
+    if bad.any():
+        raise TargetError(
+            f"the profile '{profile.name}' takes {name} at {_allowed(limit)} only",
+            why=f"{int(bad.sum())} of its angles are others, the first is {float(value[bad][0])!r}",
+            hint="translate the circuit first: the pass to-basis",
+        )
 
 
 def _allowed(limit: Limit) -> str:

@@ -44,6 +44,7 @@ class Profile:
         include: The file of standard gates; empty where the reader has its gates built in.
         gates: Gates of the table that may be called without a definition.
         consumers: Names of ``qcomp.consumers`` that must accept every text of this profile.
+        judge: The consumer that must accept its verbatim boxes too; empty for none.
         spelling: Gate -> its name in the text, where that differs from the table's.
         defines: Gates outside ``gates`` that get a definition in the text.
         lowers: Whether gates outside ``gates`` are replaced by simpler ones.
@@ -78,6 +79,7 @@ class Profile:
     verbatim: bool = False
     compared_bits: bool = True
     limits: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)
+    judge: str = ""
 
     def included(self) -> frozenset[str]:
         """Return the gate names that the text's include, or the reader itself, takes."""
@@ -166,6 +168,7 @@ def _braket(
         physical=physical,
         verbatim=verbatim,
         limits=limits or {},
+        judge=name.partition("-")[2],
     )
 
 

@@ -27,10 +27,19 @@ _STEP = PI >> SNAP_BITS
 
 
 class Field(NamedTuple):
-    """An angle that is filled in later: ``constant + sum of coefficient * parameter``."""
+    """An angle that is filled in later: ``constant + sum of coefficient * parameter``.
+
+    Attributes:
+        constant: Radians.
+        terms: (parameter, coefficient) pairs.
+        gate: The gate's code; -1 for the circuit's global phase.
+        place: Which of the gate's angles it is.
+    """
 
     constant: float
     terms: tuple[tuple[int, float], ...]
+    gate: int = -1
+    place: int = 0
 
 
 class RunPrinter:
@@ -135,13 +144,12 @@ class RunPrinter:
     def _lines(self, run: Run, indent: str) -> list[str]:
         """Return the lines of a short run."""
         lines = []
-        codes, angle, qubit = run.code.tolist(), run.angle.tolist(), run.qubit.tolist()
+        codes, qubit = run.code.tolist(), run.qubit.tolist()
         for i, code in enumerate(codes):
             head = self._heads[code]
             count = int(NUM_ANGLES[code])
             if count:
-                entries = range(angle[i], angle[i] + count)
-                head += ", ".join([self._angle_text(run, entry) for entry in entries])
+                head += ", ".join([self._angle_text(run, i, k) for k in range(count)])
                 head += ")" if code == G.GPHASE else ") "
             if code == G.MEASURE:
                 q, c = self.qubits[qubit[i][0]], self._bits[qubit[i][1]]
@@ -154,11 +162,12 @@ class RunPrinter:
             lines.append(f"{indent}{line};\n")
         return lines
 
-    def _angle_text(self, run: Run, entry: int) -> str:
+    def _angle_text(self, run: Run, row: int, index: int) -> str:
+        entry = int(run.angle[row]) + index
         terms = self._forms.row(int(run.form[entry]))
         angle = Angle(int(run.frac[entry]), float(run.rem[entry]))
         if terms and self.marked is not None:
-            self.marked.append(Field(float(angle), terms))
+            self.marked.append(Field(float(angle), terms, int(run.code[row]), index))
             return MARK
         named = tuple((self._params[column], coef) for column, coef in terms)
         return str(Angle(angle.frac, angle.rem, named))

@@ -31,6 +31,7 @@ COMMANDS = (
     "compile",
     "opt",
     "run",
+    "bind",
     "submit",
     "jobs",
     "inspect",

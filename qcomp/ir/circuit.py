@@ -294,6 +294,16 @@ class Circuit(Builder):
         """Return OpenQASM 3 text in a profile: ``full`` reads back to the identical circuit."""
         return str(load("services", "write-qasm")(self, profile))
 
+    def emit_batch(self, rows: ArrayLike, profile: str = "full") -> list[str]:
+        """Return OpenQASM text for each row of parameters; the text is made once, and filled in.
+
+        Args:
+            rows: float64[B, P] or [P], in the order of ``params``.
+            profile: OpenQASM profile; one without parameters will do, as they are bound.
+        """
+        texts: list[str] = load("services", "write-qasm-batch")(self, rows, profile)
+        return texts
+
     def to_qiskit(self) -> Any:  # noqa: ANN401  Qiskit is optional at type-check time
         """Return a ``qiskit.QuantumCircuit``."""
         return load("services", "to-qiskit")(self)
