@@ -45,6 +45,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
+        "push-virtual-z": "qcomp.passes.map.push_virtual_z:PushVirtualZ",
         "insert-dynamical-decoupling": "qcomp.passes.mitigate.insert_dynamical_decoupling:"
         "InsertDynamicalDecoupling",
         "success-probability": "qcomp.passes.analyze.success_probability:MeasureSuccess",
