@@ -255,6 +255,46 @@ class Basis:
         if G.R in has:
             # r(theta, a) = u(theta, a - pi/2, pi/2 - a)
             yield _is(_plus(phi, lam), 0), ((G.R, (theta, _plus(phi, 2))),)
+        if z < 0:
+            yield from _in_the_plane(has, theta, phi, lam, flat, right, half)
+
+
+def _in_the_plane(
+    has: set[int],
+    theta: Turn,
+    phi: Turn,
+    lam: Turn,
+    flat: NDArray[np.bool_],
+    right: NDArray[np.bool_],
+    half: NDArray[np.bool_],
+) -> Iterator[Candidate]:
+    """Yield the identities with turns about axes in the plane alone.
+
+    ``gpi(a) r(t, b) ~ rz(2a - 2b) r(t + pi, b)`` and ``gpi2(a) gpi(b) gpi2(c) ~ rz(a) ry(a + c -
+    2b) rz(-c)``.
+    """
+    everywhere = np.ones(len(flat), dtype=bool)
+    middle = _plus(_halved(_plus(phi, _minus(lam))), 2)
+    if G.R in has:
+        full = np.array([PI]), np.zeros(1)
+        yield half, ((G.R, (full, middle)),)
+        first = _plus(theta, -4), _plus(_minus(lam), 2)
+        yield everywhere, ((G.R, first), (G.R, (full, middle)))
+    if G.GPI2 in has:
+        yield right & _is(_plus(phi, lam), 0), ((G.GPI2, (_plus(phi, 2),)),)
+    if G.GPI in has:
+        yield half, ((G.GPI, (middle,)),)
+        turn = (np.zeros(1, dtype=np.int64), np.zeros(1))
+        yield flat, ((G.GPI, (turn,)), (G.GPI, (_halved(_plus(phi, lam)),)))
+    if G.GPI in has and G.GPI2 in has:
+        yield right, ((G.GPI2, (_plus(_minus(lam), -2),)), (G.GPI, (_plus(middle, -4),)))
+        between = _halved(_plus(phi, _minus(lam), _minus(theta)))
+        yield everywhere, ((G.GPI2, (_minus(lam),)), (G.GPI, (between,)), (G.GPI2, (phi,)))
+
+
+def _halved(turn: Turn) -> Turn:
+    frac, rem = turn
+    return frac >> 1, rem / 2 + (frac & 1) * (np.pi / PI / 2)
 
 
 def _around(
@@ -280,6 +320,17 @@ def _around(
         yield right, ((z, (_plus(lam, -2),)), (G.SX, ()), (z, (_plus(phi, 2),)))
     if G.SXDG in has:
         yield right, ((z, (_plus(lam, 2),)), (G.SXDG, ()), (z, (_plus(phi, -2),)))
+    # u(theta, phi, lambda) = rz(phi + lambda) r(theta, pi/2 - lambda)
+    axis, rest = _plus(_minus(lam), 2), _plus(phi, lam)
+    if G.R in has:
+        yield everywhere, ((G.R, (theta, axis)), (z, (rest,)))
+    if G.GPI in has:
+        yield half, ((G.GPI, (axis,)), (z, (rest,)))
+    if G.GPI2 in has:
+        yield right, ((G.GPI2, (axis,)), (z, (rest,)))
+        second = _plus(_minus(lam), _minus(theta), 4)
+        pair = (G.GPI2, (_minus(lam),)), (G.GPI2, (second,))
+        yield everywhere, (*pair, (z, (_plus(rest, theta),)))
     middle: list[tuple[int, Callable[[Turn], tuple[Slot, ...]]]] = []
     if G.RY in has:
         middle.append((0, lambda t: ((G.RY, (t,)),)))

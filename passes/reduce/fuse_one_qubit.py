@@ -276,9 +276,11 @@ class FuseOneQubit(CircuitPass):
     grow.
 
     Options: ``basis``, names of one-qubit gates joined by dashes: ``u``, ``rz-sx-x``, ``rz-h``,
-    ``h-x-rz``, ``rz-ry``, ``rz-rx``, ``p-h`` and any others that can write every one-qubit gate,
-    or not: a chain that the basis cannot write stays as it is. ``own`` keeps to the words of the
-    chain: Clifford+T and rz everywhere, rx, ry and u only where the chain had one of them, p or r.
+    ``h-x-rz``, ``rz-ry``, ``rz-rx``, ``p-h``, machines' own ``rz-r`` (IQM, Quantinuum) and
+    ``rz-gpi-gpi2`` (IonQ), or without turns about Z ``r`` and ``gpi-gpi2``, and any others that can
+    write every one-qubit gate, or not: a chain that the basis cannot write stays as it is. ``own``
+    keeps to the words of the chain: Clifford+T and rz everywhere, rx, ry and u only where the chain
+    had one of them, p, r or a machine's turn.
 
     Preconditions: none. A gate with a symbolic angle ends a chain; neighbours about one axis,
     symbols included, are added up first, as in cancel-inverses. A two-qubit gate, measurement,

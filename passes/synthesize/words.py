@@ -72,7 +72,8 @@ class Prices:
         spelling = self.basis.spell(matrix[first])
         slots = NUM_ANGLES[np.maximum(spelling.code, 0)] * (spelling.code >= 0)
         used = np.arange(3) < slots[:, :, None]
-        used[:, :, 1] &= spelling.code != G.R  # the direction of its axis
+        used[:, :, 1] &= spelling.code != G.R  # the direction of its axis, as below
+        used[:, :, 0] &= (spelling.code != G.GPI) & (spelling.code != G.GPI2)
         rotations = used & ((spelling.rem != 0) | (spelling.frac % (PI // 2) != 0))
         eighths = ~used | ((spelling.rem == 0) & (spelling.frac % (PI // 4) == 0))
         cost = self.gate * spelling.length + self.rotation * rotations.sum(axis=(1, 2))
