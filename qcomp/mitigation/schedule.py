@@ -18,7 +18,7 @@ from qcomp.ir.gates import GATES, NUM_QUBITS, G
 from qcomp.ir.run import Run
 from qcomp.kernels import kernel
 
-__all__ = ["Timeline", "operation_figures", "schedule", "seconds_of"]
+__all__ = ["Gaps", "Timeline", "durations_of", "operation_figures", "schedule", "seconds_of"]
 
 Floats = NDArray[np.float64]
 
@@ -45,23 +45,42 @@ class Timeline:
     wires: NDArray[np.int32]
     length: float
 
-    def gaps(self) -> tuple[NDArray[np.int32], Floats, Floats, NDArray[np.int64]]:
-        """Return the idle times (wire, begin, end, operation that ends it, n for the end).
+    def gaps(self) -> Gaps:
+        """Return the idle times of all wires.
 
         The time before a wire's first operation is none of them: it has done nothing yet.
         """
-        owner = np.repeat(np.arange(len(self.start)), np.diff(self.offsets))
+        n = len(self.start)
+        owner = np.repeat(np.arange(n), np.diff(self.offsets))
         order = np.lexsort((owner, self.wires))
         wire, op = self.wires[order], owner[order]
         end = self.start[op] + self.duration[op]
-        last = np.ones(len(wire), dtype=bool)
-        last[:-1] = wire[1:] != wire[:-1]
         until = np.full(len(wire), self.length)
-        until[:-1][~last[:-1]] = self.start[op[1:]][~last[:-1]]
-        following = np.full(len(wire), len(self.start), dtype=np.int64)
-        following[:-1][~last[:-1]] = op[1:][~last[:-1]]
+        following = np.full(len(wire), n, dtype=np.int64)
+        same = np.flatnonzero(wire[1:] == wire[:-1])
+        until[same] = self.start[op[same + 1]]
+        following[same] = op[same + 1]
         some = until - end > 0
-        return wire[some], end[some], until[some], following[some]
+        return Gaps(wire[some], end[some], until[some], op[some], following[some])
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Idle times, one an entry, by wire and then by time.
+
+    Attributes:
+        wire: int32[m].
+        begin: float64[m].
+        end: float64[m].
+        before: int64[m], the operation that ends where the idle time begins.
+        after: int64[m], the operation that ends it, n for the end of the stretch.
+    """
+
+    wire: NDArray[np.int32]
+    begin: Floats
+    end: Floats
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
 
 
 @kernel()
@@ -181,6 +200,19 @@ def operation_figures(
             backward = np.where(back >= 0, known[back], np.nan)
             out[rows] = np.where(np.isnan(forward), backward, forward)
     return out
+
+
+def durations_of(
+    items: Sequence[Item], device: Device, virtual: Sequence[str] = (), typical: bool = False
+) -> Floats:
+    """Return the seconds of each operation and delay, float64[n], ``nan`` where unknown."""
+    parts = [np.zeros(0)]
+    for item in items:
+        if isinstance(item, Delay):
+            parts.append(np.array([seconds_of(item, device.dt)]))
+        elif isinstance(item, Run):
+            parts.append(operation_figures(item, device, device.durations, virtual, typical))
+    return np.concatenate(parts)
 
 
 def seconds_of(delay: Delay, dt: float | None) -> float:

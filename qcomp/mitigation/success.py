@@ -12,7 +12,7 @@ from qcomp.ir.blocks import Block, Delay, Item
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import GATES, G
 from qcomp.ir.run import Run
-from qcomp.mitigation.schedule import Floats, operation_figures, schedule, seconds_of
+from qcomp.mitigation.schedule import Floats, durations_of, operation_figures, schedule
 
 __all__ = ["Success", "success_probability"]
 
@@ -112,9 +112,9 @@ def _idle(
     if np.isnan(durations).any():
         return None, None
     line = schedule(items, durations, circuit.num_qubits)
-    wire, begin, end, following = line.gaps()
-    inside = following < len(durations)
-    wire, idle = wire[inside], (end - begin)[inside]
+    gaps = line.gaps()
+    inside = gaps.after < len(durations)
+    wire, idle = gaps.wire[inside], (gaps.end - gaps.begin)[inside]
     # What waits explicitly is idle as well.
     explicit = np.concatenate(
         [np.ones(1, bool) if isinstance(i, Delay) else np.zeros(_count(i), bool) for i in items]
@@ -131,19 +131,6 @@ def _idle(
     fidelity = 0.5 + np.exp(-idle / t1) / 6 + np.exp(-idle / t2) / 3
     factor = float(np.exp(np.log(fidelity).sum()))
     return (None if np.isnan(factor) else factor), line.length
-
-
-def durations_of(
-    items: Sequence[Item], device: Device, virtual: Sequence[str] = (), typical: bool = False
-) -> Floats:
-    """Return the seconds of each operation and delay, float64[n], ``nan`` where unknown."""
-    parts = [np.zeros(0)]
-    for item in items:
-        if isinstance(item, Delay):
-            parts.append(np.array([seconds_of(item, device.dt)]))
-        elif isinstance(item, Run):
-            parts.append(operation_figures(item, device, device.durations, virtual, typical))
-    return np.concatenate(parts)
 
 
 def _flat(body: Block) -> list[Item] | None:

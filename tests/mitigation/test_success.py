@@ -13,8 +13,8 @@ from qcomp.ir.blocks import Delay, Duration
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import Bit
 from qcomp.ir.layout import Layout
-from qcomp.mitigation.schedule import schedule
-from qcomp.mitigation.success import durations_of, success_probability
+from qcomp.mitigation.schedule import durations_of, schedule
+from qcomp.mitigation.success import success_probability
 from qcomp.passmanager import Context, Pipeline
 from qcomp.report.data import Report
 
