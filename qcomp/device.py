@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qcomp.errors import UsageError
+from qcomp.errors import UsageError, suggest
 from qcomp.kernels import kernel
 
 if TYPE_CHECKING:
     from qiskit.transpiler import CouplingMap
     from qiskit.transpiler import Target as QiskitTarget
 
-__all__ = ["MOST_PAIRS", "MOST_QUBITS", "Device", "get_device"]
+__all__ = ["MOST_PAIRS", "MOST_QUBITS", "Device", "get_device", "num_operands", "table_name"]
 
 MOST_QUBITS = 100_000
 """Most qubits of a device."""
@@ -118,17 +118,19 @@ class Device:
         pairs.flags.writeable = False
         put = functools.partial(object.__setattr__, self)
         put("pairs", pairs)
+        put("gates", tuple(dict.fromkeys(map(table_name, self.gates))))
         self._cache["keys"] = keys
         for name in ("errors", "durations"):
             given = getattr(self, name)
-            put(name, MappingProxyType({g: self._figures(g, v, order) for g, v in given.items()}))
+            figures = {table_name(g): self._figures(g, v, order) for g, v in given.items()}
+            put(name, MappingProxyType(figures))
         for name in ("t1", "t2"):
             times = np.asarray(getattr(self, name), np.float64)
             put(name, self._one_each(name, times if times.size else np.full(n, np.nan)))
 
     def _figures(self, gate: str, values: ArrayLike, order: NDArray[np.int64]) -> Floats:
         array = np.asarray(values, np.float64)
-        if array.ndim == 1 and len(array) == len(order) and _operands(gate) == 2:
+        if array.ndim == 1 and len(array) == len(order) and num_operands(gate) == 2:
             array = array[order]
             array.flags.writeable = False
             return array
@@ -392,9 +394,9 @@ class Device:
         return self._known(self.durations, gate)
 
     def _known(self, figures: Mapping[str, Floats], gate: str) -> Floats:
-        if gate in figures:
-            return figures[gate]
-        return np.full(len(self.pairs) if _operands(gate) == 2 else self.num_qubits, np.nan)
+        if table_name(gate) in figures:
+            return figures[table_name(gate)]
+        return np.full(len(self.pairs) if num_operands(gate) == 2 else self.num_qubits, np.nan)
 
     # --- other forms -----------------------------------------------------------------------
 
@@ -457,13 +459,28 @@ def _size(qubits: int) -> int:
     return qubits
 
 
-def _operands(gate: str) -> int:
-    """Return how many qubits a gate acts on; names that the gate table lacks stand for two."""
+def table_name(gate: str) -> str:
+    """Return the gate table's name of a gate, which has others too: ``prx`` is ``r``.
+
+    Raises:
+        UsageError: If the table has no such gate.
+    """
     from qcomp.ir.gates import BY_NAME
 
-    if gate in ("measure", "reset", "delay", "id"):
-        return 1
-    return BY_NAME[gate].num_qubits if gate in BY_NAME else 2
+    if gate not in BY_NAME:
+        raise UsageError(f"there is no gate '{gate}'", hint=suggest(gate, BY_NAME))
+    return BY_NAME[gate].name
+
+
+def num_operands(gate: str) -> int:
+    """Return how many qubits a gate acts on.
+
+    Raises:
+        UsageError: If the table has no such gate.
+    """
+    from qcomp.ir.gates import BY_NAME
+
+    return BY_NAME[table_name(gate)].num_qubits
 
 
 def get_device(name: str) -> Device:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qcomp.device import MOST_PAIRS, MOST_QUBITS, Device
+from qcomp.device import MOST_PAIRS, MOST_QUBITS, Device, num_operands
 from qcomp.errors import UsageError, suggest
+from qcomp.ir.gates import BY_NAME
 
 __all__ = ["FIELDS", "LATTICES", "from_json", "read_json", "to_json"]
 
@@ -107,8 +109,11 @@ def _device(data: object, faults: list[str]) -> Device | None:
     if base is None:
         return None
     n, pairs = base.num_qubits, base.pairs
+    given = data.get("pairs")
+    order = pairs if given is None else np.array(given, np.int64).reshape(-1, 2)
     figures = {
-        name: _figures(name, data.get(name, {}), base, faults) for name in ("errors", "durations")
+        name: _figures(name, data.get(name, {}), base, order, faults)
+        for name in ("errors", "durations")
     }
     times = {name: _column(name, data.get(name), n, faults, least=0.0) for name in ("t1", "t2")}
     dt = data.get("dt")
@@ -125,6 +130,11 @@ def _device(data: object, faults: list[str]) -> Device | None:
     if not isinstance(name, str) or not name:
         faults.append("'name' must be text")
     texts = {key: _texts(key, data.get(key, ()), faults) for key in ("gates", "notes")}
+    faults += [
+        f"'gates' names '{g}', no gate; {suggest(g, BY_NAME)}"
+        for g in texts["gates"]
+        if g not in BY_NAME
+    ]
     if faults:
         return None
     return Device(
@@ -165,7 +175,7 @@ def _lattice(data: Mapping[str, Any], faults: list[str]) -> Device | None:
     if len(pairs) > MOST_PAIRS:
         faults.append(f"'pairs' has more than {MOST_PAIRS} entries")
         return None
-    seen = set()
+    seen: set[tuple[int, int]] = set()
     for i, pair in enumerate(pairs):
         if not (isinstance(pair, list | tuple | np.ndarray) and len(pair) == 2):
             faults.append(f"'pairs' entry {i} is {str(pair)[:40]}, not a pair of qubits")
@@ -218,19 +228,38 @@ def _formula(lattice: object, faults: list[str]) -> Device | None:
 
 
 def _figures(
-    what: str, given: object, base: Device, faults: list[str]
-) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
-    """Return gate -> figures; one number stands for all qubits or pairs."""
+    what: str, given: object, base: Device, order: NDArray[Any], faults: list[str]
+) -> dict[str, NDArray[np.float64]]:
+    """Return gate -> figures; one number stands for all qubits or pairs.
+
+    Args:
+        what: ``errors`` or ``durations``.
+        given: What the file has.
+        base: The device without figures.
+        order: int[k, 2], the pairs in the order that lists have; each stands for its reverse too,
+            where that is a pair of its own that is not listed.
+        faults: Takes what is wrong.
+    """
     if not isinstance(given, Mapping):
         faults.append(f"'{what}' must map gates to a number or a list of numbers")
         return {}
     most = 1.0 if what == "errors" else math.inf
     found = {}
+    known = [name for name, row in BY_NAME.items() if row.num_qubits in (1, 2)]
     for gate, values in given.items():
-        size = len(base.error(str(gate)))
+        if gate not in known:
+            faults.append(f"'{what}' names '{gate}', no gate of one or two qubits; "
+                          f"{suggest(str(gate), known)}")  # fmt: skip
+            continue
+        is_pair = num_operands(str(gate)) == 2
+        size = len(order) if is_pair else base.num_qubits
         column = _column(f"{what}.{gate}", values, size, faults, least=0.0, most=most)
-        if column is not None:
-            found[str(gate)] = column
+        if is_pair:
+            listed, column = column, np.full(len(base.pairs), np.nan)
+            for a, b in ((1, 0), (0, 1)):
+                row = base.pair_index(order[:, a], order[:, b])
+                column[row[row >= 0]] = listed[row >= 0]
+        found[str(gate)] = column
     return found
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["from_qiskit", "is_qiskit_device", "to_qiskit_target"]
 
-_NO_GATES = ("measure", "reset", "delay", "barrier")
+_NO_GATES = ("measure", "reset", "barrier")
 _TIMING = ("granularity", "min_length", "pulse_alignment", "acquire_alignment")
 
 
@@ -98,8 +98,10 @@ def from_qiskit(source: Any) -> Device:  # noqa: ANN401  BackendV2 or Target, ch
 
 
 def _is_gate(target: Any, name: str) -> bool:  # noqa: ANN401  a Qiskit target
-    """Whether an operation is a gate, not control flow (which a target holds as a class)."""
-    return not isinstance(target.operation_from_name(name), type) and bool(target[name])
+    """Whether an operation is one that qcomp knows, and has places; control flow has none."""
+    if name not in BY_NAME or isinstance(target.operation_from_name(name), type):
+        return False
+    return bool(target[name])
 
 
 def _timing(target: Any) -> Mapping[str, int]:  # noqa: ANN401  a Qiskit target

@@ -90,6 +90,7 @@ def target_from(data: object, where: str, *, own: bool = False) -> Target:
         if "basis" not in data:
             faults.append("it lacks 'basis', the list of the machine's gates")
         _check_gates(lists["basis"], "basis", faults)
+        lists["basis"] = _canonical(lists["basis"])
     native = _native(data.get("native", {}), lists["basis"], faults)
     machine = data.get("device") if own else _machine(data.get("device"), faults)
     pipelines = _pipelines(data.get("pipelines"), faults)
@@ -142,15 +143,26 @@ def _check_gates(names: tuple[str, ...], key: str, faults: list[str]) -> None:
                           f"{suggest(name, known)}")  # fmt: skip
 
 
+def _canonical(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the gate table's names: it knows ``prx`` as ``r``."""
+    from qcomp.ir.gates import BY_NAME
+
+    found = (BY_NAME[name].name if name in BY_NAME else name for name in names)
+    return tuple(dict.fromkeys(found))
+
+
 def _native(data: object, basis: tuple[str, ...], faults: list[str]) -> Native:
     if not isinstance(data, Mapping):
         faults.append("'native' must be an object")
         return Native()
     faults += check_keys(data, _NATIVE, "'native'")
-    virtual, fractional = (_texts(data, key, faults) for key in ("virtual", "fractional"))
-    _check_gates(fractional, "native.fractional", faults)
-    one_qubit = _text(data, "one_qubit", "", faults) or _one_qubit(basis)
-    _check_gates(tuple(filter(None, one_qubit.split("-"))), "native.one_qubit", faults)
+    virtual, fractional = (
+        _canonical(_texts(data, key, faults)) for key in ("virtual", "fractional")
+    )
+    _check_gates((*virtual, *fractional), "native", faults)
+    single = tuple(filter(None, _text(data, "one_qubit", "", faults).split("-")))
+    _check_gates(single, "native.one_qubit", faults)
+    one_qubit = "-".join(_canonical(single)) or _one_qubit(basis)
     limits = data.get("limits", [])
     found = [
         _limit(entry, (*basis, *fractional))
@@ -170,12 +182,13 @@ def _limit(entry: object, gates: tuple[str, ...]) -> Limit | None:
     """Return the limit that an entry describes, None where it is none."""
     if not isinstance(entry, Mapping) or set(entry) - set(_LIMIT):
         return None
-    if not {"gate", "least", "most"} <= set(entry) or entry["gate"] not in gates:
+    gate = _canonical((str(entry.get("gate")),))[0]
+    if not {"gate", "least", "most"} <= set(entry) or gate not in gates:
         return None
     numbers = [entry.get(key, 0) for key in _LIMIT[1:]]
     if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
         return None
-    return Limit(str(entry["gate"]), int(numbers[0]), *map(float, numbers[1:]))
+    return Limit(gate, int(numbers[0]), *map(float, numbers[1:]))
 
 
 def _one_qubit(basis: tuple[str, ...]) -> str:

@@ -21,12 +21,25 @@ def target_pipelines(target: Target) -> dict[str, str]:
     """Return effort -> pipeline text for a quantum machine.
 
     Args:
-        target: The machine; its gates and the form of its one-qubit gates count.
+        target: The machine; its gates, their limits and the form of its one-qubit gates count.
     """
+    return {effort: _pipeline(target, effort) for effort in _EFFORTS}
+
+
+def _pipeline(target: Target, effort: str) -> str:
     basis, one_qubit = target.basis, target.native.one_qubit
     if not any(BY_NAME[name].num_angles for name in basis):
-        return {effort: _exact(basis, one_qubit, effort) for effort in _EFFORTS}
-    return {effort: for_basis(basis, one_qubit, effort) for effort in _EFFORTS}
+        return _exact(basis, one_qubit, effort)
+    single = set(one_qubit.split("-"))
+    if not _limited(target) and (single & {"u", "h"} or {"rz", "sx"} <= single):
+        return for_basis(basis, one_qubit, effort)
+    return _native(target, effort)
+
+
+def _limited(target: Target) -> tuple[str, ...]:
+    """Return the gates of the machine that take certain angles only."""
+    gates = dict.fromkeys(limit.gate for limit in target.native.limits)
+    return tuple(gate for gate in gates if gate in target.basis)
 
 
 def _exact(basis: tuple[str, ...], one_qubit: str, effort: str) -> str:
@@ -40,3 +53,25 @@ def _exact(basis: tuple[str, ...], one_qubit: str, effort: str) -> str:
     if effort == "fast" or not {"t", "h"} <= set(basis):
         return text
     return f"{text},reduce-t-count,{own},fuse-one-qubit{{basis={one_qubit}}},{own}"
+
+
+def _native(target: Target, effort: str) -> str:
+    """Return the pipeline of a machine whose gates the reductions do not know.
+
+    The circuit is reduced over rz, sx, x and cx and then written in the machine's gates, with turns
+    about Z beside them: those move to where a pulse needs them, and what is left at the end of a
+    wire is written in the machine's gates too, where it has no such turns.
+    """
+    limited = _limited(target)
+    limits = f",limits=[{','.join(limited)}]" if limited else ""
+    basis = target.basis
+    has_turns = "rz" in basis
+    own = f"to-basis{{gates=[{','.join(basis)}]{limits}}}"
+    turning = own if has_turns else f"to-basis{{gates=[rz,{','.join(basis)}]{limits}}}"
+    # A limited rx is written as sx and x: those are what it can do.
+    single = "rz-sx-x" if "rx" in limited else target.native.one_qubit
+    if not {"rz", "sx"} <= set(single.split("-")):
+        single = "-".join(("rz", *(name for name in single.split("-") if name != "rz")))
+    tidy = f"fuse-one-qubit{{basis={single}}},push-virtual-z"
+    reduced = for_basis(("rz", "sx", "x", "cx"), "rz-sx-x", effort)
+    return f"{reduced},{turning},{tidy},{tidy},{own}"

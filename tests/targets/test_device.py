@@ -82,6 +82,18 @@ def test_figures_follow_their_pairs_when_pairs_are_sorted():
     assert device.errors["cz"].tolist() == [0.1, 0.2]
 
 
+def test_figures_in_json_are_in_the_order_of_the_pairs():
+    data = {"num_qubits": 3, "pairs": [[2, 1], [0, 1]], "errors": {"cz": [0.2, 0.1]}}
+    device = Device.from_json(data)
+    assert device.pairs.tolist() == [[0, 1], [1, 0], [1, 2], [2, 1]]
+    assert device.errors["cz"].tolist() == [0.1, 0.1, 0.2, 0.2]
+    device = Device.from_json({**data, "directed": True})
+    assert device.pairs.tolist() == [[0, 1], [2, 1]]
+    assert device.errors["cz"].tolist() == [0.1, 0.2]
+    both = {"num_qubits": 2, "pairs": [[1, 0], [0, 1]], "errors": {"cz": [0.2, 0.1]}}
+    assert Device.from_json(both).errors["cz"].tolist() == [0.1, 0.2]
+
+
 def test_distances_are_those_of_networkx():
     import networkx as nx
 
@@ -203,10 +215,11 @@ def test_all_faults_of_a_description_are_named_at_once(tmp_path):
     ("change", "words"),
     [
         ({"errors": {"cz": 2}}, "0 to 1"),
-        ({"errors": {"cz": [0.1]}}, "list of 4"),
+        ({"errors": {"cz": [0.1]}}, "list of 2"),
         ({"durations": {"cz": -1}}, "at least 0"),
         ({"t1": [1, 2]}, "list of 3"),
         ({"timing": {"granularity": 0.5}}, "whole numbers"),
+        ({"errors": {"czz": 0.1}}, "'czz'"),
         ({"gates": "cz"}, "list of texts"),
         ({"lattice": {"kind": "grid", "rows": 2}}, "lacks 'columns'"),
         ({"lattice": {"kind": "cube"}}, "'kind'"),

@@ -1,6 +1,7 @@
 """Targets as data: their files, their figures, their pipelines, targets of JSON and of Qiskit."""
 
 import json
+import re
 from math import pi
 from pathlib import Path
 
@@ -132,6 +133,28 @@ def test_a_target_in_json_is_as_good_as_a_named_one(tmp_path):
     assert graph is not None
     assert circuit is not None
     assert circuit.name == "machine"
+
+
+def test_the_examples_of_the_documentation_are_accepted(tmp_path):
+    text = (FILES.parent.parent / "docs" / "targets.md").read_text(encoding="utf-8")
+    device, target = (json.loads(b) for b in re.findall(r"```json\n(.*?)```", text, re.DOTALL))
+    made = Device.from_json(device)
+    assert made.errors["cz"].tolist()[:4] == [0.004, 0.004, 0.006, 0.006]
+    assert get_target(written(tmp_path, target)).device is not None
+
+
+def test_vendors_names_of_gates_are_those_of_the_table(tmp_path):
+    data = {
+        "basis": ["prx", "zz"],
+        "native": {"limits": [{"gate": "zz", "least": 0, "most": 0.5}]},
+        "device": {"num_qubits": 2, "pairs": [[0, 1]], "gates": ["prx"], "errors": {"zz": 0.1}},
+    }
+    target = get_target(written(tmp_path, data))
+    assert target.basis == ("r", "rzz")
+    assert target.native.limits[0].gate == "rzz"
+    assert target.device is not None
+    assert target.device.gates == ("r",)
+    assert target.device.error("rzz").tolist() == target.device.error("zz").tolist() == [0.1, 0.1]
 
 
 def test_the_device_of_a_target_in_json_may_be_a_name(tmp_path):
