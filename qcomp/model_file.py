@@ -12,6 +12,7 @@ from qcomp.atomic import atomic_group
 from qcomp.errors import QcompError
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir as ir
 
 __all__ = ["INLINE_LIMIT", "initializers", "model_bytes", "to_bytes", "write_model"]
@@ -162,7 +163,9 @@ def _serialize(model: ir.Model, stored: dict[int, ir.TensorProtocol], where: str
             if replacement is not None:
                 swapped.append((value, tensor))
                 value.const_value = replacement
-        data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
+        proto = ir.to_proto(model)
+        _drop_repeated_types(proto.graph)
+        data: bytes = proto.SerializeToString(deterministic=True)
         return data
     except (RuntimeError, ValueError, TypeError) as error:
         raise QcompError(
@@ -174,3 +177,12 @@ def _serialize(model: ir.Model, stored: dict[int, ir.TensorProtocol], where: str
     finally:
         for value, tensor in swapped:
             value.const_value = tensor
+
+
+def _drop_repeated_types(graph: onnx.GraphProto) -> None:
+    """Take away the value infos of initializers: the tensors themselves say type and shape."""
+    stored = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in stored]
+    if len(kept) < len(graph.value_info):
+        del graph.value_info[:]
+        graph.value_info.extend(kept)

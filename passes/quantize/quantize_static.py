@@ -7,7 +7,8 @@ For a layer ``y = x W + b`` with scales s and zero points z (z_W = 0), the integ
     q_b[c] = round(b[c] / (s_x s_W[c]))        (int32)
 
 Activations are u8 with one scale and zero point a tensor, weights s8 symmetric with one scale an
-output channel. The graph gets QuantizeLinear/DequantizeLinear pairs; which operators become integer
+output channel. The bias of a convolution is left in float: ONNX Runtime itself rounds it to q_b when
+it loads the graph, and the file is a third smaller beside the weights. The graph gets QuantizeLinear/DequantizeLinear pairs; which operators become integer
 kernels is planned in :mod:`qcomp.passes.quantize.static_plan`.
 
 Preconditions: opset 13 or later; ``calibrate`` ran in this pipeline on the same graph; BatchNorm
@@ -324,15 +325,17 @@ class _Rewriter:
                 outputs=[f"{name}_s8"],
                 before=node,
             ).outputs[0]
+        short = node.op_type == "Conv" and self.kind.bits > 4
         weight = self.editor.node(
             "DequantizeLinear",
-            [levels, scale, zero],
+            [levels, scale] if short else [levels, scale, zero],
             {"axis": axis},
             name=f"{name}_DequantizeLinear",
             outputs=[f"{name}_dequantized"],
             before=node,
         ).outputs[0]
-        if bias is None:
+        self.editor.drop_if_unused(zero)
+        if bias is None or short:
             return weight, None
         step = (x_scale * scales).astype(np.float32)
         integers = np.clip(np.rint(bias.astype(np.float64) / step), INT32.min, INT32.max)

@@ -56,27 +56,40 @@ def check_model(program):
     onnx.checker.check_model(ir.to_proto(program.model), full_check=True)
 
 
-def test_static_stores_weights_in_s8_symmetric_and_bias_in_s32(cnn, compiled, images):
+def test_static_stores_weights_in_s8_symmetric_and_the_bias_of_a_gemm_in_s32(cnn, compiled, images):
     compiled(cnn, STATIC, images)
     check_model(cnn)
     graph = cnn.model.graph
+    gemms = {n.inputs[1].producer().inputs[0].name for n in graph if n.op_type == "Gemm"}
     for name in ("w1", "w2", "w3", "w4", "w5"):
         assert name not in graph.initializers
         levels = graph.initializers[f"{name}_quantized"].const_value.numpy()
         assert levels.dtype == np.int8
         assert levels.min() >= -127
-        assert not graph.initializers[f"{name}_zero_point"].const_value.numpy().any()
-    assert graph.initializers["b1_quantized"].const_value.dtype == ir.DataType.INT32
-    assert "b1" not in graph.initializers
+        if f"{name}_quantized" in gemms:
+            assert not graph.initializers[f"{name}_zero_point"].const_value.numpy().any()
+    biases = [n.inputs[2].producer().inputs[0] for n in graph if n.op_type == "Gemm"]
+    assert biases
+    assert all(bias.const_value.dtype == ir.DataType.INT32 for bias in biases)
+
+
+def test_a_convolution_keeps_its_float_bias_and_needs_no_zero_points(cnn, compiled, images):
+    before = cnn.model.graph.initializers["b1"].const_value.numpy()
+    compiled(cnn, STATIC, images)
+    graph = cnn.model.graph
+    assert (graph.initializers["b1"].const_value.numpy() == before).all()
+    assert "w1_zero_point" not in graph.initializers
+    assert "b1_scale" not in graph.initializers
 
 
 def test_static_bias_is_scaled_by_input_and_weight(cnn, compiled, images):
-    before = cnn.model.graph.initializers["b3"].const_value.numpy()
+    before = cnn.model.graph.initializers["b5"].const_value.numpy()
     compiled(cnn, STATIC, images)
     values = {name: v.const_value.numpy() for name, v in cnn.model.graph.initializers.items()}
-    step = values["k2_scale"] * values["w3_scale"]
-    assert (values["b3_scale"] == step).all()
-    assert np.abs(values["b3_quantized"] * step - before).max() <= 0.51 * step.max()
+    gemm = next(node for node in cnn.model.graph if node.op_type == "Gemm")
+    step = values[gemm.inputs[0].producer().inputs[1].name] * values["w5_scale"]
+    assert (values["b5_scale"] == step).all()
+    assert np.abs(values["b5_quantized"] * step - before).max() <= 0.51 * step.max()
 
 
 def test_static_shares_the_scale_along_operators_that_move_data(cnn, compiled, images):

@@ -1,0 +1,244 @@
+"""INT8 quantization beside other tools: accuracy, distance from float, bytes, latency, cost.
+
+    python benchmarks/quantize.py [DIR] --peers ort --json OUT
+
+DIR holds models with their data (see ``quantize_tasks.py``); without it two small models are
+trained here, a recurrent net and a U-Net. Every tool runs in a process of its own and gets the same
+float file and the same calibration rows. A peer that needs an environment of its own gets it by
+``--python nncf=/path/to/python``. Judged over the whole evaluation set:
+
+- the task's metric, its drop against float and the drop's 95 % interval (paired bootstrap);
+- SQNR = 10 log10(sum |y|^2 / sum |y - q|^2), logits centred per position; for a language model
+  the mean of KL(float || quantized) a token;
+- bytes of the file over float's; CPU time of one batch over float's, one thread, from 50 runs that
+  take turns in one process (least, and lower quartile);
+- CPU seconds of the quantization, imports and reports apart, and its peak of memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from quantize_tasks import Judge, Task, read_tasks
+
+PEERS = {
+    "ort": ("static", "static-matmul", "dynamic"),
+    "nncf": ("ptq",),
+    "onc": ("static", "smooth"),
+    "quark": ("u8",),
+}
+OURS = ("static", "dynamic")
+RUNS = 50
+LATENCY_BATCH = {"perplexity": 4, "spearman": 8}
+"""Samples of a timed batch; 16 elsewhere."""
+
+GOALS: dict[str, dict[str, float]] = {
+    "minilm_sts": {"drop": 0.003, "sqnr_db": 18.0, "size": 0.253, "latency": 0.40},
+    "gpt_imdb": {"sqnr_db": 48.0, "size": 0.26, "latency": 0.60},
+    "resnet20_cifar": {"sqnr_db": 29.0, "size": 0.28, "latency": 0.55},
+    "mobilenet_cifar": {"sqnr_db": 30.0, "size": 0.30, "latency": 0.65},
+    "lstm": {"sqnr_db": 25.0, "size": 0.28},
+    "unet": {"sqnr_db": 25.0, "size": 0.28},
+}
+"""Least SQNR, and most of everything else."""
+
+Row = dict[str, Any]
+
+
+def say(text: str) -> None:
+    """Say how far the run is, apart from the tables."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def session(path: Path) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+
+
+def kernels(path: Path, folder: Path) -> dict[str, int]:
+    """Return operator -> count of the graph that ONNX Runtime makes of a file."""
+    import onnx
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    ort.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    graph = onnx.load(folder / "optimised.onnx", load_external_data=False).graph
+    found = Counter(node.op_type for node in graph.node)
+    wanted = ("Quant", "QLinear", "QGemm", "Integer", "NBits", "Conv", "MatMul", "Gemm", "LSTM")
+    return {op: n for op, n in found.most_common() if any(w in op for w in wanted)}
+
+
+def latency(task: Task, real: Any, got: Any) -> dict[str, float]:
+    """Return the least and the quartile ratio of CPU times of one batch, the two taking turns."""
+    size = LATENCY_BATCH.get(task.metric, 16)
+    feeds = next(task.batches(size))
+    times: list[list[float]] = [[], []]
+    for turn in range(RUNS + 2):
+        for which, one in enumerate((real, got)):
+            start = time.thread_time_ns()
+            one.run(None, feeds)
+            if turn > 1:
+                times[which].append(time.thread_time_ns() - start)
+    a, b = (np.array(t) for t in times)
+    return {
+        "latency": float(b.min() / a.min()),
+        "latency_quartile": float(np.quantile(b, 0.25) / np.quantile(a, 0.25)),
+        "batch": size,
+    }
+
+
+def quantized(tool: str, config: str, python: str, task: Task, folder: Path) -> tuple[Row, Path]:
+    """Run one tool in its process; return what it says and the file that it wrote."""
+    data, out = folder / "calibration.npz", folder / "quantized.onnx"
+    np.savez(data, **task.calibration)
+    command = [python, str(Path(__file__).with_name("quantize_peers.py")), tool, config]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, str(task.onnx.resolve()), str(data), str(out)],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=1800,
+        check=False,
+    )
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith("ANSWER "):
+            return json.loads(line.removeprefix("ANSWER ")), out
+    return {"ok": False, "error": (done.stderr or "no answer").strip()[-300:]}, out
+
+
+def judged(tool: str, config: str, python: str, task: Task) -> Row:
+    """Quantize a task's model by one tool and measure what came out."""
+    row: Row = {"model": task.name, "tool": tool, "config": config, "metric": task.metric}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        answer, out = quantized(tool, config, python, task, folder)
+        row.update(answer)
+        if not answer["ok"]:
+            return row
+        files = [out, *folder.glob("quantized.onnx.data"), *folder.glob("quantized.onnx_data")]
+        row["bytes"] = sum(path.stat().st_size for path in files)
+        row["size"] = row["bytes"] / task.onnx.stat().st_size
+        try:
+            real, got = session(task.onnx), session(out)
+            judge = Judge(task)
+            for feeds in task.batches():
+                judge.add(real.run(None, feeds)[0], got.run(None, feeds)[0])
+            row.update(judge.result())
+            row.update(latency(task, real, got))
+            row["kernels"] = kernels(out, folder)
+        except Exception as error:  # a peer's graph may be refused in any way
+            row.update(ok=False, error=f"ONNX Runtime: {str(error)[:300]}")
+    return row
+
+
+def missed(row: Row) -> list[str]:
+    """Return the goals that one of our rows misses."""
+    out = []
+    for name, limit in GOALS.get(row["model"], {}).items():
+        value = row[name]
+        if (value < limit) if name == "sqnr_db" else (value > limit * (1.0 + 1e-9)):
+            out.append(name)
+    return out
+
+
+def table(rows: list[Row]) -> str:
+    """Return the rows as Markdown; our figures that miss a goal are bold."""
+    lines = [
+        "| model | tool | metric | drop [95 %] | SQNR dB | KL | size | latency (quartile) | "
+        "CPU s (checks) | peak MB |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        head = f"| {row['model']} | {row['tool']} {row['config']} |"
+        if not row["ok"]:
+            lines.append(f"{head} failed: {' '.join(row['error'].split())[:80]} | | | | | | | |")
+            continue
+        bad = missed(row) if row["tool"] == "qcomp" else []
+
+        def cell(name: str, text: str, bad: list[str] = bad) -> str:
+            return f"**{text}**" if name in bad else text
+
+        lines.append(
+            f"{head} {row['float']:.4f} -> {row['value']:.4f} | "
+            + cell("drop", f"{row['drop']:+.4f}")
+            + f" [{row['drop_low']:+.4f}, {row['drop_high']:+.4f}] | "
+            + cell("sqnr_db", f"{row['sqnr_db']:.1f}")
+            + (f" | {row['kl']:.2e} | " if "kl" in row else " | | ")
+            + cell("size", f"{row['size']:.3f}")
+            + " | "
+            + cell("latency", f"{row['latency']:.2f}")
+            + f" ({row['latency_quartile']:.2f}) | {row['cpu_s']:.2f}"
+            + (f" ({row['checks_cpu_s']:.2f})" if "checks_cpu_s" in row else "")
+            + f" | {row['peak'] / 1e6:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def write_readme(text: str) -> None:
+    """Put the table between the marks of the benchmarks' README."""
+    path = Path(__file__).with_name("README.md")
+    head, _, rest = path.read_text().partition("<!-- quantize:begin -->")
+    _, _, tail = rest.partition("<!-- quantize:end -->")
+    marks = "<!-- quantize:begin -->", "<!-- quantize:end -->"
+    path.write_text(f"{head}{marks[0]}\n{text}\n{marks[1]}{tail}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", nargs="?", type=Path, help="models with their data")
+    parser.add_argument("--models", default="", help="names, with commas; all by default")
+    parser.add_argument("--configs", default=",".join(OURS), help="ours, with commas")
+    parser.add_argument("--pipeline", action="append", default=[], help="a pipeline of ours")
+    parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}, with commas")
+    parser.add_argument("--python", action="append", default=[], help="PEER=interpreter")
+    parser.add_argument("--json", type=Path, help="where all figures go")
+    parser.add_argument("--readme", action="store_true", help="write the table to README.md")
+    options = parser.parse_args()
+    pythons = dict(item.split("=", 1) for item in options.python)
+    tools = [("qcomp", config) for config in filter(None, options.configs.split(","))]
+    tools += [("qcomp", text) for text in options.pipeline]
+    for peer in filter(None, options.peers.split(",")):
+        if peer not in PEERS:
+            parser.error(f"no peer '{peer}', there are {', '.join(PEERS)}")
+        tools += [(peer, config) for config in PEERS[peer]]
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        if options.folder is None:
+            from quantize_train import train
+
+            train(Path(scratch))
+        names = tuple(filter(None, options.models.split(",")))
+        for task in read_tasks(options.folder or Path(scratch), names):
+            for tool, config in tools:
+                say(f"{task.name}: {tool} {config}")
+                rows.append(judged(tool, config, pythons.get(tool, sys.executable), task))
+                if not rows[-1]["ok"]:
+                    say(f"  {rows[-1]['error']}")
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=1))
+    text = table(rows)
+    print(text)
+    if options.readme:
+        write_readme(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""What the models of the quantization benchmark are judged by: data, metric, distance from float.
+
+A folder holds ``NAME.onnx``, ``NAME.npz`` and ``NAME.json``. The metric named there, ``accuracy``,
+``mse``, ``perplexity`` or ``spearman``, says how the arrays are read:
+
+| metric | arrays | inputs of the model |
+|---|---|---|
+| accuracy | calib_x, eval_x, eval_y | as they are; uint8[n, h, w, c] become (x/255 - mean)/std, NCHW |
+| mse | calib_x, eval_x, eval_y | as they are |
+| perplexity | calib_x, eval_x: rows of T + 1 token ids | ``row[:-1]``; ``row[1:]`` is predicted |
+| spearman | calib_ids, calib_mask, eval_a/am, eval_b/bm, score | (ids, mask) |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Judge", "Task", "read_tasks"]
+
+Array = np.ndarray[Any, Any]
+Feeds = dict[str, Array]
+
+BATCH = 32
+RESAMPLES = 1000
+"""Bootstrap samples of the evaluation rows."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model with its data.
+
+    Attributes:
+        name: The model's name.
+        onnx: The float model.
+        metric: What it is judged by.
+        calibration: Input name -> array, samples first.
+        evaluation: The same, rows that the metric is taken over.
+        targets: What the outputs are compared with.
+        loss: Whether a smaller value is a better one.
+    """
+
+    name: str
+    onnx: Path
+    metric: str
+    calibration: Feeds
+    evaluation: Feeds
+    targets: Array
+
+    @property
+    def loss(self) -> bool:
+        return self.metric in ("mse", "perplexity")
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of the evaluation inputs."""
+        return len(next(iter(self.evaluation.values())))
+
+    def batches(self, size: int = BATCH) -> Iterator[Feeds]:
+        """Yield the evaluation inputs piece by piece."""
+        for start in range(0, self.rows, size):
+            yield {name: array[start : start + size] for name, array in self.evaluation.items()}
+
+
+def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> list[Task]:
+    """Return the tasks of a folder, those named or all that have their three files."""
+    found = [p.stem for p in sorted(folder.glob("*.onnx")) if p.with_suffix(".npz").exists()]
+    unknown = set(names) - set(found)
+    if unknown:
+        raise SystemExit(f"no model {', '.join(sorted(unknown))} in {folder}; it has {found}")
+    return [_read(folder, name) for name in names or found]
+
+
+def _read(folder: Path, name: str) -> Task:
+    import onnx
+
+    path = folder / f"{name}.onnx"
+    about = json.loads((folder / f"{name}.json").read_text())
+    data = np.load(folder / f"{name}.npz")
+    graph = onnx.load(path, load_external_data=False).graph
+    made = {tensor.name for tensor in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in made]
+    metric = about["metric"]
+    if metric == "perplexity":
+        calib, rows = data["calib_x"].astype(np.int64), data["eval_x"].astype(np.int64)
+        return Task(
+            name, path, metric, {inputs[0]: calib[:, :-1]}, {inputs[0]: rows[:, :-1]}, rows[:, 1:]
+        )
+    if metric == "spearman":
+        sides = {
+            inputs[0]: np.concatenate([data["eval_a"], data["eval_b"]]).astype(np.int64),
+            inputs[1]: np.concatenate([data["eval_am"], data["eval_bm"]]).astype(np.int64),
+        }
+        calibration = {
+            inputs[0]: data["calib_ids"].astype(np.int64),
+            inputs[1]: data["calib_mask"].astype(np.int64),
+        }
+        return Task(name, path, metric, calibration, sides, data["score"])
+    if metric not in ("accuracy", "mse"):
+        raise SystemExit(f"{name}: no metric '{metric}'")
+    calib, rows = (_prepared(data[key], about) for key in ("calib_x", "eval_x"))
+    return Task(name, path, metric, {inputs[0]: calib}, {inputs[0]: rows}, data["eval_y"])
+
+
+def _prepared(x: Array, about: Mapping[str, Any]) -> Array:
+    if x.dtype != np.uint8:
+        return x.astype(np.float32)
+    scaled = (x / 255 - np.array(about["mean"])) / np.array(about["std"])
+    return scaled.transpose(0, 3, 1, 2).astype(np.float32)
+
+
+class Judge:
+    """Compares a model with its float form over the whole evaluation set, batch by batch.
+
+    Attributes:
+        task: The task.
+        signal: Sum of float's squared outputs, logits centred per position.
+        noise: Sum of the squared differences.
+        divergence: Sum over tokens of KL(float || quantized) in nats.
+        tokens: Tokens in that sum.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.signal = self.noise = self.divergence = 0.0
+        self.tokens = 0
+        self._float: list[Array] = []
+        self._quantized: list[Array] = []
+        self._seen = 0
+
+    def add(self, real: Array, got: Array) -> None:
+        """Count one batch of outputs, float's and the quantized model's."""
+        count = len(real)
+        a, b = real.astype(np.float64), got.astype(np.float64)
+        if self.task.metric in ("accuracy", "perplexity"):
+            a -= a.mean(-1, keepdims=True)
+            b -= b.mean(-1, keepdims=True)
+        self.signal += float((a * a).sum())
+        self.noise += float(((a - b) ** 2).sum())
+        part = slice(self._seen, self._seen + count)
+        if self.task.metric == "perplexity":
+            p, q = _log_softmax(a), _log_softmax(b)
+            self.divergence += float((np.exp(p) * (p - q)).sum())
+            self.tokens += p.shape[0] * p.shape[1]
+            at = self.task.targets[part, :, None]
+            a, b = (-np.take_along_axis(x, at, -1)[..., 0].mean(-1) for x in (p, q))
+        elif self.task.metric == "accuracy":
+            labels = self.task.targets[part]
+            a, b = ((x.argmax(-1) == labels).astype(np.float64) for x in (a, b))
+        elif self.task.metric == "mse":
+            wanted = self.task.targets[part].reshape(count, -1)
+            a, b = (((x.reshape(count, -1) - wanted) ** 2).mean(-1) for x in (a, b))
+        self._float.append(a)
+        self._quantized.append(b)
+        self._seen += count
+
+    def result(self) -> dict[str, float]:
+        """Return value, float, drop (positive is worse), its 95 % interval, sqnr_db and kl."""
+        a, b = (np.concatenate(parts) for parts in (self._float, self._quantized))
+        if self.task.metric == "spearman":
+            a, b = _dots(a), _dots(b)
+        rng = np.random.default_rng(0)
+        everything = np.arange(len(a))
+        drops = [self._drop(a, b, rng.integers(0, len(a), len(a))) for _ in range(RESAMPLES)]
+        low, high = np.quantile(drops, [0.025, 0.975])
+        out = {
+            "float": self._metric(a, everything),
+            "value": self._metric(b, everything),
+            "drop": self._drop(a, b, everything),
+            "drop_low": float(low),
+            "drop_high": float(high),
+            "sqnr_db": float(10 * np.log10(self.signal / max(self.noise, 1e-300))),
+        }
+        if self.tokens:
+            out["kl"] = self.divergence / self.tokens
+        return out
+
+    def _metric(self, values: Array, rows: Array) -> float:
+        if self.task.metric == "spearman":
+            return _spearman(values[rows], self.task.targets[rows])
+        mean = float(values[rows].mean())
+        return float(np.exp(mean)) if self.task.metric == "perplexity" else mean
+
+    def _drop(self, a: Array, b: Array, rows: Array) -> float:
+        change = self._metric(b, rows) - self._metric(a, rows)
+        return change if self.task.loss else -change
+
+
+def _log_softmax(x: Array) -> Array:
+    top = x.max(-1, keepdims=True)
+    return x - top - np.log(np.exp(x - top).sum(-1, keepdims=True))
+
+
+def _dots(embeddings: Array) -> Array:
+    half = len(embeddings) // 2
+    return (embeddings[:half] * embeddings[half:]).sum(-1)
+
+
+def _ranks(x: Array) -> Array:
+    """Return ranks, ties averaged."""
+    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return ((ends - counts + ends - 1) / 2)[inverse]
+
+
+def _spearman(x: Array, y: Array) -> float:
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
