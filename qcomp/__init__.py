@@ -7,6 +7,7 @@ The library in one breath::
     y = artifact(x)
     smaller = qcomp.optimize(circuit, effort="default")
     verdict = qcomp.verify("a.qasm", "b.qasm")
+    reward = qcomp.judge(text_of_a_circuit, "reference.qasm").score
 
 Nothing heavy is imported before it is used.
 """
@@ -16,7 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from qcomp.driver import compile, optimize, read, verify
+    from qcomp.driver import compile, judge, optimize, read, verify
+    from qcomp.equivalence.layered import Judgement
     from qcomp.errors import PassError, QcompError, SourceError, TargetError, UsageError
     from qcomp.ir.angle import Parameter, pi_fraction
     from qcomp.ir.circuit import Circuit
@@ -29,6 +31,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "Artifact": "qcomp.runtime.artifact",
     "Circuit": "qcomp.ir.circuit",
+    "Judgement": "qcomp.equivalence.layered",
     "Observable": "qcomp.ir.observable",
     "Parameter": "qcomp.ir.angle",
     "PassError": "qcomp.errors",
@@ -38,6 +41,7 @@ _PLACES = {
     "TargetError": "qcomp.errors",
     "UsageError": "qcomp.errors",
     "compile": "qcomp.driver",
+    "judge": "qcomp.driver",
     "load": "qcomp.runtime.artifact",
     "optimize": "qcomp.driver",
     "pi_fraction": "qcomp.ir.angle",
@@ -48,6 +52,7 @@ _PLACES = {
 __all__ = [
     "Artifact",
     "Circuit",
+    "Judgement",
     "Observable",
     "Parameter",
     "PassError",
@@ -57,6 +62,7 @@ __all__ = [
     "TargetError",
     "UsageError",
     "compile",
+    "judge",
     "load",
     "optimize",
     "pi_fraction",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcomp.artifact_format import MANIFEST, REPORT
 from qcomp.atomic import atomic_folder
-from qcomp.errors import SourceError, TargetError, UsageError, suggest
+from qcomp.errors import QcompError, SourceError, TargetError, UsageError, suggest
 from qcomp.ir.program import Program
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
 from qcomp.registry import load as load_part
@@ -23,10 +23,13 @@ from qcomp.target import EFFORTS, Target
 from qcomp.target_choice import check_fit, choose_targets
 
 if TYPE_CHECKING:
+    from qcomp.cost import CostModel
     from qcomp.equivalence import Verdict
+    from qcomp.equivalence.layered import Judgement
     from qcomp.ir.circuit import Circuit
+    from qcomp.ir.observable import Observable
 
-__all__ = ["compile", "effort_pipeline", "optimize", "read", "single_circuit", "verify"]
+__all__ = ["compile", "effort_pipeline", "judge", "optimize", "read", "single_circuit", "verify"]
 
 Observer = Callable[[PassRecord, Program], None]
 
@@ -262,6 +265,55 @@ def verify(first: object, second: object, *, seed: int = 0) -> Verdict:
     if a.is_circuit:
         return check(a.only_circuit, b.only_circuit, seed=seed)
     return check(a, b, seed=seed)
+
+
+def judge(
+    candidate: object,
+    reference: object,
+    *,
+    observables: Sequence[Observable | str] = (),
+    cost: CostModel | str | None = None,
+    seed: int = 0,
+) -> Judgement:
+    """Judge a circuit against a reference in layers, with a score in [0, 1].
+
+    The layers are parse, type, distribution, expectation, equivalence and optimality, see
+    :mod:`qcomp.equivalence.layered`. A candidate that cannot be read is judged, not refused.
+
+    Args:
+        candidate: The circuit to judge: OpenQASM as text or in a file, or anything :func:`read`
+            takes.
+        reference: What it should do, the same.
+        observables: Whose expectation values are compared, such as ``"Z0*Z1"``; X, Y and Z of each
+            qubit by default.
+        cost: What makes one of two equal circuits the better one, such as ``"two_qubit"``.
+        seed: Seed of everything random.
+
+    Raises:
+        SourceError: If the reference cannot be read, or a file is missing.
+        UsageError: If one of the two has a classical graph, or an observable or cost is wrong.
+    """
+    from qcomp.cost import CostModel
+    from qcomp.equivalence.layered import DEFAULT_COST, judge_circuits, unreadable
+
+    expected = single_circuit(read(reference))
+    if isinstance(cost, str):
+        cost = CostModel.parse(cost)
+    if isinstance(candidate, Path) and not candidate.exists():
+        read(candidate)
+    try:
+        program = read(candidate)
+    except QcompError as reason:
+        return unreadable(reason)
+    if not program.is_circuit:
+        raise UsageError("a circuit cannot be compared with a classical graph")
+    return judge_circuits(
+        program.only_circuit,
+        expected,
+        observables=observables,
+        cost=cost or DEFAULT_COST,
+        seed=seed,
+    )
 
 
 def single_circuit(program: Program) -> Circuit:
