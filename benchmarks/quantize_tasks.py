@@ -5,7 +5,7 @@ A folder holds ``NAME.onnx``, ``NAME.npz`` and ``NAME.json``. The metric named t
 
 | metric | arrays | inputs of the model |
 |---|---|---|
-| accuracy | calib_x, eval_x, eval_y | as they are; uint8[n, h, w, c] become (x/255 - mean)/std, NCHW |
+| accuracy | calib_x, eval_x, eval_y | as they are; uint8 NHWC becomes (x/255 - mean)/std, NCHW |
 | mse | calib_x, eval_x, eval_y | as they are |
 | perplexity | calib_x, eval_x: rows of T + 1 token ids | ``row[:-1]``; ``row[1:]`` is predicted |
 | spearman | calib_ids, calib_mask, eval_a/am, eval_b/bm, score | (ids, mask) |

@@ -219,7 +219,11 @@ class IntegerSimulator:
         step = np.float32(x_scale) * w.scale
         if bias is not None:
             # ONNX Runtime rounds a float bias when it loads the graph.
-            whole = bias.levels if isinstance(bias, _Quantized) else np.rint(bias / step)
+            whole = (
+                bias.levels
+                if isinstance(bias, _Quantized)
+                else np.rint(np.asarray(_array(bias), np.float32) / step)
+            )
             sums = sums + whole.reshape(shape).astype(np.int64)
         return _linear(sums, step.reshape(shape))
 
