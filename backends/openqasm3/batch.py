@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qcomp.backends.openqasm3.ionq_json import ionq_job
-from qcomp.backends.openqasm3.prepare import check_limit
+from qcomp.backends.openqasm3.prepare import check_limit, within_a_turn
 from qcomp.backends.openqasm3.profiles import get_profile
 from qcomp.backends.openqasm3.runs import MARK, Field
 from qcomp.backends.openqasm3.writer import Writer
@@ -124,6 +124,8 @@ class TextTemplate:
                 f"the value of '{self.circuit.params[column]}' in row {row} is not finite"
             )
         angles = self._constant + self._forms.evaluate(self._form, values)
+        if self.profile.limits:
+            angles = within_a_turn(angles)
         for name, limits in self.profile.limits.items():
             for limit in limits:
                 meant = [

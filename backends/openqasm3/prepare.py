@@ -31,9 +31,10 @@ from qcomp.ir.definitions import definition
 from qcomp.ir.gates import GATES, G, gate
 from qcomp.ir.run import Run
 
-__all__ = ["check_limit", "prepared", "used_gates", "without"]
+__all__ = ["check_limit", "prepared", "used_gates", "within_a_turn", "without"]
 
 _TOLERANCE = 1e-10
+_PERIOD = 4 * np.pi
 
 
 def prepared(circuit: Circuit, profile: Profile, *, bound: bool = False) -> Circuit:
@@ -66,6 +67,8 @@ def prepared(circuit: Circuit, profile: Profile, *, bound: bool = False) -> Circ
     if not profile.phase:
         circuit = circuit.map_runs(lambda run: without(run, G.GPHASE))
     _check_gates(circuit, profile)
+    if profile.limits:
+        circuit = circuit.map_runs(_within_a_turn)
     _check_limits(circuit, profile)
     return _measured_last(circuit, profile) if profile.one_register else circuit
 
@@ -128,6 +131,23 @@ def _check_gates(circuit: Circuit, profile: Profile) -> None:
             + ", ".join(f"{name} ({counts[gate(name).code]})" for name in sorted(wrong)),
             hint="translate the circuit first: the pass to-basis, or -t with the machine's name",
         )
+
+
+def within_a_turn(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return angles beyond 2 pi less the multiple of 4 pi, every gate's period, next to them."""
+    return np.where(
+        np.abs(value) > 0.5 * _PERIOD, value - _PERIOD * np.rint(value / _PERIOD), value
+    )
+
+
+def _within_a_turn(run: Run) -> Run:
+    """Return the run with no number beyond 2 pi: a machine that limits angles wants none."""
+    value = run.frac * UNIT + run.rem
+    far = (np.abs(value) > 0.5 * _PERIOD) & (run.form < 0)
+    if not far.any():
+        return run
+    frac, rem = np.where(far, 0, run.frac), np.where(far, within_a_turn(value), run.rem)
+    return run.with_angles(frac, rem, run.form)
 
 
 def _check_limits(circuit: Circuit, profile: Profile) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from qcomp.consumers.outcomes import distance, our_outcome
+from qcomp.consumers.outcomes import distance, our_outcome, with_bits
 from qcomp.consumers.table import ConsumerEntry, get_consumer
 from qcomp.ir.circuit import Circuit
 
@@ -65,14 +65,21 @@ def bound_values(circuit: Circuit, seed: int) -> dict[str, float]:
 
 
 def accept(
-    text: str, consumer: str | ConsumerEntry, circuit: Circuit | None = None, *, seed: int = 0
+    text: str,
+    consumer: str | ConsumerEntry,
+    circuit: Circuit | None = None,
+    *,
+    wanted: Circuit | None = None,
+    seed: int = 0,
 ) -> Acceptance:
     """Give a text to a consumer and compare what it makes of it with what qcomp does.
 
     Args:
         text: OpenQASM 2 or 3.
         consumer: A consumer, or its name.
-        circuit: What the text means; by default what qcomp reads in it.
+        circuit: The text as qcomp reads it; read here when not given.
+        wanted: The circuit whose distribution is expected, with the text's inputs as parameters;
+            by default what qcomp reads in the text.
         seed: Seed of the numbers that stand for inputs.
 
     Raises:
@@ -88,7 +95,8 @@ def accept(
             loaded = reader.load(text, values, ours)
         except Exception as error:  # a consumer may fail in any way: that is what is asked
             return Acceptance(entry.name, entry.version, False, _told(error, printed), None, values)
-        mine = our_outcome(ours.bind(values) if values else ours)
+        meant = ours if wanted is None else wanted
+        mine = our_outcome(meant.bind(values) if values else meant)
         if isinstance(mine, str):
             return Acceptance(entry.name, entry.version, True, mine, None, values)
         try:
@@ -96,10 +104,11 @@ def accept(
         except Exception as error:  # as above: it took the text and cannot run it
             why = f"it cannot run it: {_told(error, printed)}"
             return Acceptance(entry.name, entry.version, False, why, None, values)
-    far = theirs if isinstance(theirs, str) else distance(mine, theirs)
-    if isinstance(far, str):
-        return Acceptance(entry.name, entry.version, True, far, None, values)
-    return Acceptance(entry.name, entry.version, True, "", far, values)
+    if not isinstance(theirs, str):
+        theirs = with_bits(theirs, ours)
+    if isinstance(theirs, str):
+        return Acceptance(entry.name, entry.version, True, theirs, None, values)
+    return Acceptance(entry.name, entry.version, True, "", distance(mine, theirs), values)
 
 
 @contextlib.contextmanager

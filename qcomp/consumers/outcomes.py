@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.ir.blocks import Block, Box, Delay, Item
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import G
 from qcomp.ir.layout import active_wires, relabel
 from qcomp.ir.run import Run
 from qcomp.simulate import bit_distribution, probabilities
 
-__all__ = ["MAX_QUBITS", "Outcome", "distance", "our_outcome"]
+__all__ = ["MAX_QUBITS", "Outcome", "distance", "our_outcome", "with_bits"]
 
 MAX_QUBITS = 12
 """Qubits in use up to which distributions are compared."""
@@ -45,6 +46,7 @@ def our_outcome(circuit: Circuit) -> Outcome | str:
     Args:
         circuit: A circuit without free parameters.
     """
+    circuit = _without_boxes(circuit)
     used = np.flatnonzero(active_wires(circuit)).tolist()
     if len(used) > MAX_QUBITS:
         return f"{len(used)} qubits are more than {MAX_QUBITS}"
@@ -61,6 +63,21 @@ def our_outcome(circuit: Circuit) -> Outcome | str:
     if circuit.num_clbits > _MAX_BITS:
         return f"{circuit.num_clbits} classical bits are more than {_MAX_BITS}"
     return Outcome(bit_distribution(small)[0], tuple(range(circuit.num_clbits)), None)
+
+
+def _without_boxes(circuit: Circuit) -> Circuit:
+    """Return the circuit with what is in boxes in their place, and without delays."""
+
+    def opened(block: Block) -> Iterator[Item]:
+        for item in block:
+            if isinstance(item, Box):
+                yield from opened(item.body)
+            elif not isinstance(item, Delay):
+                yield item
+
+    if any(isinstance(item, Box | Delay) for item in circuit.body):
+        return circuit.copy(body=tuple(opened(circuit.body)))
+    return circuit
 
 
 def _final_measurements(circuit: Circuit) -> list[tuple[int, int]] | None:
@@ -84,37 +101,32 @@ def _final_measurements(circuit: Circuit) -> list[tuple[int, int]] | None:
     return found
 
 
-def distance(ours: Outcome, theirs: Outcome) -> float | str:
-    """Return the total variation between two outcomes, or why they cannot be compared.
+def with_bits(theirs: Outcome, text: Circuit) -> Outcome | str:
+    """Return an outcome whose measurements have bits: those of the text, in its order."""
+    if theirs.measured is None or all(bit is not None for _, bit in theirs.measured):
+        return theirs
+    bits = [int(bit) for run in text.runs() for bit in run.qubit[run.code == G.MEASURE, 1].tolist()]
+    if len(bits) != len(theirs.measured):
+        return "the measurements cannot be told apart"
+    measured = tuple((q, bit) for (q, _), bit in zip(theirs.measured, bits, strict=True))
+    return Outcome(theirs.weights, theirs.wires, measured)
+
+
+def distance(ours: Outcome, theirs: Outcome) -> float:
+    """Return the total variation between two outcomes.
 
     Distributions are over the measured classical bits, over the qubits where nothing is measured.
     """
-    a = _table(ours, ours)
-    b = _table(theirs, ours)
-    if isinstance(a, str) or isinstance(b, str):
-        return a if isinstance(a, str) else str(b)
+    a, b = _table(ours), _table(theirs)
     return 0.5 * sum(abs(a.get(key, 0.0) - b.get(key, 0.0)) for key in a.keys() | b.keys())
 
 
-def _table(outcome: Outcome, ours: Outcome) -> dict[int, float] | str:
+def _table(outcome: Outcome) -> dict[int, float]:
     """Return value of the bits -> probability."""
-    if outcome.measured is None:
-        if ours.measured is not None and ours.measured:
-            return _grouped(outcome, [(w, w) for w in range(len(outcome.wires))])
-        return _grouped(outcome, list(enumerate(outcome.wires)))
     if not outcome.measured:
         return _grouped(outcome, list(enumerate(outcome.wires)))
     place = {qubit: k for k, qubit in enumerate(outcome.wires)}
-    bits: list[int | None] = [bit for _, bit in outcome.measured]
-    if None in bits:
-        if ours.measured is None or len(ours.measured) != len(bits):
-            return "the measurements cannot be told apart"
-        bits = [bit for _, bit in ours.measured]
-    moved: list[tuple[int, int]] = []
-    for (qubit, _), bit in zip(outcome.measured, bits, strict=True):
-        assert bit is not None
-        if qubit in place:
-            moved.append((place[qubit], bit))
+    moved = [(place[q], bit) for q, bit in outcome.measured if q in place and bit is not None]
     return _grouped(outcome, moved)
 
 

@@ -88,7 +88,10 @@ class PyTket:
                 measured.append((_wire(qubits, command.qubits[0]), _wire(bits, command.bits[0])))
             else:
                 unitary.add_gate(command.op, command.qubits)
-        state = unitary.get_statevector()
+        try:
+            state = unitary.get_statevector()
+        except RuntimeError as error:
+            return f"pytket's simulator: {error}"
         # Its first qubit is the most significant bit of the index.
         wires = tuple(_wire(qubits, q) for q in reversed(unitary.qubits))
         return Outcome(np.abs(state) ** 2, wires, tuple(measured))

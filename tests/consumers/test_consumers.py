@@ -12,9 +12,10 @@ from qcomp.backends.openqasm3.profiles import PROFILES
 from qcomp.backends.openqasm3.writer import write_text
 from qcomp.cli.main import app
 from qcomp.consumers import CONSUMERS, accept
-from qcomp.consumers.outcomes import our_outcome
+from qcomp.consumers.outcomes import distance, our_outcome
 from qcomp.errors import SourceError, UsageError
 from qcomp.ir.angle import Parameter
+from qcomp.ir.blocks import Duration
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import Bit
 from tests.generators import straight_circuit
@@ -60,14 +61,21 @@ def test_another_circuit_than_the_one_in_the_text_is_seen(consumer: str, measure
     need(consumer)
     circuit = entangled(measured)
     text = write_text(circuit, "portable")
-    assert accept(text, consumer, circuit).ok
+    assert accept(text, consumer, wanted=circuit).ok
     wrong = Circuit(3, circuit.num_clbits).x(0).compose(circuit)
-    found = accept(text, consumer, wrong)
+    found = accept(text, consumer, wanted=wrong)
     assert found.accepted
     assert found.distance is not None
     assert found.distance > 0.01
     assert not found.ok
     assert "ANOTHER DISTRIBUTION" in str(found)
+
+
+def test_a_text_that_measures_in_another_order_than_the_circuit_is_the_same() -> None:
+    need("braket")
+    circuit = entangled(measured=False)
+    circuit = Circuit(3, 3).compose(circuit, range(3)).measure(2, 1).measure(0, 2).measure(1, 0)
+    assert accept(write_text(circuit, "braket"), "braket", wanted=circuit).ok
 
 
 @pytest.mark.parametrize(
@@ -77,10 +85,10 @@ def test_bits_in_another_order_are_another_distribution(profile: str, consumer: 
     need(consumer)
     circuit = entangled()
     text = write_text(circuit, profile)
-    assert accept(text, consumer, circuit).ok
+    assert accept(text, consumer, wanted=circuit).ok
     swapped = Circuit(3, 3).compose(entangled(measured=False), range(3))
     swapped.measure(0, 0).measure(2, 1).measure(1, 2)
-    assert not accept(text, consumer, swapped).ok
+    assert not accept(text, consumer, wanted=swapped).ok
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -110,7 +118,7 @@ def test_qiskits_conditions_resets_and_measurements_inside_are_exact() -> None:
     assert found.distance is not None
     assert found.ok
     other = text.replace("ry(0.5)", "ry(0.6)")
-    assert not accept(text, "qiskit", Circuit.from_qasm(other)).ok
+    assert not accept(text, "qiskit", wanted=Circuit.from_qasm(other)).ok
 
 
 def test_wide_circuits_are_taken_and_it_is_said_that_they_were_not_compared() -> None:
@@ -129,6 +137,18 @@ def test_idle_wires_of_a_wide_machine_do_not_count() -> None:
     outcome = our_outcome(circuit)
     assert not isinstance(outcome, str)
     assert outcome.wires == (60, 99)
+
+
+def test_boxes_and_delays_do_not_hide_what_is_in_them() -> None:
+    circuit = Circuit(2).ry(0.7, 0)
+    with circuit.box():
+        circuit.cx(0, 1)
+    circuit.delay(Duration(10, "ns"), 0)
+    boxed, plain = our_outcome(circuit), our_outcome(Circuit(2).ry(0.7, 0).cx(0, 1))
+    assert not isinstance(boxed, str)
+    assert not isinstance(plain, str)
+    assert boxed.measured == plain.measured == ()
+    assert distance(boxed, plain) == 0.0
 
 
 REJECTED: list[tuple[str, str, str]] = [

@@ -104,6 +104,9 @@ def test_an_angle_that_the_machine_does_not_take_is_told() -> None:
     assert len(template.fill([[0.5], [1.5]])) == 2
     with pytest.raises(TargetError, match=r"takes rzz at angles from 0 to 1\.5708 only"):
         template.fill([[0.5], [-0.5]])
+    assert "rzz(0.5" in template.fill([0.5 - 4 * np.pi])[0].decode()
+    turned = Circuit(2).append("rzz", (0, 1), (Angle.of(0.5 + 4 * np.pi),))
+    assert "rzz(0.5) " in write_text(turned, "ibm")
     circuit = Circuit(2).append("rzz", (0, 1), (Angle.of(2.0),))
     with pytest.raises(TargetError, match=r"the first is 2\.0"):
         write_text(circuit, "ibm")
