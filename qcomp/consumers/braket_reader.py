@@ -42,7 +42,7 @@ class Braket:
             else:
                 gates.append(step)
         unitary = BraketCircuit(gates)
-        qubits = [int(q) for q in unitary.qubits]
+        qubits = sorted(int(q) for q in unitary.qubits)
         if len(qubits) > MAX_QUBITS:
             return f"{len(qubits)} qubits are more than {MAX_QUBITS}"
         order = tuple((q, None) for q in measured)
@@ -50,7 +50,7 @@ class Braket:
             return Outcome(np.ones(1), (), order)
         unitary.state_vector()
         state = LocalSimulator("braket_sv").run(unitary, shots=0).result().values[0]
-        # Its first qubit is the most significant bit of the index.
+        # The least of its qubits is the most significant bit of the index.
         return Outcome(np.abs(np.asarray(state)) ** 2, tuple(reversed(qubits)), order)
 
 

@@ -71,6 +71,13 @@ def test_another_circuit_than_the_one_in_the_text_is_seen(consumer: str, measure
     assert "ANOTHER DISTRIBUTION" in str(found)
 
 
+def test_brakets_qubits_are_in_order_whatever_gate_comes_first() -> None:
+    need("braket")
+    circuit = Circuit(3, 3).ry(0.3, 2).ry(1.0, 0).ry(2.0, 1).cx(2, 0)
+    circuit.measure(0, 0).measure(1, 1).measure(2, 2)
+    assert accept(write_text(circuit, "braket"), "braket", wanted=circuit).ok
+
+
 def test_a_text_that_measures_in_another_order_than_the_circuit_is_the_same() -> None:
     need("braket")
     circuit = entangled(measured=False)
