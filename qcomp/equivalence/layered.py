@@ -28,7 +28,9 @@ from qcomp.equivalence.verdict import Verdict
 from qcomp.errors import QcompError, UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.observable import Observable
-from qcomp.simulate import bit_distribution, expectations, measures, probabilities
+from qcomp.simulate import bit_distribution, expectations, measures, probabilities, statevector
+from qcomp.simulate.control_flow import is_unitary
+from qcomp.simulate.paulis import pauli_table
 
 __all__ = ["DEFAULT_COST", "WEIGHTS", "Judgement", "Layer", "judge_circuits", "unreadable"]
 
@@ -183,9 +185,10 @@ def judge_circuits(
         columns = [reference.params.index(name) for name in candidate.params]
         rows = row[:, columns], row
         try:
-            layers.append(_distributions(candidate, reference, rows))
+            outputs = _Output.of(candidate, rows[0]), _Output.of(reference, rows[1])
+            layers.append(_distributions(outputs))
             if layers[-1].passed:
-                layers.append(_expectations(candidate, reference, rows, wanted))
+                layers.append(_expectations(outputs, wanted))
         except UsageError as reason:
             how = f"not looked at: {reason.what}"
             names = ("distribution", "expectation")[len(layers) - 2 :]
@@ -254,15 +257,49 @@ def _too_large(candidate: Circuit, reference: Circuit) -> str:
     return ""
 
 
-Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """What a circuit makes of |0...0>.
+
+    Attributes:
+        circuit: The circuit.
+        row: float64[1, P], values of its parameters.
+        state: complex128[1, 2^n] of a circuit without measurements, resets and control flow, so
+            that it is simulated once; None of others.
+    """
+
+    circuit: Circuit
+    row: NDArray[np.float64]
+    state: NDArray[np.complex128] | None
+
+    @staticmethod
+    def of(circuit: Circuit, row: NDArray[np.float64]) -> _Output:
+        """Simulate a circuit."""
+        plain = is_unitary(circuit) and not measures(circuit)
+        return _Output(circuit, row, statevector(circuit, row) if plain else None)
+
+    def chances(self, *, bits: bool) -> NDArray[np.float64]:
+        """Return the distribution of the classical bits, or of all qubits."""
+        if bits:
+            return bit_distribution(self.circuit, self.row)[0]
+        if self.state is None:
+            return probabilities(self.circuit, self.row)[0]
+        chances: NDArray[np.float64] = np.abs(self.state[0]) ** 2
+        return chances
+
+    def values(self, wanted: Sequence[Observable]) -> NDArray[np.float64]:
+        """Return expectation values."""
+        if self.state is None:
+            return expectations(self.circuit, self.row, wanted)[0]
+        table = pauli_table(wanted, self.circuit.num_qubits)
+        values: NDArray[np.float64] = (table.word_values(self.state) @ table.coefficients)[0]
+        return values
 
 
-def _distributions(candidate: Circuit, reference: Circuit, rows: Rows) -> Layer:
+def _distributions(outputs: tuple[_Output, _Output]) -> Layer:
     """Compare what comes out of |0...0>: the classical bits, or all qubits where none is set."""
-    pair = candidate, reference
-    bits = any(measures(circuit) for circuit in pair)
-    of = bit_distribution if bits else probabilities
-    p, q = (of(circuit, row)[0] for circuit, row in zip(pair, rows, strict=True))
+    bits = any(measures(output.circuit) for output in outputs)
+    p, q = (output.chances(bits=bits) for output in outputs)
     divergence = jensen_shannon(p, q)
     difference = float(np.abs(p - q).max())
     how = (
@@ -286,23 +323,18 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return min(max(total, 0.0), 1.0)
 
 
-def _expectations(
-    candidate: Circuit, reference: Circuit, rows: Rows, wanted: Sequence[Observable]
-) -> Layer:
+def _expectations(outputs: tuple[_Output, _Output], wanted: Sequence[Observable]) -> Layer:
     """Compare expectation values in what comes out of |0...0>."""
     what = f"{len(wanted)} observables"
     if not wanted:
         what = "X, Y and Z of each qubit"
         wanted = [
             Observable(((1.0, ((q, pauli),)),))
-            for q in range(reference.num_qubits)
+            for q in range(outputs[0].circuit.num_qubits)
             for pauli in ("X", "Y", "Z")
         ]
     size = np.array([max(sum(abs(c) for c, _ in o.terms), 1e-300) for o in wanted])
-    first, second = (
-        expectations(circuit, row, wanted)[0]
-        for circuit, row in zip((candidate, reference), rows, strict=True)
-    )
+    first, second = (output.values(wanted) for output in outputs)
     share = float((np.abs(first - second) / size).max(initial=0.0))
     difference = float(np.abs(first - second).max(initial=0.0))
     passed = share <= CLOSE
