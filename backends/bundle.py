@@ -77,6 +77,7 @@ class BundleBackend:
                 "graph": self.graph.name if self.graph else None,
                 "circuit": self.circuit.name if self.circuit else None,
             },
+            "machine": _machine(self.circuit),
             "inputs": [_value(v) for v in graph.inputs if not v.is_initializer()],
             "outputs": [_value(v) for v in graph.outputs],
             "stages": stages,
@@ -135,6 +136,18 @@ class BundleBackend:
             },
         }
         return written, entry
+
+
+def _machine(target: Target | None) -> Json | None:
+    """Return what a quantum target was: it need not have a name that is still there."""
+    if target is None:
+        return None
+    device = target.device
+    return {
+        "gates": list(target.basis),
+        "profile": target.profile,
+        "device": None if device is None else device.name,
+    }
 
 
 def _array(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Mapping[str, object]:

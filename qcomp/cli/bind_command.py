@@ -130,7 +130,6 @@ def _artifact_rows(
     from qcomp.errors import UsageError
     from qcomp.feeds import load_inputs
     from qcomp.runtime.artifact import load
-    from qcomp.target import get_target
 
     artifact = load(source)
     if not artifact.circuits:
@@ -150,5 +149,4 @@ def _artifact_rows(
             why="their parameters are not known before it has run",
             hint="run the artifact: qcomp run, or qcomp submit",
         )
-    target = artifact.manifest["targets"].get("circuit")
-    return found, get_target(target).profile if target else "full"
+    return found, (artifact.manifest.get("machine") or {}).get("profile", "full")

@@ -176,8 +176,6 @@ def _batches(artifact: Artifact, feeds: Mapping[str, Any]) -> list[Mapping[str, 
 def native_gates(artifact: Artifact) -> frozenset[str] | None:
     """Return the gates of the artifact's quantum target; None where it takes every gate."""
     from qcomp.ir.gates import BY_NAME
-    from qcomp.target import get_target
 
-    name = artifact.manifest["targets"].get("circuit")
-    basis = get_target(name).basis if name else ()
+    basis = (artifact.manifest.get("machine") or {}).get("gates", ())
     return frozenset(BY_NAME[g].name for g in basis if g in BY_NAME) or None
