@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from qcomp.errors import TargetError, UsageError, suggest
 from qcomp.ir.circuit import Circuit
 from qcomp.simulate.control_flow import final_measurements
+from qcomp.submit.patience import causes
 from qcomp.submit.provider import Batch, Estimate, Machine, Piece, State, Trouble
 from qcomp.submit.record import redacted
 from qcomp.submit.settings import Setting
@@ -190,13 +191,8 @@ class _Local(_Braket):
         return State("done" if identifier in self._batches else "lost")
 
     def results(self, identifier: str, batch: Batch) -> list[Bits]:
-        """Run the task. The simulator has no seed of its own: NumPy's is set for the time."""
-        before = np.random.get_state()
-        np.random.seed(batch.seed)
-        try:
-            return [self._setting(setting) for setting in batch.settings]
-        finally:
-            np.random.set_state(before)
+        """Run the task; Amazon's simulator takes no seed."""
+        return [self._setting(setting) for setting in batch.settings]
 
     def cancel(self, identifier: str) -> None:
         """Forget the task."""
@@ -438,12 +434,9 @@ def _code(error: BaseException) -> str:
 
 
 def _explain(error: Exception) -> Trouble:
-    link: BaseException | None = error
     codes: list[str] = []
-    while link is not None:
-        codes.append(_code(link))
-        codes += [base.__name__ for base in type(link).__mro__]
-        link = link.__cause__ or link.__context__
+    for link in causes(error):
+        codes += [_code(link), *(base.__name__ for base in type(link).__mro__)]
     if any(code in _CREDENTIALS for code in codes):
         return Trouble("credentials", f"AWS does not accept the credentials: {codes[0]}", _ACCOUNT)
     if any(code in _PASSING for code in codes):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError, UsageError, suggest
+from qcomp.submit.patience import causes
 from qcomp.submit.provider import Batch, Estimate, Machine, Piece, State, Trouble
 from qcomp.submit.record import redacted
 from qcomp.submit.settings import Setting
@@ -356,15 +357,9 @@ def _reason(job: Any) -> str | None:  # noqa: ANN401
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 def _explain(error: Exception) -> Trouble:
-    names = {type(link).__name__ for link in _chain(error)}
-    codes = {int(getattr(link, "status_code", 0) or 0) for link in _chain(error)}
+    names = {type(link).__name__ for link in causes(error)}
+    codes = {int(getattr(link, "status_code", 0) or 0) for link in causes(error)}
     if names & {"AccountNotFoundError", "InvalidAccountError", "IBMNotAuthorizedError"} or (
         codes & {401, 403}
     ):

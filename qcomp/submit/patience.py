@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol, TypeVar
 
 from qcomp.errors import QcompError, UsageError
 from qcomp.submit.provider import Trouble
 
-__all__ = ["Patience"]
+__all__ = ["Patience", "causes"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,18 @@ class Patience:
             self.sleep(wait)
             wait = min(2 * wait, 60.0)
         raise AssertionError("unreachable")
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Give an exception and what is behind it, once each.
+
+    Some clients raise an error from itself.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _final(trouble: Trouble, attempts: int, safe: str) -> QcompError:
