@@ -13,7 +13,7 @@ from qcomp.errors import UsageError, suggest
 from qcomp.ir.angle import PI
 from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G
 
-__all__ = ["Basis", "Spelling", "distinct", "euler_angles"]
+__all__ = ["Basis", "Spelling", "Turn", "distinct", "euler_angles", "snapped"]
 
 _SNAP = 5e-14
 _GRID_BITS = 12
@@ -28,7 +28,7 @@ Turn = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Angles as exact units of pi / 2**60 and float parts."""
 
 
-def _snapped(value: NDArray[np.float64]) -> Turn:
+def snapped(value: NDArray[np.float64]) -> Turn:
     """Split radians into exact parts, where a multiple of pi / 4096 is near, and float parts."""
     grid = np.rint(value * ((1 << _GRID_BITS) / np.pi))
     near = np.abs(value - grid * (np.pi / (1 << _GRID_BITS))) < _SNAP
@@ -212,7 +212,7 @@ class Basis:
 
     def _spell(self, matrix: NDArray[np.complex128]) -> Spelling:
         n = len(matrix)
-        angles = tuple(_snapped(value) for value in euler_angles(matrix))
+        angles = tuple(snapped(value) for value in euler_angles(matrix))
         best = Spelling(
             np.full((n, 5), -1, dtype=np.int64),
             np.zeros((n, 5, 3), dtype=np.int64),
@@ -355,7 +355,7 @@ def _around(
 @functools.cache
 def _turns_of(code: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
     """Return theta, phi, lambda of a gate without angles, exact parts and float parts."""
-    turns = [_snapped(value) for value in euler_angles(GATES[code].matrix()[None])]
+    turns = [snapped(value) for value in euler_angles(GATES[code].matrix()[None])]
     return tuple(int(frac[0]) for frac, _ in turns), tuple(float(rem[0]) for _, rem in turns)
 
 
@@ -388,4 +388,4 @@ def _add_phases(best: Spelling, matrix: NDArray[np.complex128]) -> None:
     overlap = np.einsum("nij,nij->n", best.product().conj(), matrix)
     good = best.length < _UNWRITABLE
     assert np.all(np.abs(overlap[good]) > 2 - 1e-9), "an identity of the basis is wrong"
-    best.phase_frac[:], best.phase_rem[:] = _snapped(np.angle(overlap))
+    best.phase_frac[:], best.phase_rem[:] = snapped(np.angle(overlap))

@@ -22,7 +22,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.gates import gate
+from qcomp.ir.gates import GATES, G, gate
 from qcomp.passes.reduce.euler import euler_angles
 from qcomp.passes.synthesize.blocks import CX, Matrices, oriented
 from qcomp.passes.synthesize.weyl import Weyl, cx_count, kron, rotation
@@ -30,7 +30,8 @@ from qcomp.passes.synthesize.weyl import Weyl, cx_count, kron, rotation
 __all__ = [
     "MIDDLES",
     "PAULIS",
-    "CxCircuits",
+    "PairCircuits",
+    "between",
     "free_of_slack",
     "mirrored",
     "restored",
@@ -50,39 +51,46 @@ _LEVEL = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
-class CxCircuits:
-    """n circuits on two qubits, a = 0 and b = 1.
+class PairCircuits:
+    """n circuits of one two-qubit gate and others on one qubit, a = 0 and b = 1.
 
     Attributes:
-        count: int64[n], number of CX gates.
-        control: int64[n, 3], which qubit controls each of them.
-        middle: complex128[n, 2, 2, 2, 2], gates after CX gate k on qubit j.
-        left: complex128[n, 2, 2, 2], gates after the last CX gate.
+        count: int64[n], number of two-qubit gates.
+        code: int64[n], which gate: ``cx``, ``rzz``, or one that is symmetric.
+        control: int64[n, 3], which qubit controls each ``cx``.
+        angle: float64[n, 3], the angle of each ``rzz``.
+        middle: complex128[n, 2, 2, 2, 2], gates after two-qubit gate k on qubit j.
+        left: complex128[n, 2, 2, 2], gates after the last.
         right: complex128[n, 2, 2, 2], gates before the first.
     """
 
     count: NDArray[np.int64]
+    code: NDArray[np.int64]
     control: NDArray[np.int64]
+    angle: NDArray[np.float64]
     middle: Matrices
     left: Matrices
     right: Matrices
 
-    def turned(self) -> CxCircuits:
+    def turned(self) -> PairCircuits:
         """Return the circuits with the qubits exchanged."""
-        return CxCircuits(
-            self.count, 1 - self.control, self.middle[:, :, ::-1], self.left[:, ::-1],
-            self.right[:, ::-1],
-        )  # fmt: skip
+        return replace(
+            self,
+            control=1 - self.control,
+            middle=self.middle[:, :, ::-1],
+            left=self.left[:, ::-1],
+            right=self.right[:, ::-1],
+        )
 
-    def around(self, point: Weyl) -> CxCircuits:
+    def around(self, point: Weyl) -> PairCircuits:
         """Return circuits of N with the decompositions' gates on both sides."""
         left = np.stack([point.la, point.lb], axis=1) @ self.left
         right = self.right @ np.stack([point.ra, point.rb], axis=1)
         return replace(self, left=left, right=right)
 
-    def take(self, index: NDArray[np.intp]) -> CxCircuits:
+    def take(self, index: NDArray[np.intp]) -> PairCircuits:
         """Return the circuits at these places."""
-        return CxCircuits(*(getattr(self, f.name)[index] for f in fields(self)))
+        return PairCircuits(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def unitary(self) -> Matrices:
         """Multiply the circuits out, complex128[n, 4, 4]."""
@@ -91,12 +99,20 @@ class CxCircuits:
             used = np.flatnonzero(self.count > k)
             if not len(used):
                 break
-            cx = np.broadcast_to(CX, (len(used), 4, 4))
-            step = oriented(cx, self.control[used, k] == 1)
+            step = self._gates(used, k)
             if k < 2:
                 step = kron(self.middle[used, k, 1], self.middle[used, k, 0]) @ step
             product[used] = step @ product[used]
         return kron(self.left[:, 1], self.left[:, 0]) @ product
+
+    def _gates(self, used: NDArray[np.intp], k: int) -> Matrices:
+        """Return the matrices of two-qubit gate k of some circuits."""
+        code = self.code[used]
+        step: Matrices = np.broadcast_to(CX, (len(used), 4, 4)).copy()
+        for kind in np.flatnonzero(np.bincount(code)).tolist():
+            angles = (self.angle[used[code == kind], k],) if kind == G.RZZ else ()
+            step[code == kind] = GATES[kind].matrix(*angles)
+        return oriented(step, self.control[used, k] == 1)
 
 
 def _about(axis: str, matrix: Matrices) -> NDArray[np.float64]:
@@ -212,7 +228,7 @@ def mirrored(point: Weyl, a: NDArray[np.int64], b: NDArray[np.int64]) -> Weyl:
     )
 
 
-def write(point: Weyl, middle: str) -> CxCircuits:
+def write(point: Weyl, middle: str) -> PairCircuits:
     """Write the middle N of each decomposition with the fewest CX gates.
 
     Args:
@@ -246,16 +262,17 @@ def write(point: Weyl, middle: str) -> CxCircuits:
 
     two = (count == 2) & ~single & ~both
     mids[two, 0, 1] = rotation("z", -2 * z[two])
-    _fill_two(two, x, middle, mids, left, right)
+    between(two, x, middle, mids, left, right)
 
     three = count == 3
     control[three] = (1, 0, 1)
     _fill_three(three, x, y, z, middle, mids, left, right)
 
-    return CxCircuits(count, control, mids, left, right)
+    code, angle = np.full(n, G.CX, dtype=np.int64), np.zeros((n, 3))
+    return PairCircuits(count, code, control, angle, mids, left, right)
 
 
-def _fill_two(
+def between(
     rows: NDArray[np.bool_],
     x: NDArray[np.float64],
     middle: str,

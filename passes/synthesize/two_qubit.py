@@ -1,4 +1,4 @@
-"""consolidate-two-qubit: blocks on two qubits with the fewest CX gates, at most three."""
+"""consolidate-two-qubit: blocks on two qubits with the fewest gates of one kind, at most three."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.errors import UsageError, suggest
 from qcomp.ir.angle import PI
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
-from qcomp.ir.gates import GATES, NUM_QUBITS, G
+from qcomp.ir.gates import BY_NAME, GATES, NUM_QUBITS, G
 from qcomp.ir.run import Run
-from qcomp.passes.reduce.euler import Basis
+from qcomp.passes.reduce.euler import Basis, snapped
 from qcomp.passes.reduce.leaves import Leaf, Phase, rewrite_leaves
 from qcomp.passes.synthesize.blocks import (
     TWO,
@@ -21,22 +22,20 @@ from qcomp.passes.synthesize.blocks import (
     Matrices,
     Wires,
     collect_blocks,
-    gate_matrices,
     kinds,
-    ordered_products,
-    oriented,
     wires_of,
 )
 from qcomp.passes.synthesize.cx_circuits import (
     PAULIS,
-    CxCircuits,
+    PairCircuits,
     free_of_slack,
     mirrored,
     restored,
-    write,
 )
-from qcomp.passes.synthesize.weyl import Weyl, kron, weyl
-from qcomp.passes.synthesize.words import HUGE, Prices, Words, Writer, cx_of_gate, eighths
+from qcomp.passes.synthesize.pair_blocks import PairBlocks, pair_blocks, together
+from qcomp.passes.synthesize.pair_circuits import PAIR_GATES, write_pair
+from qcomp.passes.synthesize.weyl import Weyl, weyl
+from qcomp.passes.synthesize.words import HUGE, Prices, Words, Writer
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["ConsolidateTwoQubit"]
@@ -46,42 +45,8 @@ _TURNING = ("rx", "ry", "u")
 _HAS_TURNING = np.isin(np.arange(len(GATES)), [G.P, G.RX, G.RY, G.U, G.R])
 _BLOCK_ERROR = 5e-13
 """Rounding of a block's decomposition at most; angles that snap to fractions add half as much."""
-_SNAP = 5e-14
-_GRID = 4096
-"""A phase this near to a multiple of pi / 4096 becomes exact, as angles do."""
 _ROUNDS = 64
 """Rounds at most; each makes the circuit cheaper, so few are needed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Blocks:
-    """c blocks of two and more two-qubit gates, in a run where each stands together.
-
-    Attributes:
-        start: int64[c], the block's first operation.
-        first: int64[c], its first two-qubit gate.
-        label: int64[c], its number in ``owner``.
-        owner: int32[n], the block of each operation.
-        before, after: int64[c, 2], the chains at its ends on its qubits.
-        unitary: complex128[c, 4, 4], its two-qubit gates and all between them.
-        cost: float64[c], what these cost.
-        two: int64[c], how many two-qubit gates it has.
-        exact: bool[c], whether all its angles are multiples of pi/4.
-        exact_before, exact_after: bool[c, 2], whether those of a chain at its end are, too.
-    """
-
-    start: Index
-    first: Index
-    label: Index
-    owner: NDArray[np.int32]
-    before: Index
-    after: Index
-    unitary: Matrices
-    cost: NDArray[np.float64]
-    two: NDArray[np.int64]
-    exact: NDArray[np.bool_]
-    exact_before: NDArray[np.bool_]
-    exact_after: NDArray[np.bool_]
 
 
 def consolidate_run(
@@ -108,86 +73,16 @@ def consolidate_run(
     sizes = np.bincount(owner[two], minlength=count)
     if sizes.max(initial=0) < 2:
         return nothing
-    run, kind, owner = _together(run, kind, owner, two)
+    run, kind, owner = together(run, kind, owner, two)
     chains = wires_of(run, kind)
     plain = prices.words(chains.matrix)
-    blocks = _blocks(run, kind, owner, sizes, chains, plain, prices)
+    blocks = pair_blocks(run, kind, owner, sizes, chains, plain, prices)
     plan = _plan(blocks, chains, plain, prices)
     chosen = plan.accept(blocks, plain, allowance)
     if not len(chosen):
         return nothing
     new, phase, error = _rebuild(run, chains, blocks, plan, chosen, prices)
     return (new, forms, phase), error
-
-
-def _together(
-    run: Run, kind: NDArray[np.int8], owner: NDArray[np.int32], two: Index
-) -> tuple[Run, NDArray[np.int8], NDArray[np.int32]]:
-    """Move the gates of each block to where its first two-qubit gate stands."""
-    place = np.arange(len(run))
-    head = np.full(int(owner.max(initial=-1)) + 1, len(run))
-    np.minimum.at(head, owner[two], two)
-    inside = owner >= 0
-    place[inside] = head[owner[inside]]
-    order = np.argsort(place, kind="stable")
-    if not np.array_equal(order, np.arange(len(run))):
-        run, kind, owner = run.select(order), kind[order], owner[order]
-    return run, kind, owner
-
-
-def _blocks(
-    run: Run,
-    kind: NDArray[np.int8],
-    owner: NDArray[np.int32],
-    sizes: NDArray[np.int64],
-    chains: Wires,
-    plain: Words,
-    prices: Prices,
-) -> _Blocks:
-    """Multiply out the blocks that have two and more two-qubit gates."""
-    two = np.flatnonzero(kind == TWO)
-    two = two[sizes[owner[two]] >= 2]
-    two = two[np.argsort(owner[two], kind="stable")]
-    label, head, size = np.unique(
-        owner[two].astype(np.int64), return_index=True, return_counts=True
-    )
-    first, last = two[head], two[head + size - 1]
-    inner = np.ones(len(two), dtype=bool)
-    inner[head] = False
-    a = np.repeat(run.qubit[first, 0], size)
-    turned = run.qubit[two, 0] != a
-    before = np.where(turned[:, None], chains.before[two][:, ::-1], chains.before[two])
-    step = oriented(gate_matrices(run, two), turned)
-    ends = before[inner]
-    step[inner] = step[inner] @ kron(chains.matrix[ends[:, 1]], chains.matrix[ends[:, 0]])
-    code = run.code[two]
-    cost = (prices.two_qubit + prices.gate) * cx_of_gate()[code]
-    cost[inner] += plain.cost[before[inner]].sum(axis=1)
-    exact = eighths(run)
-    chain_exact = np.ones(len(chains.matrix), dtype=bool)
-    some = chains.chain >= 0
-    np.logical_and.at(chain_exact, chains.chain[some], exact[some])
-    fine = exact[two].copy()
-    fine[inner] &= chain_exact[before[inner]].all(axis=1)
-    flip = (run.qubit[last, 0] != run.qubit[first, 0])[:, None]
-    start = np.full(int(owner.max()) + 1, len(run))
-    np.minimum.at(start, owner[owner >= 0], np.flatnonzero(owner >= 0))
-    after = np.where(flip, chains.after[last][:, ::-1], chains.after[last])
-    fine = np.logical_and.reduceat(fine, head)
-    return _Blocks(
-        start[label],
-        first,
-        label,
-        owner,
-        before[head],
-        after,
-        ordered_products(step, head),
-        np.add.reduceat(cost, head),
-        size,
-        fine,
-        fine[:, None] & chain_exact[before[head]],
-        fine[:, None] & chain_exact[after],
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +92,7 @@ class _Plan:
     Attributes:
         circuits: One of each block.
         middle: Words of ``circuits.middle``, row 4 * block + 2 * layer + qubit.
-        cost: float64[c], of the CX gates and the words between them.
+        cost: float64[c], of the two-qubit gates and the words between them.
         error: float64[c], Frobenius norm of what rounding changes.
         phase: float64[c], global phase that the circuit lacks.
         owner_before, owner_after: int64[s], the block that a chain comes before or after, -1 none.
@@ -206,7 +101,7 @@ class _Plan:
         chain_both: float64[s], with both.
     """
 
-    circuits: CxCircuits
+    circuits: PairCircuits
     middle: Words
     cost: NDArray[np.float64]
     error: NDArray[np.float64]
@@ -217,7 +112,7 @@ class _Plan:
     chain_right: NDArray[np.float64]
     chain_both: NDArray[np.float64]
 
-    def accept(self, blocks: _Blocks, plain: Words, allowance: float) -> Index:
+    def accept(self, blocks: PairBlocks, plain: Words, allowance: float) -> Index:
         """Return the blocks to replace: those that gain, given what their neighbours do.
 
         All are taken at first; those that lose are given up until none does. What two of them gain
@@ -244,8 +139,8 @@ class _Plan:
         return np.flatnonzero(taken)
 
 
-def _plan(blocks: _Blocks, chains: Wires, plain: Words, prices: Prices) -> _Plan:
-    """Write every block with the fewest CX gates and find the cheapest gates at its ends.
+def _plan(blocks: PairBlocks, chains: Wires, plain: Words, prices: Prices) -> _Plan:
+    """Write every block with the fewest gates and find the cheapest gates at its ends.
 
     The qubits may change roles, and Paulis on each may pass through the block.
     """
@@ -260,9 +155,9 @@ def _plan(blocks: _Blocks, chains: Wires, plain: Words, prices: Prices) -> _Plan
     point = free_of_slack(weyl(blocks.unitary), *ends)
     role, a, b, right, left = _cheapest_ends(point, blocks, chains, prices)
     point = mirrored(point, a, b)
-    circuits = write(point, prices.middle)
+    circuits = write_pair(point, prices.middle, prices.pair)
     both_roles = [np.concatenate(pair) for pair in _fields(circuits, circuits.turned())]
-    circuits = CxCircuits(*both_roles).take(role * n + rows).around(point)
+    circuits = PairCircuits(*both_roles).take(role * n + rows).around(point)
 
     owner_before, owner_after = (np.full(len(chains.matrix), -1, dtype=np.int64) for _ in range(2))
     owner_before[blocks.before] = owner_after[blocks.after] = rows[:, None]
@@ -284,6 +179,8 @@ def _plan(blocks: _Blocks, chains: Wires, plain: Words, prices: Prices) -> _Plan
     chain_both[both] = np.where(exact & inexact, HUGE, words.cost[: len(both)])
     if blocks.exact.any():
         fine = middle.exact.reshape(n, 4).all(axis=1)
+        fine &= (snapped(circuits.angle)[0] % (PI // 4) == 0).all(axis=1)
+        fine &= (snapped(circuits.angle)[1] == 0).all(axis=1)
         fine &= words.exact[len(both) :].reshape(2, n, 2).all(axis=(0, 2))
         cost = np.where(blocks.exact & ~fine, HUGE, cost)
     product = circuits.unitary()
@@ -304,8 +201,8 @@ def _plan(blocks: _Blocks, chains: Wires, plain: Words, prices: Prices) -> _Plan
     )
 
 
-def _fields(one: CxCircuits, other: CxCircuits) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    return [(getattr(one, f.name), getattr(other, f.name)) for f in fields(CxCircuits)]
+def _fields(one: PairCircuits, other: PairCircuits) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    return [(getattr(one, f.name), getattr(other, f.name)) for f in fields(PairCircuits)]
 
 
 _PAIRS = np.stack(np.divmod(np.arange(16), 4))
@@ -313,7 +210,7 @@ _PAIRS = np.stack(np.divmod(np.arange(16), 4))
 
 
 def _cheapest_ends(
-    point: Weyl, blocks: _Blocks, chains: Wires, prices: Prices
+    point: Weyl, blocks: PairBlocks, chains: Wires, prices: Prices
 ) -> tuple[Index, Index, Index, NDArray[np.float64], NDArray[np.float64]]:
     """Choose roles and Paulis so that the chains at the ends of each block cost least.
 
@@ -322,7 +219,7 @@ def _cheapest_ends(
         and after as float64[c, 2]).
     """
     n = len(point.x)
-    circuits = write(point, prices.middle)
+    circuits = write_pair(point, prices.middle, prices.pair)
     roles = (circuits, circuits.turned())
     left = np.stack([c.left for c in roles])[:, :, :, None]
     right = np.stack([c.right for c in roles])[:, :, :, None]
@@ -354,8 +251,8 @@ def _cheapest_ends(
 
 def _chain_matrices(
     chains: Wires,
-    blocks: _Blocks,
-    circuits: CxCircuits,
+    blocks: PairBlocks,
+    circuits: PairCircuits,
     owners: tuple[Index, Index],
     index: Index,
     taken: NDArray[np.bool_],
@@ -377,7 +274,7 @@ def _chain_matrices(
 
 
 def _rebuild(
-    run: Run, chains: Wires, blocks: _Blocks, plan: _Plan, chosen: Index, prices: Prices
+    run: Run, chains: Wires, blocks: PairBlocks, plan: _Plan, chosen: Index, prices: Prices
 ) -> tuple[Run, Phase, float]:
     """Put the new circuits of the chosen blocks, and the chains at their ends, into the run."""
     n = len(run)
@@ -409,12 +306,15 @@ def _rebuild(
     qubit = (at[:, 1] == index).astype(np.int64)
     wire = run.qubit[blocks.first[block], qubit]
     writer.chains(ends.spelling, blocks.start[block], np.where(leads >= 0, 0, 9), wire)
+    code = BY_NAME[prices.pair].code
     for k in range(3):
         rows = chosen[plan.circuits.count[chosen] > k]
         control = plan.circuits.control[rows, k]
         pair = run.qubit[blocks.first[rows]]
         here = np.arange(len(rows))
-        writer.cx(blocks.start[rows], 1 + 3 * k, pair[here, control], pair[here, 1 - control])
+        angle = snapped(plan.circuits.angle[rows, k])
+        ends_of = pair[here, control], pair[here, 1 - control]
+        writer.pairs(code, blocks.start[rows], 1 + 3 * k, *ends_of, angle)
         for j in range(2 if k < 2 else 0):
             rows = chosen[plan.circuits.count[chosen] > k + 1]
             words = plan.middle.spelling.take(4 * rows + 2 * k + j)
@@ -422,39 +322,40 @@ def _rebuild(
             writer.chains(words, blocks.start[rows], np.full(len(rows), 2 + 3 * k + j), wire)
     new = writer.run(run, ~drop)
     frac, rem = writer.phase
-    turns = np.rint(plan.phase[chosen] * (_GRID / np.pi))
-    near = np.abs(plan.phase[chosen] - turns * (np.pi / _GRID)) < _SNAP
-    frac += int(turns[near].sum()) * (PI // _GRID)
-    rem += float(plan.phase[chosen][~near].sum())
-    return new, Phase(frac, rem), error
+    exact, rest = snapped(plan.phase[chosen])
+    frac += int(exact.sum(dtype=np.int64))
+    return new, Phase(frac, rem + float(rest.sum())), error
 
 
 @dataclass(frozen=True)
 class ConsolidateTwoQubit(CircuitPass):
-    """``G_m ... G_1 = exp(i phi) (L_b x L_a) C (R_b x R_a)`` on two qubits, C of at most 3 CX.
+    """``G_m ... G_1 = exp(i phi) (L_b x L_a) C (R_b x R_a)``, C of at most 3 gates on two qubits.
 
     All gates on a pair of qubits that can be brought together, by the axes along which gates
     commute, are one block. Its Cartan decomposition ``exp(i (x XX + y YY + z ZZ))`` says how few CX
     gates it takes: none at the origin, one at (pi/4, 0, 0), two where y = 0, else three; generic
     blocks take 4, 5 rotations between and at most 12 at the ends, where they meet those of the
-    next block. Blocks are replaced where that makes the run cheaper.
+    next block. Of ``rzz`` it takes one for each coordinate that is not 0, of iSWAP as many as of CX
+    but one at (pi/4, pi/4, 0) and two for a CX, of its square root two where ``|z| <= x - y`` and
+    three else. Blocks are replaced where that makes the run cheaper.
 
     Options: ``basis``, the one-qubit gates, as of fuse-one-qubit; ``own`` is Clifford+T with rz,
     and rx, ry, u where a run has one. ``two_qubit``, ``rotation``, ``gate``: prices of a CX gate
     (other two-qubit gates cost the CX gates that they take), of a rotation that is not Clifford,
-    and of any gate.
+    and of any gate. ``pair``: ``cx``, ``rzz``, ``iswap`` or ``siswap``, the gate to write.
 
     Preconditions: none. Gates with symbols, measurements, resets and barriers stay where they are;
     a block goes on past a symbol that its later gates commute with.
 
     Preserves: the unitary to float64 rounding, at most 1e-12 a block, global phase included. A
-    block of Clifford and T gates is replaced by such gates or not at all. Neither the CX gates
-    that the circuit takes nor its two-qubit gates get more.
+    block of Clifford and T gates is replaced by such gates or not at all. Neither the gates of the
+    kind to write that the circuit takes nor its two-qubit gates get more.
 
     Cost: linear but for two sorts; some microseconds a block.
 
     Source: Zhang, Vala, Sastry, Whaley 2003 (arXiv:quant-ph/0209120); Shende, Bullock, Markov 2003
-    (arXiv:quant-ph/0308045); Vatan, Williams 2003 (arXiv:quant-ph/0308006), figure 6.
+    (arXiv:quant-ph/0308045); Vatan, Williams 2003 (arXiv:quant-ph/0308006), figure 6; Huang et
+    al. 2021 (arXiv:2105.06074).
     """
 
     name: ClassVar[str] = "consolidate-two-qubit"
@@ -464,13 +365,19 @@ class ConsolidateTwoQubit(CircuitPass):
     two_qubit: float = 8.0
     rotation: float = 1.0
     gate: float = 1.0
+    pair: str = "cx"
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the circuit with blocks replaced; the same object when none got cheaper.
 
         Raises:
-            UsageError: If the basis names something that is no one-qubit gate.
+            UsageError: If the basis names something that is no one-qubit gate, or blocks are not
+                written in the gate that ``pair`` names.
         """
+        if self.pair not in PAIR_GATES:
+            raise UsageError(
+                f"blocks are not written in '{self.pair}'", hint=suggest(self.pair, PAIR_GATES)
+            )
         fixed = None if self.basis == "own" else Basis.parse(self.basis)
         spent = 0.0
 
@@ -478,7 +385,8 @@ class ConsolidateTwoQubit(CircuitPass):
             nonlocal spent
             turning = bool(_HAS_TURNING[run.code].any())
             own = "-".join((*_NAMED, *_TURNING) if turning else _NAMED)
-            prices = Prices(fixed or Basis.parse(own), self.two_qubit, self.rotation, self.gate)
+            basis = fixed or Basis.parse(own)
+            prices = Prices(basis, self.two_qubit, self.rotation, self.gate, self.pair)
             allowance = (context.ledger.numeric_limit - context.ledger.numeric_spent - spent) / 2
             leaf, error = consolidate_run(run, forms, circuit.num_qubits, prices, allowance)
             spent += error

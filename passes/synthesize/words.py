@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from qcomp.ir.angle import PI
 from qcomp.ir.gates import GATES, NUM_ANGLES, G
 from qcomp.ir.run import Run
-from qcomp.passes.reduce.euler import Basis, Spelling, distinct
+from qcomp.passes.reduce.euler import Basis, Spelling, Turn, distinct
 from qcomp.passes.synthesize.blocks import Index, Matrices
 from qcomp.passes.synthesize.weyl import cx_count, weyl
 
@@ -52,12 +52,14 @@ class Prices:
         two_qubit: Price of a CX gate.
         rotation: Price of a rotation that is not Clifford, beside its price as a gate.
         gate: Price of any gate.
+        pair: The two-qubit gate to write: ``cx``, ``rzz``, ``iswap`` or ``siswap``.
     """
 
     basis: Basis
     two_qubit: float
     rotation: float
     gate: float
+    pair: str = "cx"
 
     @property
     def middle(self) -> str:
@@ -138,12 +140,19 @@ class Writer:
         frac += int(spelling.phase_frac.sum(dtype=np.int64))
         self.phase = (frac & (2 * PI - 1), rem + float(spelling.phase_rem.sum()))
 
-    def cx(
-        self, place: Index, rank: int, control: NDArray[np.int32], target: NDArray[np.int32]
+    def pairs(
+        self,
+        code: int,
+        place: Index,
+        rank: int,
+        first: NDArray[np.int32],
+        second: NDArray[np.int32],
+        angle: Turn,
     ) -> None:
-        """Put in CX gates."""
-        qubit = np.stack([control, target, np.full(len(control), -1, dtype=np.int32)], axis=1)
-        self._runs.append(Run.of(np.full(len(control), G.CX, dtype=np.uint8), qubit))
+        """Put in two-qubit gates; the angle counts where the gate takes one."""
+        qubit = np.stack([first, second, np.full(len(first), -1, dtype=np.int32)], axis=1)
+        angles = angle if NUM_ANGLES[code] else ()
+        self._runs.append(Run.of(np.full(len(first), code, dtype=np.uint8), qubit, *angles))
         self._place.append(place)
         self._rank.append(np.full(len(place), rank))
 

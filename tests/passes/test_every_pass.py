@@ -34,15 +34,24 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {"gates": ("cx", "u")},
         {"gates": ("ecr", "rz", "sx", "x")},
         {"gates": ("h", "x", "y", "z", "s", "t", "rx", "ry", "rz", "cz")},
+        {"gates": ("gpi", "gpi2", "ms"), "limits": ("ms",)},
+        {"gates": ("rx", "rz", "iswap"), "limits": ("rx",)},
+        {"gates": ("r", "rz", "rzz"), "limits": ("rzz",)},
     ),
-    "fuse-one-qubit": ({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
+    "fuse-one-qubit": (
+        *({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
+        *({"basis": "rz-r"}, {"basis": "gpi-gpi2"}),
+    ),
     "insert-dynamical-decoupling": (
         {**TIMES, "sequence": "XY4", "schedule": "asap", "repeats": 3},
         {**TIMES, "sequence": "CPMG", "device": "fake_torino"},
     ),
     "fold-gates": ({}, {"scale": 2.2, "method": "local"}, {"scale": 5, "method": "two-qubit"}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
-    "consolidate-two-qubit": ({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
+    "consolidate-two-qubit": (
+        *({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
+        *({"basis": "rz-r", "pair": "rzz"}, {"pair": "iswap"}, {"basis": "u", "pair": "siswap"}),
+    ),
 }
 """Options that a pass is tried with; its defaults where it is not named."""
 
