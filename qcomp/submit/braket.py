@@ -131,7 +131,7 @@ class _Braket:
         """
         for setting in settings:
             _wires(setting)
-            _text(_first_row(setting))
+            _text(_first_row(setting), setting.profile)
 
     def explain(self, error: Exception) -> Trouble:
         """Say what an exception of the client means."""
@@ -159,7 +159,7 @@ class _Local(_Braket):
             return
         for setting in settings:
             try:
-                self._device.transform(self._specification(_first_row(setting)))
+                self._device.transform(self._specification(_first_row(setting), setting.profile))
             except Exception as error:  # the emulator's passes share no base class
                 raise TargetError(
                     f"{Path(self.name).stem} cannot run the circuit '{setting.name}'",
@@ -202,16 +202,18 @@ class _Local(_Braket):
         out = []
         for row in setting.rows:
             circuit = setting.circuit.bind(row.tolist())
-            task = self._device.run(self._specification(circuit), shots=setting.shots)
+            task = self._device.run(
+                self._specification(circuit, setting.profile), shots=setting.shots
+            )
             out.append(_bits(task.result(), setting))
         return np.stack(out)
 
-    def _specification(self, circuit: Circuit) -> Any:  # noqa: ANN401  a Program or a Circuit
+    def _specification(self, circuit: Circuit, profile: str) -> Any:  # noqa: ANN401  a Program or a Circuit
         if not self._emulates:
-            return _program(circuit)
+            return _program(circuit, profile)
         from braket.circuits import Circuit as BraketCircuit
 
-        return BraketCircuit.from_ir(_text(circuit))
+        return BraketCircuit.from_ir(_text(circuit, profile))
 
 
 class _Remote(_Braket):
@@ -280,7 +282,7 @@ class _Remote(_Braket):
         self._token = batch.token
         try:
             task = self._device.run(
-                _program(_first_row(setting)),
+                _program(_first_row(setting), setting.profile),
                 shots=setting.shots,
                 tags={"qcomp": batch.token},
             )
@@ -332,34 +334,18 @@ def _first_row(setting: Setting) -> Circuit:
     return setting.circuit.bind(row.tolist())
 
 
-def _text(circuit: Circuit) -> str:
-    """Return the text that is sent: mapped circuits in native gates, others in Braket's set."""
+def _text(circuit: Circuit, profile: str) -> str:
+    """Return the text that is sent: in the target's profile if it is one of Braket's."""
     from qcomp.registry import load
 
-    profile = "braket"
-    if circuit.layout is not None:
-        profile = _native_profile(circuit)
-    return str(load("services", "write-qasm")(circuit, profile))
+    ours = profile if profile.startswith("braket") else "braket"
+    return str(load("services", "write-qasm")(circuit, ours))
 
 
-def _native_profile(circuit: Circuit) -> str:
-    """Return the profile of the machine family whose gates a mapped circuit has."""
-    from qcomp.ir.gates import G
-
-    codes = {int(code) for run in circuit.runs() for code in set(run.code.tolist())}
-    if G.R in codes:
-        return "braket-iqm"
-    from qcomp.ir.gates import BY_NAME
-
-    if codes & {BY_NAME[name].code for name in ("gpi", "gpi2", "ms")}:
-        return "braket-ionq"
-    return "braket-rigetti"
-
-
-def _program(circuit: Circuit) -> Any:  # noqa: ANN401
+def _program(circuit: Circuit, profile: str) -> Any:  # noqa: ANN401
     from braket.ir.openqasm import Program
 
-    return Program(source=_text(circuit))
+    return Program(source=_text(circuit, profile))
 
 
 def _wires(setting: Setting) -> dict[int, int]:

@@ -18,7 +18,7 @@ Y      rx(pi/2); sx; r; gpi2; sdg h; rz h     Y
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 from typing import TYPE_CHECKING, Any
 
@@ -81,12 +81,14 @@ class Setting:
         rows: float64[B, P].
         shots: Shots of each row.
         name: What to call it in messages.
+        profile: OpenQASM profile of the target that the circuit was compiled for.
     """
 
     circuit: Circuit
     rows: Rows
     shots: int
     name: str
+    profile: str = "full"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +196,7 @@ def pending_calls(
     """
     calls: list[Call] = []
     values: list[dict[str, Any]] = []
+    profile = (artifact.manifest.get("machine") or {}).get("profile", "full")
     for number, feeds in enumerate(batches):
 
         def answer(
@@ -201,7 +204,9 @@ def pending_calls(
         ) -> Array | None:
             key = (number, place)
             if key not in known:
-                calls.append(_call(key, circuit, readout, rows, shots, gates))
+                call = _call(key, circuit, readout, rows, shots, gates)
+                settings = tuple(replace(s, profile=profile) for s in call.settings)
+                calls.append(replace(call, settings=settings))
             return known.get(key)
 
         values.append(artifact.walk(feeds, answer))

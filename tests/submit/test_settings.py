@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -119,6 +120,8 @@ def test_qubits_of_a_mapped_circuit_are_read_where_they_end(tmp_path: Path) -> N
         calls: list[Call] = []
 
         class Walk:
+            manifest: ClassVar[dict[str, object]] = {}
+
             def walk(self, feeds, answer, readout=readout):  # type: ignore[no-untyped-def]
                 answer(0, physical, readout, rows)
                 return {}
