@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qcomp.cli.common import JsonOption, SeedOption
+
+if TYPE_CHECKING:
+    from qcomp.mitigation.options import Mitigation
 
 __all__ = ["register"]
 
@@ -24,6 +27,8 @@ Examples:
   qcomp run out --input x.npz --output y.npz
 
   qcomp run out --input x.npz --shots 4096 --device aer
+
+  qcomp run out --input x.npz --device aer --noise fake_torino --zne exponential
 
 x.npz holds arrays named as the model's inputs, samples first.
 """
@@ -42,6 +47,27 @@ def run_command(
         str | None,
         typer.Option("--preprocess", help="How raw data becomes inputs: FILE.json or module:func."),
     ] = None,
+    noise: Annotated[
+        str | None,
+        typer.Option("--noise", help="Machine whose noise there is on aer: fake_torino."),
+    ] = None,
+    zne: Annotated[
+        str | None,
+        typer.Option(
+            "--zne",
+            help="Extrapolate to zero noise: auto, linear, polynomial, richardson, exponential or "
+            "learned.",
+        ),
+    ] = None,
+    scales: Annotated[
+        str, typer.Option("--zne-scales", help="Noise scales, with commas.")
+    ] = "1,3,5",
+    folding: Annotated[
+        str, typer.Option("--zne-folding", help="global, local or two-qubit.")
+    ] = "global",
+    readout_mitigation: Annotated[
+        bool, typer.Option("--readout-mitigation", help="Correct wrongly read bits.")
+    ] = False,
     seed: SeedOption = 0,
     json_output: JsonOption = False,
 ) -> None:
@@ -59,11 +85,20 @@ def run_command(
         raise UsageError(
             "the artifact takes inputs", hint="give --input x.npz with " + ", ".join(loaded.inputs)
         )
+    mitigation = _mitigation(zne, scales, folding, readout_mitigation)
     feeds = load_inputs(data, loaded.input_specs, preprocess=preprocess) if data else {}
     rows = next((len(array) for array in feeds.values() if np.ndim(array)), 1)
     with bars() as progress:
         if progress is None:
-            result = loaded(feeds, shots=shots, device=device, seed=seed, batch_size=batch)
+            result = loaded(
+                feeds,
+                shots=shots,
+                device=device,
+                seed=seed,
+                batch_size=batch,
+                noise=noise,
+                mitigation=mitigation,
+            )
         else:
             with progress.task("running", rows) as task:
                 result = loaded(
@@ -73,6 +108,8 @@ def run_command(
                     seed=seed,
                     batch_size=batch,
                     progress=task.advance,
+                    noise=noise,
+                    mitigation=mitigation,
                 )
     outputs = result if isinstance(result, dict) else {loaded.outputs[0]: result}
     if output is not None:
@@ -88,3 +125,23 @@ def run_command(
     show_table(("output", "dtype", "shape", "first rows"), shown)
     if output is not None:
         print(f"wrote {output}")
+
+
+def _mitigation(zne: str | None, scales: str, folding: str, readout: bool) -> Mitigation:
+    """Return what is done about noise.
+
+    Raises:
+        UsageError: If a method is unknown, or the scales are no numbers.
+    """
+    from typing import Any, cast
+
+    from qcomp.errors import UsageError
+    from qcomp.mitigation.options import Mitigation
+
+    try:
+        numbers = tuple(float(text) for text in scales.split(","))
+    except ValueError:
+        raise UsageError(
+            f"'{scales}' are no noise scales", hint="numbers with commas: --zne-scales 1,3,5"
+        ) from None
+    return Mitigation(cast("Any", zne), numbers, cast("Any", folding), readout)

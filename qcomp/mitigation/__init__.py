@@ -5,6 +5,7 @@ from __future__ import annotations
 from qcomp.mitigation.extrapolate import Extrapolation, extrapolate
 from qcomp.mitigation.folding import fold, fold_scale, unfold
 from qcomp.mitigation.grouping import Group, combine, group_observables, ungrouped_count
+from qcomp.mitigation.options import Mitigation
 from qcomp.mitigation.readout import Confusion
 from qcomp.mitigation.success import Success, success_probability
 from qcomp.mitigation.zne import zero_noise
@@ -13,6 +14,7 @@ __all__ = [
     "Confusion",
     "Extrapolation",
     "Group",
+    "Mitigation",
     "Success",
     "combine",
     "extrapolate",

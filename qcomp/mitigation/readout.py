@@ -20,7 +20,7 @@ from qcomp.device import Device
 from qcomp.errors import UsageError
 from qcomp.mitigation.grouping import Group
 
-__all__ = ["Confusion"]
+__all__ = ["Confusion", "nearest_distribution"]
 
 Floats = NDArray[np.float64]
 
@@ -166,3 +166,17 @@ class Confusion:
         for j, matrix in enumerate(self.matrices):
             out *= matrix[read[:, j][:, None], true[:, j][None, :]]
         return out
+
+
+def nearest_distribution(quasi: Floats) -> Floats:
+    """Return the probability distribution nearest to quasi-probabilities in least squares.
+
+    The most negative ones become 0 and what they lacked is taken evenly from the rest: Smolin,
+    Gambetta, Smith 2011 (arXiv:1106.5458). Cost: a sort.
+    """
+    order = np.argsort(quasi)[::-1]
+    sums = np.cumsum(quasi[order])
+    ranks = np.arange(1, len(quasi) + 1)
+    kept = int(np.flatnonzero(quasi[order] - (sums - 1) / ranks > 0)[-1])
+    shift = (sums[kept] - 1) / (kept + 1)
+    return np.asarray(np.maximum(quasi - shift, 0.0))

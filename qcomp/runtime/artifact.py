@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qcomp.execute import Session
     from qcomp.ir.circuit import Circuit
     from qcomp.ir.program import Readout
+    from qcomp.mitigation.options import Mitigation
 
 __all__ = ["Artifact", "load"]
 
@@ -136,6 +137,8 @@ class Artifact:
         seed: int = 0,
         batch_size: int | None = None,
         progress: Callable[[int], None] | None = None,
+        noise: str | None = None,
+        mitigation: Mitigation | None = None,
         **named: object,
     ) -> Any:  # noqa: ANN401  one array or a dict of arrays
         """Run on a batch.
@@ -147,6 +150,8 @@ class Artifact:
             seed: Seed of the samples.
             batch_size: Rows in flight; all at once by default, or as many as the model fixes.
             progress: Called with the number of rows done since the last call.
+            noise: Name of a machine whose noise circuits have on ``aer``, such as ``fake_torino``.
+            mitigation: What is done about noise.
             named: Inputs by name.
 
         Returns:
@@ -160,7 +165,9 @@ class Artifact:
         rows = next((len(feeds[n]) for n in self.inputs if n in sampled and np.ndim(feeds[n])), 1)
         step = fixed or batch_size or max(rows, 1)
         if step >= rows or not feeds:
-            results = self.run(feeds, shots=shots, device=device, seed=seed)
+            results = self.run(
+                feeds, shots=shots, device=device, seed=seed, noise=noise, mitigation=mitigation
+            )
             if progress is not None:
                 progress(rows)
         else:
@@ -170,7 +177,16 @@ class Artifact:
                     name: array[start : start + step] if name in sampled else array
                     for name, array in feeds.items()
                 }
-                parts.append(self.run(part, shots=shots, device=device, seed=seed + start))
+                parts.append(
+                    self.run(
+                        part,
+                        shots=shots,
+                        device=device,
+                        seed=seed + start,
+                        noise=noise,
+                        mitigation=mitigation,
+                    )
+                )
                 if progress is not None:
                     progress(min(step, rows - start))
             results = {name: np.concatenate([p[name] for p in parts]) for name in self.outputs}
@@ -204,13 +220,15 @@ class Artifact:
         shots: int | None = None,
         device: str = "sim",
         seed: int = 0,
+        noise: str | None = None,
+        mitigation: Mitigation | None = None,
     ) -> dict[str, Any]:
         """Run every stage on one batch and return all outputs by name."""
         if device not in DEVICES:
             raise UsageError(f"there is no device '{device}'", hint=suggest(device, DEVICES))
 
         def on_device(place: int, circuit: Circuit, readout: Readout, rows: Rows) -> Array:
-            return run_on(device, circuit, readout, rows, shots, seed + place)
+            return run_on(device, circuit, readout, rows, shots, seed + place, noise, mitigation)
 
         values = self.walk(feeds, on_device)
         return {name: values[name] for name in self.outputs}
