@@ -19,6 +19,7 @@ from qcomp.passes.reduce.pauli_carry import link_wires
 from qcomp.passes.reduce.sums import summands
 from qcomp.passes.synthesize.parity_frame import CX, FLIP, ROTATE, SLOTS, SWAP, WALL, WORD
 from qcomp.passes.synthesize.parity_network import resynthesize
+from qcomp.passes.synthesize.phase_blocks import write_blocks
 from qcomp.passes.synthesize.segments import segments
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
@@ -35,6 +36,9 @@ _VARIANTS: tuple[tuple[int, int, int], ...] = (
     (0, 20, 0),
 )
 """(eager, weight of B, weight of A) of each try; a CX less in a waiting parity weighs 20."""
+
+_BLOCKS = 8
+"""Tries from which on each block between walls is also written by itself, as the papers do it."""
 
 _ROUNDS = 8
 _MOST_WIRES = 256
@@ -123,6 +127,14 @@ def _rewritten(run: Run, start: int, stop: int, tries: int) -> NDArray[np.int32]
         if total <= count and (int(state[1]), total) < (cost, count):
             cost, count = int(state[1]), total
             best = out.reshape(-1, 3)[:total].copy()
+    if tries >= _BLOCKS:
+        blocks = write_blocks(
+            kind.tolist(), local.reshape(-1, 3).tolist(), _ARITY[code].tolist(), m, cost
+        )
+        if blocks is not None:
+            fewer = int((blocks[:, 0] == CX).sum())
+            if len(blocks) <= count and (fewer, len(blocks)) < (cost, count):
+                best = blocks
     if best is None:
         return None
     linear = (best[:, 0] == CX) | (best[:, 0] == FLIP)
@@ -221,7 +233,9 @@ class ResynthesizePhasePolynomials(CircuitPass):
     Source: after Amy, Azimzadeh, Mosca 2018 (arXiv:1712.01859), section 4, with its recursion
     replaced by a greedy choice over all waiting parities; walls after Amy, Maslov, Mosca 2013
     (arXiv:1303.2042), section 5; choice of the next CX after Schmitz et al. 2021
-    (arXiv:2103.08602), section V.
+    (arXiv:2103.08602), section V. With eight tries also the papers' own way, block by block:
+    :mod:`~qcomp.passes.synthesize.gray_synth` and
+    :mod:`~qcomp.passes.synthesize.linear_reversible`.
 
     Attributes:
         tries: Ways in which each segment is written, 1 to 8; the cheapest counts.

@@ -14,6 +14,7 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import G
 from qcomp.ir.program import Program
 from qcomp.passes.reduce import leaves
+from qcomp.passes.synthesize import phase_polynomial as phase_polynomial_pass
 from qcomp.passes.synthesize.phase_polynomial import ResynthesizePhasePolynomials
 from qcomp.passmanager import Context, Pipeline
 from tests.generators import CLIFFORD_T, DIAGONAL, append_random
@@ -213,3 +214,34 @@ def test_public_clifford_t_circuits_lose_cx(shared: Path) -> None:
     assert len(logs) >= 20
     assert decided >= 12
     assert np.exp(np.mean(logs)) < 0.95
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocks_written_by_gray_synth_are_the_same_circuit(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phase_polynomial_pass, "_VARIANTS", ())
+    circuit = random_circuit(seed, POOLS[seed % len(POOLS)], 40)
+    result = resynthesized(circuit, tries=8)
+    assert cx_cost(result) <= cx_cost(circuit)
+    verdict = check(circuit, result)
+    assert verdict.equal is True
+    assert verdict.phase == pytest.approx(0, abs=1e-9)
+
+
+def test_gray_synth_alone_finds_the_network_of_a_poor_circuit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    circuit = Circuit(3)
+    for parity in ((0, 1), (0, 2), (0, 1, 2), (1, 2)):
+        for control in parity[:-1]:
+            circuit.cx(control, parity[-1])
+        circuit.rz(0.1 * sum(parity) + 0.3, parity[-1])
+        for control in parity[-2::-1]:
+            circuit.cx(control, parity[-1])
+    assert cx_cost(resynthesized(circuit, tries=7)) <= 6
+    monkeypatch.setattr(phase_polynomial_pass, "_VARIANTS", ())
+    assert resynthesized(circuit, tries=7) is circuit
+    result = resynthesized(circuit, tries=8)
+    assert cx_cost(result) <= 6 < cx_cost(circuit)
+    assert check(circuit, result).equal is True
