@@ -11,10 +11,13 @@ from qcomp.pipelines import for_basis
 if TYPE_CHECKING:
     from qcomp.target import Target
 
-__all__ = ["target_pipelines"]
+__all__ = ["mapped_pipeline", "target_pipelines"]
 
 _EFFORTS = ("fast", "default", "max")
 _NUMERIC = re.compile(r"consolidate-two-qubit(\{[^}]*\})?,")
+
+_PAIRS = {"rzz": "rzz", "ms": "rzz", "siswap": "siswap", "iswap": "iswap"}
+"""Two-qubit gate of a machine -> what blocks on two qubits are written in: less than in cx."""
 
 
 def target_pipelines(target: Target) -> dict[str, str]:
@@ -26,14 +29,48 @@ def target_pipelines(target: Target) -> dict[str, str]:
     return {effort: _pipeline(target, effort) for effort in _EFFORTS}
 
 
+def mapped_pipeline(target: Target, effort: str, text: str) -> str:
+    """Return the pipeline of a machine with the mapping to its device around it.
+
+    Where each qubit is coupled with each there is nothing to map, unless the user says which qubits
+    to take. A pipeline that maps by itself stays as it is.
+
+    Args:
+        target: The machine.
+        effort: fast, default or max.
+        text: The pipeline without a mapping.
+    """
+    device = target.device
+    if device is None or "map-to-device" in text:
+        return text
+    if device.is_all_to_all and target.initial_layout is None:
+        return text
+    from qcomp.device_pipelines import for_device
+
+    native = text if device.is_all_to_all else target.pipelines.get("fast", text)
+    basis, one_qubit = target.basis, target.native.one_qubit
+    if not _is_exact(basis) and not _is_reducible(target):
+        basis, one_qubit = ("rz", "sx", "x", "cz"), "rz-sx-x"
+    mapped = for_device(basis, one_qubit, device, effort, native)
+    return _NUMERIC.sub("", mapped) if _is_exact(target.basis) else mapped
+
+
+def _is_exact(basis: tuple[str, ...]) -> bool:
+    """Whether no gate has an angle."""
+    return not any(BY_NAME[name].num_angles for name in basis)
+
+
+def _is_reducible(target: Target) -> bool:
+    """Whether the reductions know the machine's one-qubit gates."""
+    single = set(target.native.one_qubit.split("-"))
+    return not _limited(target) and bool(single & {"u", "h"} or {"rz", "sx"} <= single)
+
+
 def _pipeline(target: Target, effort: str) -> str:
     basis, one_qubit = target.basis, target.native.one_qubit
-    if not any(BY_NAME[name].num_angles for name in basis):
+    if _is_exact(basis):
         return _exact(basis, one_qubit, effort)
-    single = set(one_qubit.split("-"))
-    if not _limited(target) and (single & {"u", "h"} or {"rz", "sx"} <= single):
-        return for_basis(basis, one_qubit, effort)
-    return _native(target, effort)
+    return for_basis(basis, one_qubit, effort) if _is_reducible(target) else _native(target, effort)
 
 
 def _limited(target: Target) -> tuple[str, ...]:
@@ -60,7 +97,8 @@ def _native(target: Target, effort: str) -> str:
 
     The circuit is reduced over rz, sx, x and cx and then written in the machine's gates, with turns
     about Z beside them: those move to where a pulse needs them, and what is left at the end of a
-    wire is written in the machine's gates too, where it has no such turns.
+    wire is written in the machine's gates too, where it has no such turns. Blocks on two qubits are
+    written in interactions of any angle, or in iswap, where the machine has those.
     """
     limited = _limited(target)
     limits = f",limits=[{','.join(limited)}]" if limited else ""
@@ -74,4 +112,7 @@ def _native(target: Target, effort: str) -> str:
         single = "-".join(("rz", *(name for name in single.split("-") if name != "rz")))
     tidy = f"fuse-one-qubit{{basis={single}}},push-virtual-z"
     reduced = for_basis(("rz", "sx", "x", "cx"), "rz-sx-x", effort)
+    pair = next((pair for gate, pair in _PAIRS.items() if gate in basis), "")
+    if pair:
+        reduced += f",consolidate-two-qubit{{basis=rz-sx-x,two_qubit=4,pair={pair}}}"
     return f"{reduced},{turning},{tidy},{tidy},{own}"

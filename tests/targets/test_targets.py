@@ -128,7 +128,7 @@ def test_a_target_in_json_is_as_good_as_a_named_one(tmp_path):
     assert target.native.one_qubit == "rz-sx-x"
     assert target.device is not None
     assert target.device.errors["cz"].tolist() == [0.01] * 4
-    assert target.pipeline() == target_pipelines(get_target("ibm-heron"))["default"]
+    assert target.pipelines == target_pipelines(get_target("ibm-heron"))
     graph, circuit = parse_targets("cpu-int8+" + written(tmp_path, MACHINE))
     assert graph is not None
     assert circuit is not None
