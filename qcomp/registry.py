@@ -23,6 +23,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "fuse-batch-norm": "qcomp.passes.graph.fuse_batch_norm:FuseBatchNorm",
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "partition": "qcomp.passes.graph.partition:Partition",
+        "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",
         "quantize-static": "qcomp.passes.quantize.quantize_static:QuantizeStatic",
         "quantize-dynamic": "qcomp.passes.quantize.quantize_dynamic:QuantizeDynamic",
@@ -45,6 +46,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
+        "map-to-device": "qcomp.passes.map.map_to_device:MapToDevice",
+        "orient-gates": "qcomp.passes.map.orient_gates:OrientGates",
         "push-virtual-z": "qcomp.passes.map.push_virtual_z:PushVirtualZ",
         "insert-dynamical-decoupling": "qcomp.passes.mitigate.insert_dynamical_decoupling:"
         "InsertDynamicalDecoupling",

@@ -81,7 +81,7 @@ class Target:
         backend: Name of the backend that writes for it.
         basis: Gates of a quantum machine; empty where every gate of the table is taken.
         profile: OpenQASM profile of the backend.
-        pipelines: Effort -> pipeline text.
+        pipelines: Effort -> pipeline text, without the mapping to a device.
         requires: Facts a graph pipeline cannot do without: ``calibration`` or nothing.
         fusions: Op types of the integer kernels that the backend counts on.
         native: How the gates are meant.
@@ -108,14 +108,19 @@ class Target:
     _cache: dict[str, Device] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def pipeline(self, effort: str = "default") -> str:
-        """Return the pipeline text of an effort; ``default`` stands in for one that is not given.
+        """Return the pipeline text of an effort, with the mapping to the device where there is one.
+
+        ``default`` stands in for an effort that is not given.
 
         Raises:
             UsageError: If the effort is unknown.
         """
         if effort not in EFFORTS:
             raise UsageError(f"there is no effort '{effort}'", hint=suggest(effort, EFFORTS))
-        return self.pipelines.get(effort, self.pipelines["default"])
+        from qcomp.target_pipelines import mapped_pipeline
+
+        text = self.pipelines.get(effort, self.pipelines["default"])
+        return mapped_pipeline(self, effort, text) if self.kind == "circuit" else text
 
     @property
     def device(self) -> Device | None:

@@ -94,10 +94,7 @@ def _turns(circuit: Circuit, rng: np.random.Generator) -> NDArray[np.float64]:
 
 
 def _turned(circuit: Circuit, turns: NDArray[np.float64]) -> Circuit:
-    out = Circuit(
-        circuit.num_qubits, circuit.num_clbits, circuit.params,
-        cregs=circuit.cregs, variables=circuit.variables,
-    )  # fmt: skip
+    out = Circuit(circuit.num_qubits, circuit.num_clbits, circuit.params, cregs=circuit.cregs)
     for q, (theta, phi) in enumerate(turns.tolist()):
         out.u(theta, phi, 0.0, q)
     return out

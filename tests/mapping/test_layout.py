@@ -19,8 +19,6 @@ from qcomp.simulate import run_readout
 SWEEP = (
     "to-basis{max_qubits=2},merge-rotations,cancel-inverses,fuse-one-qubit,consolidate-two-qubit"
 )
-    "to-basis{max_qubits=2},merge-rotations,cancel-inverses,fuse-one-qubit,consolidate-two-qubit"
-)
 
 
 def plain() -> Circuit:

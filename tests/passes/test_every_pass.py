@@ -46,6 +46,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {**TIMES, "sequence": "XY4", "schedule": "asap", "repeats": 3},
         {**TIMES, "sequence": "CPMG", "device": "fake_torino"},
     ),
+    "map-to-device": (
+        {"device": "grid-3x3", "effort": "fast"},
+        {"device": "line-9", "basis": "rz-sx-x"},
+    ),
+    "orient-gates": ({"device": "fake_sherbrooke"},),
     "fold-gates": ({}, {"scale": 2.2, "method": "local"}, {"scale": 5, "method": "two-qubit"}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": (
@@ -61,6 +66,7 @@ FIRST: Mapping[str, str] = {
     "quantize-static": "canonicalise,fold-constants,calibrate",
     "quantization-error": "canonicalise,fold-constants,calibrate,quantize-static",
     "insert-dynamical-decoupling": "to-basis{gates=[cx,rz,sx,x]}",
+    "orient-gates": "to-basis{gates=[cx],max_qubits=1},map-to-device{device=fake_sherbrooke}",
 }
 """What has to run before a pass."""
 
@@ -147,7 +153,7 @@ def test_circuit_pass_keeps_its_contract(name: str, kind: str) -> None:
             verdict = check(before, after, seed=seed, only_bits=instance.only_bits)
             assert verdict.equal is True, f"{where}: {verdict}"
             assert verdict.error <= 1e-9
-            if kind == "straight":
+            if kind == "straight" and after.layout is None:
                 # Apart from the simulator, and with the global phase.
                 values = {"a": 0.7, "b": -1.9}
                 # Delays do nothing to the state.
