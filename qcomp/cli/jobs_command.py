@@ -11,7 +11,7 @@ import typer
 from qcomp.cli.common import JsonOption
 
 if TYPE_CHECKING:
-    from qcomp.submit import Job, JobRecord, Store
+    from qcomp.submit import JobRecord, Patience, Store
 
 __all__ = ["register"]
 
@@ -130,7 +130,7 @@ def fetch_command(
 ) -> None:
     """Run the command."""
     from qcomp.cli.common import emit_json
-    from qcomp.cli.submit_command import show_outputs, write_counts, write_outputs
+    from qcomp.cli.submit_command import show_outputs, write_outputs
     from qcomp.errors import QcompError, UsageError
     from qcomp.submit import Store
 
@@ -182,9 +182,14 @@ def _fetch(
     counts: Path | None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     from qcomp.cli.submit_command import waiting, write_counts
+    from qcomp.submit import Job, resume
 
     with store.held(name):
-        job = _opened(store, name, artifact)
+        record = store.load(name)
+        if record.finished and artifact is None and counts is None:
+            job = Job(record, None, store, _patience())  # the artifact may be gone
+        else:
+            job = resume(record, store, _patience(), artifact=artifact)
         if resend:
             job.resend()
         with waiting(job.record) as told:
@@ -197,28 +202,26 @@ def _fetch(
     return {**entry, "outputs": values}, outputs
 
 
-def _opened(store: Store, name: str, artifact: Path | None) -> Job:
-    from qcomp.submit import Patience, resume
+def _patience() -> Patience:
+    from qcomp.submit import Patience
 
-    patience = Patience(told=lambda text: print(text, file=sys.stderr))
-    return resume(store.load(name), store, patience, artifact=artifact)
+    return Patience(told=lambda text: print(text, file=sys.stderr))
 
 
 def cancel_command(
     job: Annotated[
         str, typer.Argument(metavar="JOB", help="Identifier, its beginning, or 'last'.")
     ],
-    artifact: ArtifactOption = None,
     json_output: JsonOption = False,
 ) -> None:
     """Run the command."""
     from qcomp.cli.common import emit_json
-    from qcomp.submit import Store
+    from qcomp.submit import Job, Store
 
     store = Store()
     name = store.find(job)
     with store.held(name):
-        opened = _opened(store, name, artifact)
+        opened = Job(store.load(name), None, store, _patience())
         stopped = opened.cancel()
     if json_output:
         emit_json(_entry(opened.record, store))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.errors import QcompError, SourceError
+from qcomp.errors import QcompError, SourceError, UsageError
 from qcomp.submit.patience import Patience
 from qcomp.submit.plan import connect, native_gates, new_leg, settings_of
 from qcomp.submit.provider import Batch, Machine, State
@@ -47,6 +47,9 @@ _BAD = {
 }
 LONGEST_WAIT = 30.0
 """Seconds between two looks at a task, at most."""
+
+LOOKS = 10
+"""Tasks that are still running after which a round of looks ends: tasks run in the order sent."""
 
 
 def resume(
@@ -85,11 +88,11 @@ def resume(
 
 
 class Job:
-    """A job of an artifact that is at hand.
+    """A job that is on disk.
 
     Args:
         record: What is on disk of it.
-        artifact: The artifact.
+        artifact: The artifact; None is enough to cancel, and to give a result that is there.
         store: Where it is kept.
         patience: How long to try.
         machine: The device; connected when it is first needed where it is not given.
@@ -99,17 +102,28 @@ class Job:
     def __init__(
         self,
         record: JobRecord,
-        artifact: Artifact,
+        artifact: Artifact | None,
         store: Store,
         patience: Patience,
         machine: Machine | None = None,
         told: Callable[[JobRecord], None] | None = None,
     ) -> None:
-        self.record, self.artifact, self.store = record, artifact, store
+        self.record, self.store = record, store
         self.patience, self.told = patience, told
-        self._machine = machine
-        self._batches = _stored_batches(store.load_arrays(record, "inputs"))
+        self._artifact, self._machine = artifact, machine
+        self._batches = () if artifact is None else _stored_batches(store, record)
         self._known: dict[Key, Array] = {}
+
+    @property
+    def artifact(self) -> Artifact:
+        """The artifact.
+
+        Raises:
+            UsageError: If the job was opened without it.
+        """
+        if self._artifact is None:
+            raise UsageError(f"the job {self.record.id} was opened without its artifact")
+        return self._artifact
 
     @property
     def machine(self) -> Machine:
@@ -318,9 +332,11 @@ class Job:
         machine = self.machine
         interval = machine.interval
         while True:
+            running = 0
             for task in leg.tasks:
-                if task.state == "sent":
+                if task.state == "sent" and running < LOOKS:
                     self._look(leg, task, settings)
+                    running += task.state == "sent"
             if not wait or all(task.state != "sent" for task in leg.tasks):
                 return
             self.patience.sleep(interval)
@@ -365,12 +381,12 @@ class Job:
             self.told(self.record)
 
 
-def _stored_batches(arrays: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _stored_batches(store: Store, record: JobRecord) -> tuple[Mapping[str, Any], ...]:
     batches: dict[int, dict[str, Any]] = {0: {}}
-    for key, array in arrays.items():
+    for key, array in store.load_arrays(record, "inputs").items():
         number, _, name = key.removeprefix("batch").partition("/")
         batches.setdefault(int(number), {})[name] = array
-    return [batches[number] for number in sorted(batches)]
+    return tuple(batches[number] for number in sorted(batches))
 
 
 def _stacked(rows: Sequence[Bits | None], setting: Setting) -> Bits:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,6 +125,8 @@ def start(
     artifact = planned.artifact
     machine.check(planned.settings)
     now = datetime.datetime.now(datetime.UTC)
+    if device.endswith(".json"):  # a file is to be found from any folder
+        device = str(Path(device).resolve())
     record = JobRecord(
         id=store.new_id(),
         created=now.isoformat(timespec="seconds"),

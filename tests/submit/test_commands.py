@@ -68,9 +68,11 @@ def test_a_hybrid_model_is_submitted_and_listed_and_fetched_again(
     (entry,) = json.loads(done(cli("jobs", "--json")))
     assert (entry["state"], entry["provider"], entry["shots"]) == ("done", "local", 2000)
     assert entry["artifact_sha256"] == qcomp.load(hybrid).sha256
+    shutil.move(hybrid, artifacts / "moved")  # a result that is there needs nothing else
     again = json.loads(done(cli("jobs", "fetch", "last", "--json")))
     np.testing.assert_allclose(again["outputs"]["y"], y)
     assert done(cli("jobs", "fetch", "--all")) == "every job is done\n"
+    refused(cli("jobs", "fetch", "last", "--counts", "c.json"), "is no artifact", code=1)
 
 
 def test_the_state_is_kept_between_commands_that_do_not_wait(
@@ -111,7 +113,9 @@ def test_a_job_can_be_cancelled_and_sent_again(
     cloud: Path,
 ) -> None:
     done(cli("submit", artifacts / "ghz", *CLOUD, "--no-wait"))
+    shutil.move(artifacts / "ghz", artifacts / "moved")
     assert "1 tasks cancelled" in done(cli("jobs", "cancel", "last"))
+    shutil.move(artifacts / "moved", artifacts / "ghz")
     refused(cli("jobs", "fetch", "last"), "was cancelled", "--resend", code=1)
     done(cli("jobs", "fetch", "last", "--resend"))
 

@@ -17,7 +17,7 @@ import pytest
 
 import qcomp
 from qcomp import QcompError, SourceError, UsageError
-from qcomp.submit import Patience, Store, connect, resume
+from qcomp.submit import Job, Patience, Store, connect, resume
 from qcomp.submit.record import jobs_folder, redacted
 from tests.cli.conftest import environment
 from tests.submit import cloud as vendor
@@ -311,7 +311,7 @@ def test_results_of_another_artifact_are_refused(artifacts: Path, cloud: Path) -
     shutil.copy(places[1] / "result.npz", places[0] / "result.npz")
     shutil.copy(places[1] / "leg0-task0.npz", places[0] / "leg0-task0.npz")
     with pytest.raises(SourceError, match="another artifact"):
-        resume(store.load(first.record.id), store, QUIET).fetch()
+        Job(store.load(first.record.id), None, store, QUIET).fetch()
     with pytest.raises(SourceError, match="another artifact"):
         resume(store.load(first.record.id), store, QUIET).counts()
 
