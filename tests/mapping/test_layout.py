@@ -75,6 +75,19 @@ def test_what_only_holds_with_ancillas_at_zero_is_accepted() -> None:
     assert equivalence.check(a, b).equal is True
 
 
+def test_a_wide_circuit_that_needs_its_ancillas_at_zero_is_not_called_wrong() -> None:
+    """Too wide for states, and no other rung knows that the ancilla starts in |0>."""
+    a, b = Circuit(26), Circuit(27)
+    for circuit in (a, b):
+        for q in range(25):
+            circuit.h(q).t(q).cx(q, q + 1)
+    b.cx(0, 26).cx(26, 0)
+    b.layout = Layout(tuple(range(26)), (26, *range(1, 26)), 27)
+    verdict = equivalence.check(a, b)
+    assert verdict.equal is None
+    assert "ancillas" in verdict.how
+
+
 @pytest.mark.parametrize("kind", ["expval", "probs", "state", "samples"])
 def test_readouts_of_a_mapped_circuit_are_those_before_mapping(kind: str) -> None:
     observables = (Observable.parse("Z0*Z2 + 0.5*X1"), Observable.parse("Y0*X1"))
