@@ -47,9 +47,8 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
     first, second = (relabel(c, range(c.num_qubits), width) for c in (first, second))
     verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
     if verdict.equal is not True and width > sizes[0]:
-        verdict = _with_ancillas_at_zero(first, second, sizes[0], seed, only_bits) or _undecided(
-            verdict
-        )
+        seen = _with_ancillas_at_zero(first, second, sizes[0], seed, only_bits)
+        verdict = _undecided(verdict) if seen is None else seen
     return replace(verdict, how=f"{verdict.how}, layouts undone")
 
 
