@@ -9,14 +9,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.angle import PI, wrap, wrap_int
+from qcomp.ir.angle import PI, wrap
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import AXIS, GATES, NUM_QUBITS, G
 from qcomp.ir.run import Run
 from qcomp.kernels import kernel
 from qcomp.passes.map.splicing import gates_at, spliced
-from qcomp.passes.reduce.families import FAMILY, NAMED_TURN, PHASED
+from qcomp.passes.map.turns import is_turn, phase_of_turns, turns_of
+from qcomp.passes.reduce.families import FAMILY
 from qcomp.passes.reduce.leaves import Leaf, Phase, call, rewrite_leaves
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
@@ -200,18 +201,6 @@ def _push(
     return emits
 
 
-def _turns(run: Run) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64]]:
-    """Return the angle of each operation as ``rz``; 0 for those that are no turns about Z."""
-    n = len(run)
-    turning = FAMILY[run.code] == FAMILY[G.RZ]
-    frac = np.where(turning, NAMED_TURN[run.code], 0)
-    rem, form = np.zeros(n), np.full(n, -1, dtype=np.int64)
-    angled = np.flatnonzero(turning & (run.angle >= 0))
-    entry = run.angle[angled]
-    frac[angled], rem[angled], form[angled] = run.frac[entry], run.rem[entry], run.form[entry]
-    return frac, rem, form
-
-
 def _effects_of(run: Run) -> NDArray[np.int64]:
     """Return the effect of each operation on operand k at 4 * i + k, its arity at 4 * i + 3."""
     out = _EFFECTS[run.code]
@@ -277,7 +266,7 @@ class _Turns:
 def _carried(run: Run, num_qubits: int) -> tuple[_Turns, _Turns, tuple[NDArray[np.int64], ...]]:
     """Return (turns put down, turns by angle entry, parents, signs and rows of the nodes)."""
     n = len(run)
-    frac, rem, form = _turns(run)
+    frac, rem, form = turns_of(run)
     most = 2 * (int(np.count_nonzero(run.qubit >= 0)) + num_qubits) + len(run.extra) + 1
     symbols, entries = int((form >= 0).sum()) + 1, len(run.frac) + 1
 
@@ -314,7 +303,7 @@ def push_run(run: Run, forms: Forms, num_qubits: int) -> Leaf:
         forms: The circuit's forms.
         num_qubits: Wires of the circuit.
     """
-    turning = FAMILY[run.code] == FAMILY[G.RZ]
+    turning = is_turn(run)
     if not turning.any():
         return run, forms, Phase()
     put, off, nodes = _carried(run, num_qubits)
@@ -356,17 +345,8 @@ def push_run(run: Run, forms: Forms, num_qubits: int) -> Leaf:
     new = spliced(turned, ~turning, [part])
     if new.same_as(run, new_forms, forms):
         return run, forms, Phase()
-    half = _half_of_phases(run, forms)
+    half = phase_of_turns(run, forms, turning)
     return new, new_forms, Phase(half.frac + phase, half.rem, half.row)
-
-
-def _half_of_phases(run: Run, forms: Forms) -> Phase:
-    """Return the phase that the turns of a run have beside their ``rz``."""
-    frac, rem, form = _turns(run)
-    phased = np.flatnonzero((FAMILY[run.code] == FAMILY[G.RZ]) & (PHASED[run.code] == 1))
-    total = wrap_int(int(frac[phased].sum(dtype=np.int64)))
-    rows = form[phased].astype(np.int32)
-    return Phase.halved(total, float(rem[phased].sum()), forms, rows, np.ones(len(phased)))
 
 
 @dataclass(frozen=True)

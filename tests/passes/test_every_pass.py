@@ -51,6 +51,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {"device": "line-9", "basis": "rz-sx-x"},
     ),
     "orient-gates": ({"device": "fake_sherbrooke"},),
+    "collect-rzz": ({}, {"symbols": False}),
+    "keep-cheaper": ({}, {"steps": "cancel-inverses", "cost": "gates"}),
     "fold-gates": ({}, {"scale": 2.2, "method": "local"}, {"scale": 5, "method": "two-qubit"}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": (
