@@ -77,7 +77,7 @@ def read_back(text: str) -> Outcome:
     return outcome
 
 
-def measure(rows: int, sample: int) -> dict[str, Any]:
+def measure(rows: int, sample: int, effort: str = "default") -> dict[str, Any]:
     """Return all figures."""
     from qiskit import qasm3, transpile
     from qiskit_ibm_runtime.fake_provider import FakeTorino
@@ -88,7 +88,9 @@ def measure(rows: int, sample: int) -> dict[str, Any]:
     backend = FakeTorino()
 
     compile_s, artifact = cpu(
-        lambda: qcomp.compile(circuit, target="ibm-heron", device="fake_torino", seed=0)
+        lambda: qcomp.compile(
+            circuit, target="ibm-heron", device="fake_torino", seed=0, effort=effort
+        )
     )
     (mapped,) = artifact.circuits.values()
     template_s, template = cpu(lambda: TextTemplate(mapped, "ibm"))

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+import qcomp
 from qcomp.atomic import atomic_file
 from qcomp.backends.openqasm3.profiles import PROFILES
 from qcomp.backends.openqasm3.writer import write_text
@@ -38,6 +39,7 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.layout import Layout
 from qcomp.passes.map.to_basis import ToBasis
 from qcomp.passmanager import Context
+from qcomp.target import get_target
 
 GOAL = 1e-6
 PARAMETERS = 3
@@ -50,14 +52,16 @@ class Case:
     Attributes:
         name: Its name.
         profile: The profile.
-        gates: The machine's gates; () for the circuit's own.
-        limits: Gates whose angles the machine limits.
+        target: The target whose pipeline (effort fast) makes the circuit one of its machine.
+        gates: Where there is no target, the gates it is translated to; () for its own.
+        limits: Those of them whose angles the machine limits.
         mapped: Whether the circuit counts as mapped, qubit i on physical qubit i.
         params: Whether some of its angles become sums with parameters.
     """
 
     name: str
     profile: str
+    target: str = ""
     gates: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     mapped: bool = False
@@ -71,27 +75,27 @@ class Case:
         return (*profile.consumers, *((profile.judge,) if judged else ()))
 
 
-IBM = ("cz", "rz", "sx", "x")
+FRACTIONAL = ("cz", "rz", "sx", "x", "rx", "rzz")
 CASES: tuple[Case, ...] = (
     Case("full", "full"),
     Case("qasm2", "qasm2"),
     Case("portable", "portable"),
     Case("portable-param", "portable-param", params=True),
-    Case("ibm", "ibm", IBM),
-    Case("ibm, mapped", "ibm", IBM, mapped=True),
-    Case("ibm, parameters", "ibm", IBM, params=True),
-    Case("ibm, ecr", "ibm", ("ecr", "rz", "sx", "x")),
-    Case("ibm, fractional", "ibm", (*IBM, "rx", "rzz"), ("rzz",)),
+    Case("ibm", "ibm", "ibm-heron"),
+    Case("ibm, mapped", "ibm", "ibm-heron", mapped=True),
+    Case("ibm, parameters", "ibm", "ibm-heron", params=True),
+    Case("ibm, ecr", "ibm", "ibm-eagle"),
+    Case("ibm, fractional", "ibm", gates=FRACTIONAL, limits=("rzz",)),
     Case("braket", "braket"),
     Case("braket, parameters", "braket", params=True),
-    Case("braket-rigetti", "braket-rigetti", ("rx", "rz", "iswap"), ("rx",), mapped=True),
-    Case("braket-rigetti, cz", "braket-rigetti", ("rx", "rz", "cz"), ("rx",), mapped=True),
-    Case("braket-iqm", "braket-iqm", ("r", "cz"), mapped=True),
-    Case("braket-ionq", "braket-ionq", ("gpi", "gpi2", "ms"), ("ms",)),
-    Case("braket-ionq, zz", "braket-ionq", ("gpi", "gpi2", "rzz"), ("rzz",)),
-    Case("ionq", "ionq", ("gpi", "gpi2", "ms"), ("ms",)),
-    Case("quantinuum", "quantinuum", ("r", "rz", "rzz")),
-    Case("quantinuum, ZZ", "quantinuum", ("r", "rz", "zzmax")),
+    Case("braket-rigetti", "braket-rigetti", "rigetti-ankaa", mapped=True),
+    Case("braket-rigetti, cz", "braket-rigetti", "rigetti-cepheus", mapped=True),
+    Case("braket-iqm", "braket-iqm", "iqm-garnet", mapped=True),
+    Case("braket-ionq", "braket-ionq", "ionq-aria"),
+    Case("braket-ionq, zz", "braket-ionq", "ionq-forte"),
+    Case("ionq", "ionq", "ionq-aria"),
+    Case("quantinuum", "quantinuum", "quantinuum-h2"),
+    Case("quantinuum, ZZ", "quantinuum", gates=("r", "rz", "zzmax")),
 )
 
 
@@ -119,7 +123,12 @@ def emitted(circuit: Circuit, case: Case) -> tuple[str, Circuit]:
     """
     wanted = with_parameters(circuit) if case.params else circuit
     new = wanted
-    if case.gates:
+    if case.target:
+        pipeline = get_target(case.target).without_mapping().pipeline("fast")
+        made = qcomp.optimize(wanted, pipeline=pipeline)
+        assert isinstance(made, Circuit)
+        new = made
+    elif case.gates:
         new = ToBasis(gates=case.gates, limits=case.limits).run(wanted, Context())
     if case.mapped:
         new = new.copy()
