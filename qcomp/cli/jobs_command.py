@@ -139,15 +139,13 @@ def fetch_command(
     if every and (output or counts or artifact):
         raise UsageError("--output, --counts and --artifact are for one job")
     store = Store()
-    names = (
-        [name for name in store.ids() if store.load(name).state != "done"]
-        if every
-        else [store.find(job or "")]
-    )
+    names = store.ids() if every else [store.find(job or "")]
     results: list[dict[str, Any]] = []
     failures: list[QcompError] = []
     for name in names:
         try:
+            if every and store.load(name).finished:
+                continue
             entry, outputs = _fetch(store, name, artifact, resend, not no_wait, counts)
         except QcompError as error:
             if not every:
@@ -167,7 +165,7 @@ def fetch_command(
             show_outputs(outputs, output, counts)
     if json_output:
         emit_json(results if every else results[0])
-    elif every and not names:
+    elif every and not results and not failures:
         print("every job is done")
     if failures:
         raise typer.Exit(failures[0].exit_code)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import qcomp
+from qcomp.submit import Store
 from tests.cli.conftest import Cli, Result, cli, folder  # noqa: F401  fixtures
 from tests.submit import cloud as vendor
 from tests.submit.conftest import ROWS, newest
@@ -95,14 +96,21 @@ def test_one_bad_job_does_not_keep_the_others_from_being_fetched(
     artifacts: Path,
     cloud: Path,
 ) -> None:
-    for name in ("ghz", "copy"):
-        if name == "copy":
-            shutil.copytree(artifacts / "ghz", artifacts / "copy")
+    for name in ("ghz", "damaged", "copy"):
+        if name != "ghz":
+            shutil.copytree(artifacts / "ghz", artifacts / name)
         done(cli("submit", artifacts / name, *CLOUD, "--no-wait"))
+        if name == "damaged":
+            (Store().path(newest().id) / "job.json").write_text("{")
     shutil.rmtree(artifacts / "ghz")
-    result = cli("jobs", "fetch", "--all")
-    refused(result, "is no artifact", code=1)
+    refused(cli("jobs", "fetch", "--all"), "is no artifact", "is damaged", code=1)
     assert newest().state == "done"
+    result = cli("jobs")
+    assert result.code == 0
+    assert "is damaged" in result.err
+    assert newest().id in result.out
+    refused(cli("jobs", "fetch", "--all", "last"), "name one job, or give --all", code=2)
+    refused(cli("jobs", "fetch", "--all", "--output", "y.npz"), "are for one job", code=2)
     refused(cli("jobs", "fetch"), "name one job", code=2)
     refused(cli("jobs", "fetch", "nothing"), "there is no job 'nothing'", code=2)
 
