@@ -112,7 +112,9 @@ def check_bits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
     """Compare two circuits by the joint distribution of their classical bits, and nothing else.
 
     Every branch is followed, from random product states, parameters at random; the states that the
-    circuits leave behind may differ.
+    circuits leave behind may differ. Larger circuits that measure at their end alone are compared
+    by the distributions of what they measure, from random product states; circuits that measure
+    nothing as :func:`check_circuits` does.
 
     Args:
         a: The reference.
@@ -122,8 +124,41 @@ def check_bits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
     verdict = _at_sight(a, b)
     if verdict is not None:
         return verdict
+    if not any((run.code == G.MEASURE).any() for circuit in (a, b) for run in circuit.runs()):
+        return check_circuits(a, b, seed)
     rng = np.random.default_rng(seed)
-    return replace(check_channels(a, b, rng, only_bits=True), rung="bits")
+    verdict = check_channels(a, b, rng, only_bits=True)
+    if verdict.equal is None:
+        verdict = _by_distributions(a, b, rng) or verdict
+    return replace(verdict, rung="bits")
+
+
+def _by_distributions(a: Circuit, b: Circuit, rng: np.random.Generator) -> Verdict | None:
+    """Compare what two circuits measure at their end; None where they are too large, or branch."""
+    bodies = [_unitary_part(circuit) for circuit in (a, b)]
+    if bodies[0] is None or bodies[1] is None or bodies[0][1] != bodies[1][1]:
+        return None
+    (first, wires), (second, _) = bodies[0], bodies[1]
+    count = min(STATES, WORK // max((len(first) + len(second)) << a.num_qubits, 1))
+    if a.num_qubits > STATE_QUBITS or count < 1:
+        return None
+    rows = _bindings(first, rng)
+    how = f"distributions of what is measured, from {count} random product states{_where(rows)}"
+    rest = sorted(set(range(a.num_qubits)) - {qubit for qubit, _ in wires})
+    axes = tuple(a.num_qubits - 1 - qubit for qubit in rest)
+    error = 0.0
+    for i in range(count):
+        values = rows[i % len(rows)]
+        before = random_product(a, rng)
+        tables = []
+        for whole in (before.compose(first), before.compose(second)):
+            state = statevector(whole, _row(whole, values))[0]
+            weight = (state.real**2 + state.imag**2).reshape((2,) * a.num_qubits)
+            tables.append(weight.sum(axis=axes))
+        error = max(error, float(np.abs(tables[0] - tables[1]).max()))
+        if error > TOLERANCE:
+            return _differ(how, error, 0.0, values, "bits")
+    return Verdict(True, how, error)
 
 
 def _at_sight(a: Circuit, b: Circuit) -> Verdict | None:
