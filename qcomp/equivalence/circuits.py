@@ -129,7 +129,8 @@ def check_bits(a: Circuit, b: Circuit, seed: int = 0) -> Verdict:
     rng = np.random.default_rng(seed)
     verdict = check_channels(a, b, rng, only_bits=True)
     if verdict.equal is None:
-        verdict = _by_distributions(a, b, rng) or verdict
+        wide = _by_distributions(a, b, rng)
+        verdict = verdict if wide is None else wide
     return replace(verdict, rung="bits")
 
 
