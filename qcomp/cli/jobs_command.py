@@ -179,7 +179,7 @@ def _fetch(
     wait: bool,
     counts: Path | None,
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    from qcomp.cli.submit_command import waiting, write_counts
+    from qcomp.cli.submit_command import collected, waiting
     from qcomp.submit import Job, resume
 
     with store.held(name):
@@ -192,9 +192,7 @@ def _fetch(
             job.resend()
         with waiting(job.record) as told:
             job.told = told
-            outputs = job.fetch(wait=wait)
-            if counts is not None:
-                write_counts(counts, job.counts())
+            outputs = collected(job, counts, wait)
     entry = _entry(job.record, store)
     values = None if outputs is None else {key: a.tolist() for key, a in outputs.items()}
     return {**entry, "outputs": values}, outputs

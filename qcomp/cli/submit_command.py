@@ -13,9 +13,9 @@ import typer
 from qcomp.cli.common import JsonOption, SeedOption
 
 if TYPE_CHECKING:
-    from qcomp.submit import JobRecord
+    from qcomp.submit import Job, JobRecord
 
-__all__ = ["register", "show_outputs", "waiting", "write_counts", "write_outputs"]
+__all__ = ["collected", "register", "show_outputs", "waiting", "write_outputs"]
 
 
 def register(app: typer.Typer) -> None:
@@ -91,9 +91,7 @@ def submit_command(
     with store.held(record.id), waiting(record) as told:
         job = Job(record, loaded, store, patience, machine, told)
         job.send()
-        outputs = None if no_wait else job.fetch()
-        if outputs is not None and counts is not None:
-            write_counts(counts, job.counts())
+        outputs = None if no_wait else collected(job, counts)
     if outputs is None:
         if json_output:
             emit_json({"job": record.id, "state": record.state, "outputs": None})
@@ -144,14 +142,27 @@ def write_outputs(output: Path | None, outputs: Mapping[str, Any]) -> None:
             np.savez(file, **outputs)
 
 
-def write_counts(path: Path, counts: list[dict[str, Any]]) -> None:
-    """Write counts as JSON."""
+def collected(job: Job, counts: Path | None, wait: bool = True) -> dict[str, Any] | None:
+    """Return a job's outputs and write its counts, if a place for them is given.
+
+    Without outputs, because a distribution is too wide for an array, the counts do.
+    """
     import json
 
     from qcomp.atomic import atomic_file
+    from qcomp.submit.settings import WideError
 
-    with atomic_file(path) as place:
-        place.write_text(json.dumps(counts, indent=1) + "\n", encoding="utf-8")
+    try:
+        outputs = job.fetch(wait=wait)
+    except WideError as error:
+        if counts is None:
+            raise
+        _say(f"note: {error.what}: there are only counts")
+        outputs = {}
+    if counts is not None and outputs is not None:
+        with atomic_file(counts) as place:
+            place.write_text(json.dumps(job.counts(), indent=1) + "\n", encoding="utf-8")
+    return outputs
 
 
 def show_outputs(outputs: Mapping[str, Any], output: Path | None, counts: Path | None) -> None:

@@ -156,7 +156,8 @@ class Job:
         """
         record = self.record
         if record.finished:
-            return {n: self.store.load_arrays(record, "result")[n] for n in record.outputs}
+            arrays = self.store.load_arrays(record, "result")
+            return {name: arrays[name] for name in record.outputs}
         while True:
             leg, calls = self._current_leg()
             if leg is None and not calls:
@@ -206,15 +207,14 @@ class Job:
         self._known = {}
         for number, leg in enumerate(self.record.legs):
             calls = self._calls(leg)
-            done = all(task.state == "done" for task in leg.tasks)
+            last = leg is self.record.legs[-1]
             for setting, rows in zip(settings_of(calls), self._bits(number, calls), strict=True):
                 for row, bits in enumerate(rows):
                     if bits is not None:
                         entry = {"circuit": setting.name, "row": row, "shots": len(bits)}
                         out.append({**entry, "counts": _counted(bits)})
-            if not done:
-                break
-            self._learn(number, calls)
+            if not last:
+                self._learn(number, calls)
         return out
 
     # --- legs ----------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from qcomp.simulate.control_flow import final_measurements
 if TYPE_CHECKING:
     from qcomp.runtime.artifact import Artifact
 
-__all__ = ["DEFAULT_SHOTS", "Call", "Setting", "pending_calls", "turned"]
+__all__ = ["DEFAULT_SHOTS", "Call", "Setting", "WideError", "pending_calls", "turned"]
 
 DEFAULT_SHOTS = 1024
 """Shots where neither the caller nor the readout says a number."""
@@ -70,6 +70,10 @@ _TURNS: Mapping[str, tuple[tuple[Step, ...], ...]] = {
     ),
 }
 """Letter -> sequences of (gate, angles) that turn it into Z, the shortest first."""
+
+
+class WideError(TargetError):
+    """A distribution of more bits than an array of it could hold; its counts are on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,7 @@ class Call:
             bits: uint8[B, shots, bits] of each setting.
 
         Raises:
-            TargetError: If a distribution has too many bits for an array.
+            WideError: If a distribution has too many bits for an array.
         """
         readout = self.readout
         if readout.kind == "expval":
@@ -132,7 +136,7 @@ class Call:
             return taken[:, 0]
         width = taken.shape[2]
         if width > MOST_BITS:
-            raise TargetError(
+            raise WideError(
                 f"a distribution of {width} bits does not fit an array",
                 hint="fetch the counts: qcomp jobs fetch ID --counts counts.json",
             )

@@ -115,6 +115,21 @@ def test_one_bad_job_does_not_keep_the_others_from_being_fetched(
     refused(cli("jobs", "fetch", "nothing"), "there is no job 'nothing'", code=2)
 
 
+def test_a_distribution_too_wide_for_an_array_is_given_as_counts(
+    cli: Cli,  # noqa: F811
+    artifacts: Path,
+    cloud: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("qcomp.submit.settings.MOST_BITS", 2)
+    refused(cli("submit", artifacts / "ghz", *CLOUD), "3 bits", "--counts", code=1)
+    result = cli("jobs", "fetch", "last", "--counts", "c.json")
+    assert result.code == 0, result.err
+    assert "there are only counts" in result.err
+    (entry,) = json.loads(Path("c.json").read_text())
+    assert set(entry["counts"]) == {"000", "111"}
+
+
 def test_a_job_can_be_cancelled_and_sent_again(
     cli: Cli,  # noqa: F811
     artifacts: Path,
