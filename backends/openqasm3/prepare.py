@@ -196,6 +196,18 @@ def _measured_last(circuit: Circuit, profile: Profile) -> Circuit:
     if (run.code == G.RESET).any():
         raise TargetError(f"the profile '{profile.name}' has no reset")
     measure = run.code == G.MEASURE
+    if measure.any():
+        run = run.select(_measures_last(circuit, run, measure, profile))
+    new = Circuit(circuit.num_qubits, circuit.num_clbits, circuit.params, circuit.name)
+    new.forms = circuit.forms
+    new.layout = circuit.layout
+    return new.append_item(run) if len(run) else new
+
+
+def _measures_last(
+    circuit: Circuit, run: Run, measure: NDArray[np.bool_], profile: Profile
+) -> NDArray[np.intp]:
+    """Return the order of the operations with measurements at the end, by their bits."""
     last = np.full(circuit.num_qubits + 1, -1)
     plain = np.where(measure[:, None], np.array([[True, False, False]]), True)
     for k in range(3):
@@ -209,11 +221,7 @@ def _measured_last(circuit: Circuit, profile: Profile) -> Circuit:
             hint="use the profile 'full'",
         )
     order = place[np.argsort(bits, kind="stable")]
-    new = Circuit(circuit.num_qubits, circuit.num_clbits, circuit.params, circuit.name)
-    new.forms = circuit.forms
-    new.layout = circuit.layout
-    run = run.select(np.concatenate([np.flatnonzero(~measure), order]))
-    return new.append_item(run) if len(run) else new
+    return np.concatenate([np.flatnonzero(~measure), order])
 
 
 def used_gates(circuit: Circuit, profile: Profile) -> list[str]:
