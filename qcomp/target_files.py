@@ -226,7 +226,7 @@ def _pipelines(data: object, faults: list[str]) -> Mapping[str, str]:
         faults.append("'pipelines' must map efforts to texts, 'default' among them")
         return MappingProxyType({})
     faults += check_keys(data, EFFORTS, "'pipelines'")
-    return MappingProxyType({effort: " ".join(text.split()) for effort, text in data.items()})
+    return MappingProxyType({effort: "".join(text.split()) for effort, text in data.items()})
 
 
 def _check_profile(name: str, faults: list[str]) -> None:
