@@ -142,8 +142,13 @@ def into_native(gates: tuple[str, ...], limits: tuple[str, ...] = ()) -> str:
     steps += [turning, "merge-rotations", "cancel-inverses", turning, fuse, turning]
     if "rz" in chain:
         steps += ["push-virtual-z", fuse, "push-virtual-z"]
+        if form == "rz-r":
+            steps += ["merge-quarter-turns", "push-virtual-z"]
+        elif "rx" in chain:
+            steps += ["merge-quarter-turns{into=rx}", fuse]
         if "rz" not in names:
-            steps.append("drop-dead-gates")
+            alone = "-".join(name for name in names if name not in pairs)
+            steps += ["drop-dead-gates", own, f"fuse-one-qubit{{basis={alone}}}"]
     return ",".join((*steps, own))
 
 

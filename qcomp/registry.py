@@ -46,6 +46,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
+        "merge-quarter-turns": "qcomp.passes.map.merge_quarter_turns:MergeQuarterTurns",
         "keep-cheaper": "qcomp.passes.map.keep_cheaper:KeepCheaper",
         "collect-rzz": "qcomp.passes.map.collect_rzz:CollectRzz",
         "map-to-device": "qcomp.passes.map.map_to_device:MapToDevice",

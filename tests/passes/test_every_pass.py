@@ -51,6 +51,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {"device": "line-9", "basis": "rz-sx-x"},
     ),
     "orient-gates": ({"device": "fake_sherbrooke"},),
+    "merge-quarter-turns": ({}, {"into": "rx"}),
     "collect-rzz": ({}, {"symbols": False}),
     "keep-cheaper": ({}, {"steps": "cancel-inverses", "cost": "gates"}),
     "fold-gates": ({}, {"scale": 2.2, "method": "local"}, {"scale": 5, "method": "two-qubit"}),
