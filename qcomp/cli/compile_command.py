@@ -144,6 +144,13 @@ def _show(report: dict[str, Any], time_passes: bool) -> None:
         rows.append((label, line["source"], line["compiled"]))
     if rows:
         show_table(("", "before", "after"), rows)
+    for circuit in report["circuits"]:
+        success = circuit.get("success")
+        if success and success["probability"] is not None:
+            print(
+                f"expected success of '{circuit['name']}' on {success['device']}: "
+                f"{success['probability']:.3g}"
+            )
     if time_passes:
         shown = [
             (p["name"], p["seconds"], delta(p["before"], p["after"]), p["check"] or "not checked")

@@ -75,6 +75,11 @@ def test_a_target_of_ones_own_is_explained_and_compiled_for(cli: Cli, bell: None
     assert "cz" in Path("out/c.qasm").read_text()
 
 
+def test_the_expected_success_on_a_device_is_said(cli: Cli, bell: None) -> None:
+    out = done(cli("compile", "c.qasm", "-t", "ibm-heron", "-o", "out"))
+    assert "expected success of 'c' on ibm-heron: 0.9" in out
+
+
 def test_opt_takes_a_target_with_its_gates_and_its_profile(cli: Cli, bell: None) -> None:
     text = done(cli("opt", "c.qasm", "-t", "quantinuum-h2"))
     assert text.startswith("OPENQASM 2.0;")
