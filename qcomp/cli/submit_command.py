@@ -87,7 +87,9 @@ def submit_command(
     store = Store()
     record = start(planned, provider, device, machine, seed=seed, store=store)
     if not json_output:
-        print(f"job {record.id}: {len(record.tasks)} tasks for {machine.name}", flush=True)
+        estimate = machine.estimate(planned.settings, len(record.tasks))
+        price = f", about {estimate.price:.2f} {estimate.currency}" if estimate.price else ""
+        print(f"job {record.id}: {len(record.tasks)} tasks for {machine.name}{price}", flush=True)
     with store.held(record.id), waiting(record) as told:
         job = Job(record, loaded, store, patience, machine, told)
         job.send()
@@ -117,13 +119,16 @@ def waiting(record: JobRecord) -> Iterator[Callable[[JobRecord], None] | None]:
                 yield None
                 return
             with progress.task(f"job {record.id}", len(record.tasks)) as task:
-                done = 0
+                done, note = 0, ""
 
                 def told(now: JobRecord) -> None:
-                    nonlocal done
+                    nonlocal done, note
                     finished = sum(t.state == "done" for t in now.tasks)
                     task.advance(finished - done)
-                    done = finished
+                    first = next((t.note for t in now.tasks if t.state == "sent"), "")
+                    if first and first != note:
+                        _say(first)
+                    done, note = finished, first
 
                 yield told
     except KeyboardInterrupt:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,9 @@ import numpy as np
 import pytest
 
 import qcomp
+from qcomp import registry
 from qcomp.submit import Store
-from tests.cli.conftest import Cli, Result, cli, folder  # noqa: F401  fixtures
+from tests.cli.conftest import Cli, Result, cli, environment, folder  # noqa: F401  fixtures
 from tests.submit import cloud as vendor
 from tests.submit.conftest import ROWS, newest
 
@@ -83,12 +87,43 @@ def test_the_state_is_kept_between_commands_that_do_not_wait(
 ) -> None:
     assert done(cli("jobs")).startswith("no jobs in ")
     text = done(cli("submit", artifacts / "ghz", *CLOUD, "--no-wait"))
+    assert "1 tasks for apollo, about 2.50 EUR\n" in text
     assert f"fetch it: qcomp jobs fetch {newest().id}" in text
     vendor.plan_faults(state=["queued"])
     assert "still running" in done(cli("jobs", "fetch", "last", "--no-wait"))
     (entry,) = json.loads(done(cli("jobs", "--json")))
     assert entry["tasks"] == [{"id": "cloud-0", "state": "sent", "note": "place 3"}]
     assert "done" in done(cli("jobs", "fetch", "--all"))
+
+
+def test_a_terminal_sees_the_place_in_the_queue(
+    artifacts: Path, cloud: Path, tmp_path: Path
+) -> None:
+    import pty
+
+    vendor.plan_faults(state=["queued", "queued"])
+    master, slave = pty.openpty()
+    code = (
+        "import sys; from tests.submit.test_commands import register_cloud; register_cloud(); "
+        "from qcomp.__main__ import main; sys.argv[0] = 'qcomp'; main()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "submit", str(artifacts / "ghz"), *CLOUD],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=slave,
+    )
+    process.communicate(timeout=120)
+    os.close(slave)
+    seen = os.read(master, 100_000).decode()
+    os.close(master)
+    assert process.returncode == 0, seen
+    assert seen.count("place 3") == 1
+    assert f"job {newest().id}" in seen
+
+
+def register_cloud() -> None:
+    registry.GROUPS["providers"]["cloud"] = "tests.submit.cloud:CloudProvider"
 
 
 def test_one_bad_job_does_not_keep_the_others_from_being_fetched(
