@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qcomp.artifact_format import MANIFEST, REPORT
 from qcomp.atomic import atomic_folder
+from qcomp.deadline import Deadline
 from qcomp.errors import QcompError, SourceError, TargetError, UsageError, suggest
 from qcomp.ir.program import Program
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
@@ -29,7 +30,16 @@ if TYPE_CHECKING:
     from qcomp.ir.circuit import Circuit
     from qcomp.ir.observable import Observable
 
-__all__ = ["compile", "effort_pipeline", "judge", "optimize", "read", "single_circuit", "verify"]
+__all__ = [
+    "compile",
+    "deadline_of",
+    "effort_pipeline",
+    "judge",
+    "optimize",
+    "read",
+    "single_circuit",
+    "verify",
+]
 
 Observer = Callable[[PassRecord, Program], None]
 
@@ -83,6 +93,8 @@ def optimize(
     pipeline: str | None = None,
     seed: int = 0,
     verify_each: bool = False,
+    seconds: float | None = None,
+    progress: Progress | None = None,
 ) -> Circuit | Program:
     """Run a pipeline of passes; the source itself is not changed.
 
@@ -92,6 +104,9 @@ def optimize(
         pipeline: A pipeline's text, in place of the effort's.
         seed: Seed of everything random.
         verify_each: Whether every pass's promise is checked.
+        seconds: Wall time in which ``max`` looks for something better; by default it takes a number
+            of steps, and the same seed gives the same bytes.
+        progress: Where long work shows how far it is.
 
     Returns:
         A circuit for a circuit, else a program.
@@ -105,8 +120,12 @@ def optimize(
     program = read(source)
     if isinstance(source, Program):
         program = program.copy()
+    passes = effort_pipeline(effort, pipeline)
     context = Context(seed=seed, verify_each=verify_each)
-    effort_pipeline(effort, pipeline).run(program, context)
+    context.deadline = deadline_of(seconds, effort, pipeline)
+    if progress is not None:
+        context.progress = progress
+    passes.run(program, context)
     return program.only_circuit if isinstance(source, Circuit) else program
 
 
@@ -121,6 +140,22 @@ def effort_pipeline(effort: str, pipeline: str | None = None) -> Pipeline:
     if effort not in EFFORTS:
         raise UsageError(f"there is no effort '{effort}'", hint=suggest(effort, EFFORTS))
     return Pipeline.parse(EFFORT_PIPELINES[effort] if pipeline is None else pipeline)
+
+
+def deadline_of(seconds: float | None, effort: str, pipeline: str | None) -> Deadline | None:
+    """Return when a pipeline is to end that was given so many seconds; None for no such time.
+
+    Raises:
+        UsageError: If the time is none, or the effort takes no time.
+    """
+    if seconds is None:
+        return None
+    if effort != "max" and pipeline is None:
+        raise UsageError(
+            f"the effort '{effort}' takes no time in seconds: it ends by itself",
+            hint="give the time to the effort max",
+        )
+    return Deadline(seconds)
 
 
 def compile(  # noqa: A001  the name that users of compilers expect

@@ -13,7 +13,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar, cast
 
@@ -26,6 +26,8 @@ from qcomp.ir.program import Program
 from qcomp.ir.verify import verify
 
 if TYPE_CHECKING:
+    from qcomp.cost import CostModel
+    from qcomp.deadline import Deadline
     from qcomp.ir.circuit import Circuit
     from qcomp.pipeline_text import Step
     from qcomp.target import Target
@@ -94,6 +96,7 @@ class Context:
         progress: Where long work shows how far it is.
         verify_each: Whether every pass's promise is checked.
         workers: Processes or threads that a pass may use.
+        deadline: When work that gets better with time ends; None for steps that are counted.
         warnings: What the user should know, one sentence each.
     """
 
@@ -104,6 +107,7 @@ class Context:
     progress: Progress = field(default_factory=_Silent)
     verify_each: bool = False
     workers: int = 1
+    deadline: Deadline | None = None
     warnings: list[str] = field(default_factory=list)
     _facts: dict[type, object] = field(default_factory=dict)
 
@@ -198,10 +202,13 @@ Observer = Callable[[PassRecord, Program], None]
 
 
 class Pipeline:
-    """Passes in order, with bounded repetition.
+    """Passes in order, with bounded repetition and choice.
 
     The text form is ``pass,pass{option=value},repeat{times=4}(pass,pass)``: the group in
-    parentheses runs until nothing changes, at most ``times`` times.
+    parentheses runs until nothing changes, at most ``times`` times. ``best{cost=gates}(
+    way(pass,pass),way(pass))`` runs each way on the circuits as they are and keeps what costs
+    least, the first of equals. When the context's deadline is over, groups end after what they have
+    begun.
     """
 
     def __init__(self, steps: tuple[Step, ...]) -> None:
@@ -257,13 +264,57 @@ class Pipeline:
             if observer is not None:
                 observer(record, program)
             return record.changed
+        if step.model is not None:
+            return self._run_best(step, step.model, program, context, records, observer)
         changed = False
         for _ in range(step.times):
             again = [self._run_step(s, program, context, records, observer) for s in step.group]
             if not any(again):
                 break
             changed = True
+            if context.deadline is not None and context.deadline.is_over:
+                break
         return changed
+
+    def _run_best(
+        self,
+        step: Step,
+        model: CostModel,
+        program: Program,
+        context: Context,
+        records: list[PassRecord],
+        observer: Observer | None,
+    ) -> bool:
+        """Run each way from the same start; what the others did is neither kept nor entered."""
+        start, before = dict(program.circuits), counts(program)
+        entries = list(context.ledger.entries)
+        best: tuple[float, int] | None = None
+        kept = dict(start), entries, [False]
+        tried: list[list[PassRecord]] = []
+        for number, way in enumerate(step.group):
+            if best is not None and context.deadline is not None and context.deadline.is_over:
+                break
+            program.circuits.clear()
+            program.circuits.update(start)
+            context.ledger.entries = list(entries)
+            own: list[PassRecord] = []
+            changed = [self._run_step(s, program, context, own, observer) for s in way.group]
+            cost = sum(model.of(circuit) for circuit in program.circuits.values())
+            tried.append(own)
+            if best is None or cost < best[0] - 1e-9 * max(1.0, best[0]):
+                best = cost, number
+                kept = dict(program.circuits), context.ledger.entries, changed
+        program.circuits.clear()
+        program.circuits.update(kept[0])
+        context.ledger.entries = kept[1]
+        for number, own in enumerate(tried):
+            if best is None or number != best[1]:
+                records += [
+                    replace(record, changed=False, before=before, after=before) for record in own
+                ]
+        if best is not None:
+            records += tried[best[1]]
+        return any(kept[2])
 
 
 def run_pass(

@@ -10,8 +10,9 @@ from dataclasses import MISSING, dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
+from qcomp.cost import CostModel
 from qcomp.errors import UsageError, suggest
-from qcomp.passmanager import Pass, option_fields
+from qcomp.passmanager import CircuitPass, Pass, option_fields
 from qcomp.registry import load, names
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ __all__ = ["Step", "make_pass", "parse_steps", "print_pass"]
 REPEAT = "repeat"
 """Name of the group that runs until nothing changes."""
 
+BEST, WAY = "best", "way"
+"""Names of the group that keeps the cheapest of several ways, and of the groups in it."""
+
 DEFAULT_TIMES = 4
+DEFAULT_COST = "gates+3*two_qubit+rotations"
 MAX_TIMES = 1000
 
 Value = str | int | float | bool | tuple["Value", ...]
@@ -30,17 +35,29 @@ Value = str | int | float | bool | tuple["Value", ...]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a pipeline: a pass, or a group that repeats until nothing changes."""
+    """One step of a pipeline: a pass, or a group of steps.
+
+    Attributes:
+        instance: The pass; None for a group.
+        group: The steps of a group.
+        times: How often the group runs at most, until nothing changes; 0 for a way of ``best``.
+        model: For ``best``, by what the ways in the group are judged.
+    """
 
     instance: Pass | None
     group: tuple[Step, ...] = ()
     times: int = 1
+    model: CostModel | None = None
 
     def __str__(self) -> str:
         """Return the step's text form."""
         if self.instance is not None:
             return str(self.instance)
         inner = ",".join(str(step) for step in self.group)
+        if self.model is not None:
+            return f"{BEST}{{cost={_print(str(self.model))}}}({inner})"
+        if self.times == 0:
+            return f"{WAY}({inner})"
         return f"{REPEAT}{{times={self.times}}}({inner})"
 
 
@@ -98,9 +115,32 @@ def _step(tree: Tree[Token]) -> Step:
         if not isinstance(times, int) or not 1 <= times <= MAX_TIMES:
             raise UsageError(f"'repeat' runs between 1 and {MAX_TIMES} times, not {times}")
         return Step(None, group, times)
+    if name == WAY:
+        if options or group is None:
+            raise UsageError("'way' takes a group and no options: best(way(a),way(b,c))")
+        _only_circuit_passes(group)
+        return Step(None, group, 0)
+    if name == BEST:
+        cost = str(options.pop("cost", DEFAULT_COST))
+        if options or not group or any(step.times != 0 for step in group):
+            raise UsageError("'best' takes cost=SUM and ways: best{cost=gates}(way(a),way(b,c))")
+        return Step(None, group, 1, CostModel.parse(cost))
     if group is not None:
-        raise UsageError(f"'{name}' takes no group in parentheses", hint="only 'repeat' does")
+        raise UsageError(
+            f"'{name}' takes no group in parentheses", hint="'repeat', 'best' and 'way' do"
+        )
     return Step(make_pass(name, options))
+
+
+def _only_circuit_passes(group: tuple[Step, ...]) -> None:
+    """Check that a way changes nothing but circuits: only these are put back."""
+    for step in group:
+        _only_circuit_passes(step.group)
+        if step.instance is not None and not isinstance(step.instance, CircuitPass):
+            raise UsageError(
+                f"'{step.instance.name}' works on graphs, a way takes passes over circuits",
+                hint="write it before 'best'",
+            )
 
 
 def _value(node: Any) -> Value:  # noqa: ANN401  a lark tree or token

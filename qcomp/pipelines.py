@@ -16,7 +16,13 @@ _ACROSS = f"{_SWEEP},merge-pauli-rotations,cancel-inverses"
 """Rotations meet across Hadamards too; the sweep first leaves it little to visit."""
 
 _MAX_ROUNDS = 3
-"""Most rounds of the ``max`` effort; it stops as soon as nothing changes."""
+"""Most rounds of each way of the ``max`` effort; it stops as soon as nothing changes."""
+
+_COST = "gates+3*two_qubit+rotations"
+"""What ``max`` makes less; a CX gate counts as four gates, as in the steps before."""
+
+_SEARCHES = (("steps=150,work=20000", ""), ("steps=400,work=140000", ",patient=true"))
+"""Options of the searches of ``max``: at the end of each way, and on the best of them."""
 
 
 def _rewrites(one_qubit: str, into: str, parities: str) -> str:
@@ -45,19 +51,30 @@ def _efforts(one_qubit: str, into: str) -> dict[str, str]:
     """Return effort -> the steps that reduce a circuit over ``cx`` and one-qubit gates."""
     fuse = "fuse-one-qubit" if one_qubit == "own" else f"fuse-one-qubit{{basis={one_qubit}}}"
     usual = _rewrites(one_qubit, into, "resynthesize-phase-polynomials")
-    thorough = _rewrites(one_qubit, into, "resynthesize-phase-polynomials{tries=8}")
     prices = "" if one_qubit == "own" else f"{{basis={one_qubit}}}"
+    searched = "" if one_qubit == "own" else f",basis={one_qubit}"
     windows = f"resynthesize-windows{prices}"
     blocks = f"consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
-    networks = (
-        "resynthesize-pauli-networks{tries=4,slack=2},resynthesize-cliffords,"
-        f"cancel-inverses,{blocks}"
+    parities = "resynthesize-phase-polynomials{tries=8}"
+    thorough = _rewrites(one_qubit, into, parities)
+    networks = "resynthesize-pauli-networks{tries=4,slack=2},resynthesize-cliffords"
+    # Blocks and networks before phase polynomials: another start, now better and now worse.
+    starts = (
+        f"{_ACROSS},{thorough},{windows},{into}{_SWEEP},{fuse},{networks},cancel-inverses,{blocks},"
+        f"{_SWEEP},{fuse}",
+        f"{_ACROSS},{into}{blocks},{_ACROSS},{networks},{_SWEEP},{parities},{into}{blocks},"
+        f"{windows},{into}{_SWEEP},{fuse}",
     )
+    first, last = (
+        f'search{{{bounds},cost="{_COST}"{searched}{more}}}' for bounds, more in _SEARCHES
+    )
+    default = f"{_ACROSS},{usual}"
+    steps = (default, *(f"repeat{{times={_MAX_ROUNDS}}}({start})" for start in starts))
+    ways = ",".join(f"way({step},{into}{first})" for step in steps)
     return {
         "fast": f"{_SWEEP},{into}{fuse},{_SWEEP}",
-        "default": f"{_ACROSS},{usual}",
-        "max": f"repeat{{times={_MAX_ROUNDS}}}"
-        f"({_ACROSS},{thorough},{windows},{into}{_SWEEP},{fuse},{networks},{_SWEEP},{fuse})",
+        "default": default,
+        "max": f'best{{cost="{_COST}"}}({ways}),{last}',
     }
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from qcomp.errors import TargetError
 from qcomp.ir.circuit import Circuit
+from qcomp.ir.gates import GATES
 from qcomp.passmanager import CircuitPass, Context
 from qcomp.pipeline_text import make_pass
 
-__all__ = ["Move", "clean", "draw_move"]
+__all__ = ["Move", "clean", "draw_move", "wide_gates", "written"]
 
 _CLEAN_ROUNDS = 3
 """Most rounds of the sweep after a move."""
@@ -102,10 +104,47 @@ def draw_move(rng: np.random.Generator, basis: str) -> Move:
     return tuple(made for part in parts for made in _MOVES[int(part)][1](rng, basis))
 
 
-def clean(circuit: Circuit, move: Move, basis: str, context: Context) -> Circuit:
-    """Return a circuit after a move and the linear reductions that follow every move."""
+def wide_gates(circuit: Circuit, basis: str) -> tuple[str, ...]:
+    """Return the gates on two and more qubits that a search in a basis may write.
+
+    They are those of the circuit, and ``cx`` where it has none that makes it. A basis that cannot
+    write every one-qubit gate is none to translate into: then there are none.
+
+    Args:
+        circuit: The circuit.
+        basis: Its one-qubit gates, ``own`` for any.
+    """
+    if basis == "own":
+        return ()
+    used = sorted({code for run in circuit.runs() for code in np.unique(run.code).tolist()})
+    rows = [GATES[code] for code in used]
+    wide = tuple(row.name for row in rows if row.is_unitary and row.num_qubits > 1)
+    probe = Circuit(2).h(0).t(0).cx(0, 1)
+    for more in ((), ("cx",)):
+        gates = (*basis.split("-"), *wide, *more)
+        try:
+            _made("to-basis", (("gates", gates),)).run(probe, Context())
+        except TargetError:
+            continue
+        return (*wide, *more)
+    return ()
+
+
+def clean(
+    circuit: Circuit, move: Move, basis: str, wide: tuple[str, ...], context: Context
+) -> Circuit:
+    """Return a circuit after a move and the linear reductions that follow every move.
+
+    Args:
+        circuit: A region.
+        move: What is tried on it.
+        basis: One-qubit gates to write, ``own`` for any.
+        wide: What :func:`wide_gates` says.
+        context: Takes the rounding.
+    """
     for made in move:
         circuit = made.run(circuit, context)
+    circuit = written(circuit, basis, wide, context)
     sweep = (
         _made("merge-rotations"),
         _made("merge-pauli-rotations"),
@@ -119,3 +158,25 @@ def clean(circuit: Circuit, move: Move, basis: str, context: Context) -> Circuit
         if circuit is before:
             break
     return circuit
+
+
+def written(circuit: Circuit, basis: str, wide: tuple[str, ...], context: Context) -> Circuit:
+    """Return a circuit in the gates that may be written.
+
+    Sweeps join gates to others, such as sx and x to sxdg, and an inverse has the gates' inverses.
+
+    Args:
+        circuit: A region.
+        basis: One-qubit gates to write, ``own`` for any.
+        wide: What :func:`wide_gates` says.
+        context: Takes the rounding.
+    """
+    if not wide:
+        return circuit
+    translate = _made("to-basis", (("gates", (*basis.split("-"), *wide)),))
+    before, circuit = circuit, translate.run(circuit, context)
+    if circuit is before:
+        return circuit
+    for name, options in (("merge-rotations", ()), ("fuse-one-qubit", (("basis", basis),))):
+        circuit = _made(name, options).run(circuit, context)
+    return translate.run(circuit, context)

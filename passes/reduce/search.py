@@ -6,20 +6,20 @@ import math
 import time
 import zlib
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from qcomp.budget import Ledger
 from qcomp.cost import CostModel
-from qcomp.errors import UsageError
+from qcomp.errors import TargetError, UsageError
 from qcomp.ir.angle import Angle
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import G
 from qcomp.ir.run import Run
 from qcomp.passes.reduce.leaves import Leaf, Phase, rewrite_leaves
-from qcomp.passes.reduce.moves import clean, draw_move
+from qcomp.passes.reduce.moves import clean, draw_move, wide_gates, written
 from qcomp.passes.reduce.regions import (
     FormTable,
     Region,
@@ -31,6 +31,9 @@ from qcomp.passes.reduce.regions import (
 )
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Task
 
+if TYPE_CHECKING:
+    from qcomp.deadline import Deadline
+
 __all__ = ["Search"]
 
 _ROUNDING = 2.0**-50
@@ -39,6 +42,9 @@ _ROUNDING = 2.0**-50
 _COPIED = 16
 """Operations copied that are as much work as one that is tried."""
 
+_STEP = 64
+"""Operations tried that are as much work as what every step costs."""
+
 _WHOLE = 0.2
 """Chance that a small run is tried as a whole."""
 
@@ -46,7 +52,7 @@ _MOST = (512, 2048)
 """Most operations of a region, and of the span that it is grown in."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _State:
     """A run on its way.
 
@@ -61,6 +67,37 @@ class _State:
     cost: float
 
 
+class _Clock:
+    """When the search of one run stops.
+
+    Args:
+        deadline: When the whole pipeline stops, if at all.
+        share: Part of the time left that is for this run.
+        end: Wall time at which to stop at the latest.
+        patient: Whether to go on until then.
+    """
+
+    def __init__(self, deadline: Deadline | None, share: float, end: float, patient: bool) -> None:
+        self._deadline, self._end, self._patient = deadline, end, patient
+        self._left = (1 - share) * deadline.left if deadline is not None else 0.0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether time is up."""
+        late = self._deadline is not None and self._deadline.left <= self._left
+        return late or time.monotonic() >= self._end
+
+    @property
+    def now(self) -> float:
+        """Seconds on the deadline's clock, from some moment on."""
+        return -self._deadline.left if self._deadline is not None else 0.0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is a time that was given, and some of it is left for this search."""
+        return self._patient and self._deadline is not None and not self.is_over
+
+
 @dataclass(slots=True)
 class _Searcher:
     """The search on one run.
@@ -72,7 +109,8 @@ class _Searcher:
         options: The pass.
         seed: Seed of everything random.
         allowance: Rounding that may still be spent, in operator norm.
-        deadline: Wall time at which to stop.
+        wide: Gates on two and more qubits that may be written.
+        clock: When to stop.
         task: Where steps are shown.
         work: Operations that may still be tried.
         spent: Rounding that was spent.
@@ -84,7 +122,8 @@ class _Searcher:
     options: Search
     seed: int
     allowance: float
-    deadline: float
+    wide: tuple[str, ...]
+    clock: _Clock
     task: Task
     work: int
     spent: float = 0.0
@@ -92,39 +131,46 @@ class _Searcher:
     def search(self, run: Run) -> _State:
         """Return the best that was found, the run itself where nothing was better."""
         best = _State(run, Angle(), self._cost(run))
-        while self._improve(best):
-            pass
+        tries = 0
+        while len(run) > 1:
+            better = self._improved(best, tries)
+            if better is not None:
+                best, tries = better, 0
+            elif self.clock.goes_on and self.allowance > self.spent:
+                tries += 1
+            else:
+                break
         return best
 
-    def _improve(self, best: _State) -> bool:
-        """Search from the best state until it gets better; whether it did.
+    def _improved(self, best: _State, tries: int) -> _State | None:
+        """Search from the best state until it gets better; None when it does not.
 
         The random numbers depend on the state alone: a search that starts from what this one ends
         with takes the same steps, and finds nothing either.
         """
-        if len(best.run) < 2:
-            return False
         self.work -= len(best.run) // _COPIED
-        rng = np.random.default_rng([self.seed, self._digest(best.run)])
-        now = _State(best.run, best.phase, best.cost)
+        again = [tries] if tries else []
+        rng = np.random.default_rng([self.seed, self._digest(best.run), *again])
+        now = best
         spent = self.spent
         for _ in range(self.options.steps):
-            if self.work <= 0 or time.monotonic() >= self.deadline:
+            if self.clock.is_over or (self.work <= 0 and not self.clock.goes_on):
                 break
-            self._step(now, best.cost, rng)
-            self.task.advance()
+            since = self.clock.now
+            now = self._stepped(now, best.cost, rng)
+            self.task.advance(self.clock.now - since if self.clock.goes_on else 1)
             if now.cost < best.cost - 1e-9 * max(1.0, best.cost):
-                best.run, best.phase, best.cost = now.run, now.phase, now.cost
-                return True
+                return now
         # What led nowhere is thrown away, and its rounding with it.
         self.spent = spent
-        return False
+        return None
 
-    def _step(self, now: _State, best: float, rng: np.random.Generator) -> None:
-        """Try one move on one region and keep it, unless it makes the circuit dearer."""
+    def _stepped(self, now: _State, best: float, rng: np.random.Generator) -> _State:
+        """Try one move on one region; return the state itself where that is not kept."""
+        self.work -= _STEP
         region = self._region(now.run, rng)
         if len(region.inside) < 2:
-            return
+            return now
         self.work -= len(region.inside)
         before = now.run.select(region.inside)
         local, forms = self.table.rows_of(before)
@@ -137,29 +183,31 @@ class _Searcher:
             ledger=Ledger(numeric_limit=self.allowance - self.spent),
         )
         after = part.inverse() if back else part
-        after = clean(after, draw_move(rng, self.options.basis), self.options.basis, context)
-        if back:
-            after = after.inverse()
+        basis = self.options.basis
+        try:
+            after = clean(after, draw_move(rng, basis), basis, self.wide, context)
+            after = written(after.inverse() if back else after, basis, self.wide, context)
+        except TargetError:  # a basis without angles cannot write every gate that a move makes
+            return now
         made, phase = from_circuit(after, wires)
         # Exact angles stay exact; where others stand, each may have been rounded.
         rounded = max(np.count_nonzero(before.rem), np.count_nonzero(made.rem))
         rounding = context.ledger.numeric_spent + _ROUNDING * int(rounded)
         if self.spent + rounding > self.allowance:
-            return
+            return now
         made = self.table.adopted(made, after.forms)
         if self.model.is_local:
             cost = now.cost + self._cost(made) - self._cost(before)
-            kept = self._accepts(cost - now.cost, now.cost - best, rng)
-            run = _replaced(now.run, region, made) if kept else now.run
+            if not self._accepts(cost - now.cost, now.cost - best, rng):
+                return now
+            run = _replaced(now.run, region, made)
         else:
             run = _replaced(now.run, region, made)
             cost = self._cost(run)
-            kept = self._accepts(cost - now.cost, now.cost - best, rng)
-        if not kept:
-            return
-        now.run, now.cost = run, cost
-        now.phase += phase
+            if not self._accepts(cost - now.cost, now.cost - best, rng):
+                return now
         self.spent += rounding
+        return _State(run, now.phase + phase, cost)
 
     def _accepts(self, rise: float, above: float, rng: np.random.Generator) -> bool:
         """Whether a step is kept: always when nothing rises, else by its temperature."""
@@ -218,7 +266,9 @@ class Search(CircuitPass):
     Preserves: the unitary to float64 rounding, global phase included; the rounding of all steps is
     entered in the ledger. The cost never rises. The same seed, steps and work give the same
     circuit, and a search that ended by its steps finds nothing when it is run again; with
-    ``seconds`` the clock decides, and neither holds.
+    ``seconds`` the clock decides, and neither holds. A ``patient`` search in a pipeline that was
+    given a time (``Context.deadline``) goes on from the best with new random numbers until that
+    time is up, whatever ``steps`` and ``work`` say.
 
     Cost: at most ``steps`` reductions of at most 512 gates after each improvement, ``work`` gates
     in all, and a copy of the run for each that is kept.
@@ -227,11 +277,12 @@ class Search(CircuitPass):
 
     Attributes:
         steps: Steps without an improvement after which the search ends.
-        work: Operations that are tried in all; 200,000 take about half a minute of one core.
+        work: Operations that are tried in all, 64 more for each step.
         seconds: Wall seconds after which it ends at the latest; 0 for no such bound.
         cost: What is made less, a sum of weighted counts as ``qcomp.cost.CostModel`` takes it.
         basis: One-qubit gates to write, as ``fuse-one-qubit`` takes them.
         temperature: Rise of the cost that is let pass with chance 1/e; 0 lets none pass.
+        patient: Whether the search goes on as long as the pipeline was given time, if it was.
     """
 
     name: ClassVar[str] = "search"
@@ -243,6 +294,7 @@ class Search(CircuitPass):
     cost: str = "gates+2*two_qubit+rotations"
     basis: str = "own"
     temperature: float = 0.0
+    patient: bool = False
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -259,17 +311,30 @@ class Search(CircuitPass):
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the best circuit found; the same object when none was better."""
         model = CostModel.parse(self.cost)
-        deadline = time.monotonic() + self.seconds if self.seconds else math.inf
+        end = time.monotonic() + self.seconds if self.seconds else math.inf
         seed = int(context.rng(self.name).integers(1 << 31))
+        wide = wide_gates(circuit, self.basis)
         spent, work = 0.0, self.work
+        rest = circuit.stats().gates
 
         def rewrite(run: Run, forms: Forms) -> Leaf:
-            nonlocal spent, work
+            nonlocal spent, work, rest
+            share = len(run) / max(rest, len(run), 1)
+            rest -= len(run)
             # A phase is taken out by whoever asked for this run's rewrite.
             phases = run.code == G.GPHASE
             allowance = context.ledger.numeric_limit - context.ledger.numeric_spent - spent
             searcher = _Searcher(
-                circuit, FormTable(forms), model, self, seed, allowance / 2, deadline, task, work
+                circuit,
+                FormTable(forms),
+                model,
+                self,
+                seed,
+                allowance / 2,
+                wide,
+                _Clock(context.deadline, share, end, self.patient),
+                task,
+                work,
             )
             start = run.select(~phases) if phases.any() else run
             found = searcher.search(start)
@@ -279,7 +344,9 @@ class Search(CircuitPass):
                 return run, forms, Phase()
             return self._leaf(run, found, phases, searcher.table, circuit)
 
-        with context.progress.task(self.name, None) as task:
+        deadline = context.deadline if self.patient else None
+        given = deadline.left if deadline is not None else None
+        with context.progress.task(self.name, given) as task:
             circuit = rewrite_leaves(circuit, rewrite)
         if spent:
             context.ledger.spend_numeric(self.name, spent)

@@ -15,6 +15,7 @@ import typer
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
+    from qcomp.deadline import Deadline
     from qcomp.ir.program import Program
     from qcomp.passmanager import PassRecord, Task
 
@@ -27,6 +28,7 @@ __all__ = [
     "LayoutOption",
     "MapOption",
     "PrintAfterOption",
+    "SecondsOption",
     "SeedOption",
     "TimePassesOption",
     "VerifyEachOption",
@@ -36,12 +38,22 @@ __all__ = [
     "pass_observer",
     "show_table",
     "show_times",
+    "stopped_by_hand",
 ]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed: the same seed, the same bytes.")]
 EffortOption = Annotated[
     str, typer.Option("--effort", help="fast, default or max: which named pipeline runs.")
+]
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        metavar="S",
+        help="With --effort max: look for something better for so long; Ctrl-C ends it earlier "
+        "and writes the best so far. By default a number of steps, the same each time.",
+    ),
 ]
 VerifyEachOption = Annotated[
     bool, typer.Option("--verify-each", help="Check what every pass promises, after every pass.")
@@ -137,6 +149,31 @@ def bars() -> Iterator[Any]:
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         yield _BarProgress(shown)
+
+
+@contextmanager
+def stopped_by_hand(deadline: Deadline | None) -> Iterator[None]:
+    """Let the first Ctrl-C end the time that was given, so that the best so far is written.
+
+    The second one stops the program, as the first does where no time was given.
+    """
+    import signal
+
+    if deadline is None:
+        yield
+        return
+    usual = signal.getsignal(signal.SIGINT)
+
+    def stop(_signal: int, _frame: object) -> None:
+        deadline.stop()
+        signal.signal(signal.SIGINT, usual)
+        print("stopping: the best so far is kept; Ctrl-C again to stop at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def emit_json(data: object) -> None:

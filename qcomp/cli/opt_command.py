@@ -16,6 +16,7 @@ from qcomp.cli.common import (
     LayoutOption,
     MapOption,
     PrintAfterOption,
+    SecondsOption,
     SeedOption,
     TimePassesOption,
     VerifyEachOption,
@@ -55,6 +56,8 @@ Examples:
 
   qcomp opt in.qasm -o out.qasm -t ibm-heron --device fake_torino
 
+  qcomp opt in.qasm -o out.qasm --effort max --seconds 60
+
   qcomp opt in.qasm -o out.qasm -p 'merge-rotations,to-basis{gates=[cz,rz,sx,x]}'
 
 'qcomp passes' lists the passes and their options.
@@ -79,6 +82,7 @@ def opt_command(
     mapping: MapOption = True,
     fractional: FractionalOption = False,
     effort: EffortOption = "default",
+    seconds: SecondsOption = None,
     profile: Annotated[
         str | None,
         typer.Option("--profile", help="OpenQASM profile: full, portable, ibm, braket, qasm2 ..."),
@@ -103,8 +107,9 @@ def opt_command(
         pass_observer,
         show_table,
         show_times,
+        stopped_by_hand,
     )
-    from qcomp.driver import effort_pipeline, read, single_circuit
+    from qcomp.driver import deadline_of, effort_pipeline, read, single_circuit
     from qcomp.equivalence import check
     from qcomp.passmanager import Context
     from qcomp.registry import load
@@ -121,7 +126,8 @@ def opt_command(
     if machine is not None:
         check_fit(machine, program.circuits.items())
     context = Context(seed=seed, target=machine, verify_each=verify_each)
-    with bars() as progress:
+    context.deadline = deadline_of(seconds, effort, pipeline)
+    with bars() as progress, stopped_by_hand(context.deadline):
         if progress is not None:
             context.progress = progress
         records = passes.run(program, context, observer)

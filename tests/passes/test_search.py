@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from qcomp.cost import CostModel
+from qcomp.deadline import Deadline
 from qcomp.equivalence import check
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
-from qcomp.ir.gates import BY_NAME
+from qcomp.ir.gates import BY_NAME, GATES
 from qcomp.ir.program import Program
 from qcomp.ir.run import Run
 from qcomp.passes.reduce.moves import draw_move
@@ -130,6 +131,48 @@ def test_work_ends_a_search_that_has_steps_left_and_is_reproducible() -> None:
     first, second = (Search(steps=10**9, work=150).run(before, Context()) for _ in range(2))
     assert first.equals(second)
     assert check(before, first).equal
+
+
+def test_a_patient_search_uses_the_time_that_the_pipeline_was_given() -> None:
+    clock = iter(range(10**6))
+    before = circuit_of(0)
+    spent = []
+    for patient in (False, True):
+        context = Context(deadline=Deadline(300, lambda: float(next(clock))))
+        start = next(clock)
+        after = Search(steps=2, work=150, patient=patient).run(before, context)
+        spent.append(next(clock) - start)
+        assert check(before, after).equal
+    assert spent[0] < 300 <= spent[1]
+
+
+def test_time_that_is_up_ends_every_search() -> None:
+    context = Context(deadline=Deadline(1.0))
+    assert context.deadline is not None
+    context.deadline.stop()
+    before = circuit_of(0)
+    for patient in (False, True):
+        assert Search(patient=patient).run(before, context) is before
+
+
+@pytest.mark.parametrize(
+    ("basis", "wide", "allowed"),
+    [("rz-sx-x", "cx", "rz sx x cx"), ("rz-sx-x", "cz", "rz sx x cz"), ("h-s-sdg-t-tdg", "cx", "")],
+)
+def test_a_basis_is_kept_and_what_stands_for_it_is_counted(
+    basis: str, wide: str, allowed: str
+) -> None:
+    """An sxdg counts one and takes three gates of the basis: what is outside gains nothing."""
+    gates = ",".join((*basis.split("-"), wide))
+    before = through(toffolis(), f"to-basis{{gates=[{gates}]}}")
+    after = Search(steps=30, basis=basis).run(before, Context())
+    written = through(after, f"to-basis{{gates=[{gates}]}}")
+    model = CostModel.parse(Search().cost)
+    assert check(before, written).equal
+    assert model.of(after) <= model.of(before)
+    if allowed:
+        names = {GATES[code].name for code in after.run.code.tolist()}
+        assert names <= set(allowed.split())
 
 
 def test_steps_are_shown() -> None:

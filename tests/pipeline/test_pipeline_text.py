@@ -13,6 +13,8 @@ from qcomp.passmanager import Pipeline
         "to-basis{gates=[cz,rz,sx,x]}",
         "repeat{times=4}(merge-rotations,cancel-inverses),merge-rotations",
         "quantize-weights{bits=8,group=64}",
+        "best{cost=two_qubit}(way(merge-rotations),way(cancel-inverses,fuse-one-qubit))",
+        'best{cost="gates+3*two_qubit"}(way(repeat{times=2}(merge-rotations)),way())',
         "",
     ],
 )
@@ -33,6 +35,11 @@ def test_printing_a_parsed_pipeline_gives_its_text(text: str) -> None:
         ("repeat{times=0}(merge-rotations)", "between 1 and"),
         ("repeat", "takes times=N"),
         ("quantize-weights{bits=4,bits=8}", "stands twice"),
+        ("best(merge-rotations)", "takes cost=SUM and ways"),
+        ("best{cots=gates}(way(merge-rotations))", "takes cost=SUM and ways"),
+        ("best{cost=gatse}(way(merge-rotations))", "did you mean 'gates'"),
+        ("way{times=2}(merge-rotations)", "takes a group and no options"),
+        ("best(way(canonicalise),way())", "works on graphs"),
     ],
 )
 def test_a_wrong_text_is_refused_with_what_is_wrong(text: str, message: str) -> None:
