@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qcomp.mitigation.extrapolate import Extrapolation, extrapolate
+from qcomp.mitigation.extrapolation import Extrapolation, extrapolate
 from qcomp.mitigation.folding import fold, fold_scale, unfold
 from qcomp.mitigation.grouping import Group, combine, group_observables, ungrouped_count
 from qcomp.mitigation.options import Mitigation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qcomp.errors import UsageError, suggest
-from qcomp.mitigation.extrapolate import METHODS, Method
+from qcomp.mitigation.extrapolation import METHODS, Method
 from qcomp.mitigation.folding import METHODS as FOLDINGS
 from qcomp.mitigation.folding import FoldMethod
 

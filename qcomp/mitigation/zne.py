@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
-from qcomp.mitigation.extrapolate import CANDIDATES, Extrapolation, Method, extrapolate
+from qcomp.mitigation.extrapolation import CANDIDATES, Extrapolation, Method, extrapolate
 from qcomp.mitigation.folding import FoldMethod, fold, fold_scale
 
 __all__ = ["zero_noise"]
@@ -36,7 +36,7 @@ def zero_noise(
         scales: Noise scales; what :func:`~qcomp.mitigation.folding.fold_scale` says of them is
             extrapolated. Odd ones fold every gate equally and give smooth curves.
         folding: ``global``, ``local`` or ``two-qubit``.
-        method: A model, or ``auto``; see :func:`~qcomp.mitigation.extrapolate.extrapolate`.
+        method: A model, or ``auto``; see :func:`~qcomp.mitigation.extrapolation.extrapolate`.
         degree: Degree of ``polynomial``.
         asymptote: The value at infinite noise where it is known.
         candidates: What ``auto`` chooses among.

@@ -68,8 +68,21 @@ def run_aer(
         scales=wanted.scales,
         folding=wanted.folding,
         method=wanted.zne,
+        asymptote=_asymptote(readout.observables, wanted),
         seed=seed,
     ).values
+
+
+def _asymptote(observables: Sequence[Observable], wanted: Mitigation) -> NDArray[np.float64] | None:
+    """Return the values at infinite noise, float64[K], where scales are too few to fit them.
+
+    A completely mixed state gives the constant term of an observable. Four scales let ``auto``
+    judge an exponential whose asymptote is fitted, and three let it be fitted.
+    """
+    few = {"auto": 4, "exponential": 3}.get(wanted.zne or "", 0)
+    if len(wanted.scales) >= few:
+        return None
+    return np.array([sum(c for c, word in o.terms if not word) for o in observables], np.float64)
 
 
 def _check(readout: Readout, count: int, wanted: Mitigation) -> None:

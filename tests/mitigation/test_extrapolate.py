@@ -8,7 +8,7 @@ import pytest
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.mitigation import extrapolate, fold_scale, zero_noise
-from qcomp.mitigation.extrapolate import METHODS, held_out_residuals
+from qcomp.mitigation.extrapolation import METHODS, held_out_residuals
 
 SCALES = np.array([1.0, 2.0, 3.0, 5.0])
 
