@@ -30,6 +30,16 @@ class Turn:
     z: int
     angle: float
 
+    @staticmethod
+    def of(pauli: Local, angle: float) -> Turn:
+        """Return the rotation about a Hermitian Pauli of either sign."""
+        x, z, p = pauli
+        return Turn(x, z, -angle if (p - (x & z).bit_count()) & 3 == 2 else angle)
+
+    def inverse(self) -> Turn:
+        """Return the rotation back."""
+        return Turn(self.x, self.z, -self.angle)
+
     @property
     def pauli(self) -> Local:
         """The Pauli with its phase."""
@@ -108,15 +118,19 @@ class Group:
                     product = times(product, g)
         return x, z, c, (pauli[2] - product[2]) & 3
 
-    def apart(self, first: Sequence[Turn], second: Sequence[Turn]) -> tuple[float, float]:
-        """Return (bound of the distance of two products up to phase, least that it is)."""
+    def matrix(self, turns: Iterable[Turn]) -> NDArray[np.complex128]:
+        """Return rotations about Paulis of the group as blocks, complex128[2^z, 2^s, 2^s]."""
         size = 1 << self.pairs
         matrix = np.zeros((1 << self.center, size, size), dtype=complex)
         matrix[:, np.arange(size), np.arange(size)] = 1
-        for turn in first:
+        for turn in turns:
             matrix = self._turned(matrix, turn.pauli, turn.angle)
-        for turn in reversed(second):
-            matrix = self._turned(matrix, turn.pauli, -turn.angle)
+        return matrix
+
+    def apart(self, first: Sequence[Turn], second: Sequence[Turn]) -> tuple[float, float]:
+        """Return (bound of the distance of two products up to phase, least that it is)."""
+        size = 1 << self.pairs
+        matrix = self.matrix([*first, *(turn.inverse() for turn in reversed(second))])
         trace = np.trace(matrix, axis1=1, axis2=2).sum()
         phase = trace / abs(trace) if abs(trace) > 1e-6 else 1.0
         matrix[:, np.arange(size), np.arange(size)] -= phase

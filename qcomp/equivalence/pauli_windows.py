@@ -13,28 +13,29 @@ s pairs that anticommute and z Paulis that commute with all is 2^z blocks of 2^s
 however many qubits it touches: Euler angles, Cartan decompositions and Toffoli gates that were
 written in another way are windows of one to four pairs.
 
+Where the two sides of a window differ by a Clifford, or by a Clifford and at most three rotations,
+these take its place (:mod:`~qcomp.equivalence.pauli_remainders`).
+
 Every step says of the rest that it is the same on both sides if and only if it was before, so the
 last matrix decides, yes or no. Works for any number of qubits and without simulating any.
 
 Written apart from the passes.
 
-Sources: Litinski 2019 (arXiv:1808.02892), section 1; symplectic transvections: Koenig, Smolin 2014
-(arXiv:1406.2170), section 2; the group's algebra: Gottesman 1997 (arXiv:quant-ph/9705052),
-section 3.2.
+Source: Litinski 2019 (arXiv:1808.02892), section 1, for rotations and Cliffords.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import combinations
 from math import pi
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.equivalence.pauli_form import Local, PauliForm, commutes, pauli_form, times, turned
+from qcomp.equivalence.pauli_form import Local, PauliForm, commutes, pauli_form, times
 from qcomp.equivalence.pauli_groups import Group, Turn
+from qcomp.equivalence.pauli_remainders import SAME, Remainder, carried, quarter_turns, remainder
 from qcomp.ir.circuit import Circuit
 
 __all__ = ["Distance", "distance_by_pauli_windows"]
@@ -60,14 +61,14 @@ LEFT = 512
 WAYS = 3
 """Rotations in the way of a window, on either side, of which one becomes part of it."""
 
-TRIES = 2_000
-"""Windows that are looked at before it is given up."""
+TRIES = 2_000, 8
+"""Windows that are looked at before it is given up: so many, and more for each rotation."""
+
+_EXACT, _CLIFFORD, _ROTATIONS = range(3)
+"""What may be left of a window: nothing, a Clifford, or a Clifford and at most three rotations."""
 
 _NONE = 1e-13
 """Radians up to which an angle is none, its size counted as error."""
-
-_SAME = 1e-11
-"""Distance up to which the two sides of a window are the same, counted as error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,66 +91,20 @@ def distance_by_pauli_windows(a: Circuit, b: Circuit) -> Distance | None:
         a: Straight-line and unitary, without parameters.
         b: The same, over the same qubits.
     """
-    forms = pauli_form(a), pauli_form(b)
-    if forms[0] is None or forms[1] is None:
+    forms = [form for form in (pauli_form(a), pauli_form(b)) if form is not None]
+    if len(forms) < 2:
         return None
-    first, second = (_turns(form) for form in forms if form is not None)
+    first, second = (_turns(form) for form in forms)
     if max(len(first), len(second)) > ROTATIONS:
         return None
-    first, second, error = _peeled(first, second)
-    quarters = _quarters(forms[0], forms[1])
-    if quarters is None:
-        return None
-    second += quarters
-    pair = _Pair(first, second, error + (forms[0].dropped + forms[1].dropped) / 2)
-    return pair.distance()
+    rows, goals = ([*form.xs, *form.zs] for form in forms)
+    dropped = (forms[0].dropped + forms[1].dropped) / 2
+    most = TRIES[0] + TRIES[1] * (len(first) + len(second))
+    return _Pair(first, second, rows, goals, dropped, most).distance()
 
 
 def _turns(form: PauliForm) -> list[Turn]:
     return [Turn(x, z, float(angle)) for (x, z), angle in form.rotations()]
-
-
-def _quarters(a: PauliForm, b: PauliForm) -> list[Turn] | None:
-    """Return quarter and half turns whose product is ``C_A^-1 C_B``, the first applied first.
-
-    Each quarter turn is about x F(x), x a Pauli and F the map of Paulis that is left to make: it
-    takes x to F(x) where the two anticommute, and leaves all that F leaves.
-    """
-    rows, goals = [*a.xs, *a.zs], [*b.xs, *b.zs]
-    out: list[Turn] = []
-    while True:
-        away = [i for i, row in enumerate(rows) if row[:2] != goals[i][:2]]
-        if not away:
-            break
-        if len(out) >= QUARTERS:
-            return None
-        x, z, _ = _axis([(rows[i], goals[i]) for i in away])
-        turn = Turn(x, z, pi / 2)
-        rows = [turned(row, turn.pauli, 1) for row in rows]
-        out.append(turn)
-    half = (len(rows)) // 2
-    flip: Local = (0, 0, 0)
-    for i, (row, goal) in enumerate(zip(rows, goals, strict=True)):
-        if row[2] != goal[2]:
-            flip = times(flip, goals[i + half if i < half else i - half])
-    if flip[0] or flip[1]:
-        out.append(Turn(flip[0], flip[1], pi))
-    return out[::-1]
-
-
-def _axis(pairs: Sequence[tuple[Local, Local]]) -> Local:
-    """Return ``x F(x)`` for a Pauli x that anticommutes with F(x), for any x where there is none.
-
-    Args:
-        pairs: (x, F(x)) of generators, x and F(x) not the same.
-    """
-    for row, goal in pairs:
-        if not commutes(row, goal):
-            return times(row, goal)
-    for (row, goal), (other, aim) in combinations(pairs, 2):
-        if commutes(row, aim) != commutes(other, goal):
-            return times(times(row, other), times(goal, aim))
-    return times(*pairs[0])
 
 
 def _peeled(first: list[Turn], second: list[Turn]) -> tuple[list[Turn], list[Turn], float]:
@@ -227,87 +182,103 @@ class _Packed:
 
 @dataclass(slots=True)
 class _Pair:
-    """Two products of rotations that should be the same.
+    """Two products of rotations, R_A and R_B, that should be the same but for a Clifford E.
+
+    ``R_A = E R_B``, and E is known by what it does to Paulis.
 
     Attributes:
-        first: One of them, the first applied first.
-        second: The other.
+        first: The rotations of R_A, the first applied first.
+        second: Those of R_B.
+        rows: Generators of all Paulis.
+        goals: ``E^-1 row E`` for each of them.
         error: Counted so far.
+        most: Windows looked at before it is given up.
         tries: Windows looked at.
     """
 
     first: list[Turn]
     second: list[Turn]
+    rows: list[Local]
+    goals: list[Local]
     error: float
+    most: int
     tries: int = 0
 
     def distance(self) -> Distance | None:
         """Take windows off until the rest is small enough to be compared."""
         while True:
-            self._reverse()
-            self._peel()
-            self._reverse()
-            self._peel()
-            if not self.first and not self.second:
-                return Distance(self.error, 0.0)
-            group = Group.of(self.first + self.second)
-            if group.entries <= ENTRIES and group.entries * self._size <= WORK:
-                most, least = group.apart(self.first, self.second)
-                return Distance(self.error + most, max(0.0, least - self.error))
-            found = self._take_windows()
-            self._reverse()
-            found |= self._take_windows()
-            self._reverse()
-            if not found:
+            for _ in range(2):
+                self._peel()
+                self._mirror()
+            compared = self._compared()
+            if compared is not None:
+                return compared
+            if not any(self._both_ends(kind) for kind in (_EXACT, _CLIFFORD, _ROTATIONS)):
                 return None
 
-    @property
-    def _size(self) -> int:
-        return len(self.first) + len(self.second)
+    def _compared(self) -> Distance | None:
+        """Compare what is left by one matrix, None where that is too large."""
+        quarters = quarter_turns(self.rows, self.goals, QUARTERS)
+        if quarters is None:
+            return None
+        second = self.second + quarters
+        if not self.first and not second:
+            return Distance(self.error, 0.0)
+        group = Group.of(self.first + second)
+        size = len(self.first) + len(second)
+        if group.entries > ENTRIES or group.entries * size > WORK:
+            return None
+        most, least = group.apart(self.first, second)
+        return Distance(self.error + most, max(0.0, least - self.error))
+
+    def _both_ends(self, kind: int) -> bool:
+        found = self._take_windows(kind)
+        self._mirror()
+        found |= self._take_windows(kind)
+        self._mirror()
+        return found
 
     def _peel(self) -> None:
         self.first, self.second, error = _peeled(self.first, self.second)
         self.error += error
 
-    def _reverse(self) -> None:
-        """Turn to the inverses of both."""
-        self.first, self.second = (
-            [Turn(t.x, t.z, -t.angle) for t in reversed(side)] for side in (self.first, self.second)
-        )
+    def _mirror(self) -> None:
+        """Turn to the inverses: ``R_A^-1 = E^-1 (E R_B E^-1)^-1``."""
+        self.first = [turn.inverse() for turn in reversed(self.first)]
+        second = [turn.inverse() for turn in reversed(self.second)]
+        if self.rows != self.goals:
+            second = [
+                Turn.of(_mapped(turn.pauli, self.goals, self.rows), turn.angle) for turn in second
+            ]
+        self.second = second
+        self.rows, self.goals = self.goals, self.rows
 
-    def _take_windows(self) -> bool:
+    def _take_windows(self, kind: int) -> bool:
         """Take off windows at the front; say whether there was one."""
         found = False
         sides = _Side.of(self.first), _Side.of(self.second)
         for which in (0, 1):
             at = 0
             while at < len(sides[which].turns):
-                window = None
-                if not sides[which].before[at]:
-                    window = self._grown(sides[which].turns[at], sides)
-                if window is None:
+                taken = not sides[which].before[at] and self._grown(
+                    sides[which].turns[at], sides, kind
+                )
+                if taken:
+                    found = True
+                    sides = _Side.of(self.first), _Side.of(self.second)
+                else:
                     at += 1
-                    continue
-                found = True
-                self.first = _without(self.first, window[0])
-                self.second = _without(self.second, window[1])
-                sides = _Side.of(self.first), _Side.of(self.second)
         return found
 
-    def _grown(self, seed: Turn, sides: tuple[_Side, _Side]) -> tuple[list[int], list[int]] | None:
-        """Grow a window from a rotation, by what stands in its way; the places of its two sides."""
+    def _grown(self, seed: Turn, sides: tuple[_Side, _Side], kind: int) -> bool:
+        """Grow a window from a rotation by what stands in its way, and take it off if it is one."""
         chosen = [seed]
         group = Group.of(chosen)
-        while group.pairs <= WINDOW[0] and group.center <= WINDOW[1] and self.tries < TRIES:
+        while group.pairs <= WINDOW[0] and group.center <= WINDOW[1] and self.tries < self.most:
             self.tries += 1
             (first, ways), (second, others) = (side.front(group) for side in sides)
-            if first and second:
-                most, _ = group.apart(
-                    [sides[0].turns[i] for i in first], [sides[1].turns[i] for i in second]
-                )
-                if most <= _SAME:
-                    self.error += most
-                    return first, second
+            if first and second and self._taken(group, sides, (first, second), kind):
+                return True
             best: tuple[int, Turn, Group] | None = None
             for turn in (*ways, *others):
                 larger = Group.of([*chosen, turn])
@@ -319,7 +290,50 @@ class _Pair:
                 break
             chosen.append(best[1])
             group = best[2]
-        return None
+        return False
+
+    def _taken(
+        self,
+        group: Group,
+        sides: tuple[_Side, _Side],
+        places: tuple[list[int], list[int]],
+        kind: int,
+    ) -> bool:
+        """Take a window off if its sides are the same, or are but for a Clifford and a few.
+
+        ``R_A = A D_A``, ``R_B = B D_B`` and ``D_A = K L D_B`` make ``(K^-1 A K) L = (K^-1 E) B``.
+        """
+        parts = [[side.turns[i] for i in at] for side, at in zip(sides, places, strict=True)]
+        left: Remainder | None = None
+        if kind == _EXACT:
+            most, _ = group.apart(*parts)
+            if most <= SAME:
+                left = [], [], most
+        elif len(parts[0]) + len(parts[1]) > (3 if kind == _ROTATIONS else 0):
+            turns = [*(turn.inverse() for turn in reversed(parts[1])), *parts[0]]
+            left = remainder(group, turns, loose=kind == _ROTATIONS)
+        if left is None:
+            return False
+        quarters, turns, error = left
+        self.error += error
+        rest = _without(self.first, places[0])
+        self.second = _without(self.second, places[1])
+        if quarters:
+            rest = [Turn.of(carried(turn.pauli, quarters), turn.angle) for turn in rest]
+            self.rows = [carried(row, quarters) for row in self.rows]
+        self.first = turns + rest
+        return True
+
+
+def _mapped(pauli: Local, rows: list[Local], images: list[Local]) -> Local:
+    """Return what a map that takes rows to images makes of a Pauli."""
+    half = len(rows) // 2
+    product: Local = (0, 0, 0)
+    image: Local = (0, 0, 0)
+    for i, row in enumerate(rows):
+        if not commutes(pauli, rows[i + half if i < half else i - half]):
+            product, image = times(product, row), times(image, images[i])
+    return image[0], image[1], (image[2] + pauli[2] - product[2]) & 3
 
 
 @dataclass(frozen=True, slots=True)
