@@ -32,11 +32,13 @@ def for_native(
         return f"{reduced},{into_native(gates, limits)}"
     own = f"to-basis{{gates=[{','.join(_REDUCED)}]}}"
     kept = (
-        f"bind-weights,to-basis{{gates=[cx],max_qubits=1}},{_SWEEP},merge-pauli-rotations,"
-        f"cancel-inverses,{own},{_SWEEP},fuse-one-qubit{{basis=rz-sx-x}},{pairs}"
+        f"{_SWEEP},merge-pauli-rotations,cancel-inverses,{own},{_SWEEP},"
+        f"fuse-one-qubit{{basis=rz-sx-x}},{pairs}"
     )
-    steps = f"{reduced.removeprefix('bind-weights,')},{pairs}"
-    return f'{kept},keep-cheaper{{steps="{steps}"}},{into_native(gates, limits)}'
+    first = "bind-weights,to-basis{gates=[cx],max_qubits=1}"
+    shared = f"{reduced.removeprefix(first + ',')},{pairs}"
+    ways = f"best{{cost=two_qubit}}(way({kept}),way({shared}))"
+    return f"{first},{ways},{into_native(gates, limits)}"
 
 
 def _into_pairs(gates: tuple[str, ...], limits: tuple[str, ...], form: str) -> str:
