@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcomp.ir.gates import gate
 from qcomp.pipelines import for_basis
 
 if TYPE_CHECKING:
     from qcomp.device import Device
 
 __all__ = ["around_mapping", "for_device"]
+
+_OVER_CX = "bind-weights,to-basis{gates=[cx],max_qubits=1}"
+_SWEEP = "merge-rotations,cancel-inverses"
 
 
 def around_mapping(one_qubit: str, effort: str = "default") -> str:
@@ -23,11 +25,9 @@ def around_mapping(one_qubit: str, effort: str = "default") -> str:
         one_qubit: The one-qubit gates as ``fuse-one-qubit`` takes them, such as "rz-sx-x".
         effort: fast, default or max.
     """
-    fuse = f"fuse-one-qubit{{basis={one_qubit}}}"
     blocks = f"consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
-    sweep = "merge-rotations,cancel-inverses"
     mapping = f"map-to-device{{basis={one_qubit},effort={effort}}}"
-    return f"{mapping},{sweep},{blocks},{sweep},{fuse}"
+    return f"{mapping},{_SWEEP},{blocks},{_SWEEP}"
 
 
 def for_device(
@@ -44,10 +44,10 @@ def for_device(
     """
     if device.is_all_to_all:
         return f"map-to-device,{native}"
-    single = tuple(name for name in basis if gate(name).num_qubits == 1)
-    before = for_basis((*single, "cx"), one_qubit, "fast")
-    text = f"{before},{around_mapping(one_qubit, effort)},{native}"
-    if device.is_symmetric:
-        return text
     own = f"to-basis{{gates=[{','.join(basis)}]}}"
-    return f"{text},orient-gates,{own},fuse-one-qubit{{basis={one_qubit}}},{own}"
+    fuse = f"fuse-one-qubit{{basis={one_qubit}}}"
+    if native == for_basis(basis, one_qubit, "fast"):
+        # What it does over cx is done.
+        native = f"{own},{_SWEEP},{fuse},{own}"
+    text = f"{_OVER_CX},{_SWEEP},{around_mapping(one_qubit, effort)},{native}"
+    return text if device.is_symmetric else f"{text},orient-gates,{own},{fuse},{own}"

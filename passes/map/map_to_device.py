@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -119,10 +119,14 @@ class MapToDevice(CircuitPass):
             Pipeline.parse(for_basis(gates, self.basis, self.effort)).run(program, context)
             if not program.only_circuit.equals(circuit):
                 tries.append(self._route(program.only_circuit, device, region, places, seeds))
-        best = min(tries, key=lambda t: t.routed.cost)
-        if len(tries) > 1 and tries[0].routed.cost == tries[1].routed.cost:
-            best = max(tries, key=lambda t: success(t.skeleton, t.routed, device, region))
-        return best.finished(device, region)
+        least = min(t.routed.cost for t in tries)
+        best = [t for t in tries if t.routed.cost == least]
+        if places is None:
+            best = [replace(t, routed=quieter(t.skeleton, t.routed, device, region)) for t in best]
+        chosen = best[0]
+        if len(best) > 1:
+            chosen = max(best, key=lambda t: success(t.skeleton, t.routed, device, region))
+        return chosen.finished(device, region)
 
     def _device(self, context: Context) -> Device:
         if self.effort not in _BUDGETS:
@@ -188,7 +192,6 @@ class MapToDevice(CircuitPass):
                     skeleton, circuit.num_qubits, region, budget, seeds[0], start[None], fixed=True
                 )
                 best = min(best, routed, key=lambda r: r.cost)
-            best = quieter(skeleton, best, device, region)
         return _Try(circuit, skeleton, best, phase)
 
     def _map_tree(

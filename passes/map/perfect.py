@@ -26,6 +26,9 @@ _PERFECT_STEPS = 20_000
 _QUIET_STEPS = 20_000
 """Search steps of VF2 for better qubits."""
 
+_SHARES = 6
+"""Gates that stand for the coupling in use most; the others in proportion."""
+
 
 @functools.lru_cache(maxsize=16)
 def _two_qubit_error(device: Device) -> tuple[str, NDArray[np.float64]] | None:
@@ -104,10 +107,12 @@ def quieter(skeleton: Skeleton, routed: Routed, device: Device, region: Region) 
     size = device.num_qubits
     circuit = QuantumCircuit(size, 1)
     used = np.zeros(size, dtype=bool)
-    for a, b, count in _couplings(skeleton, routed):
+    couplings = _couplings(skeleton, routed)
+    most = max((count for _, _, count in couplings), default=1)
+    for a, b, count in couplings:
         p, q = int(region.qubits[a]), int(region.qubits[b])
         used[[p, q]] = True
-        for _ in range(count):
+        for _ in range(-(-count * _SHARES // most)):
             circuit.append(gate, (p, q), copy=False)
     measured = "measure" in _target(device).operation_names
     for v in region.qubits[_end(skeleton, routed)].tolist():

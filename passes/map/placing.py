@@ -18,6 +18,8 @@ __all__ = ["placed"]
 
 Int32 = NDArray[np.int32]
 
+_CX_GATE = G.CX
+
 CX = -1
 """Source of an operation that no operation of the run stands for: a CX gate."""
 
@@ -64,7 +66,7 @@ def _replay(
         middle = event[4 * e + 3] if e < events else -1
         for k in range(bound[e], bound[e + 1]):
             i = order[k]
-            if code[i] == G.CX and middle >= 0:
+            if code[i] == _CX_GATE and middle >= 0:
                 a = v2p[operand[3 * i]]
                 b = v2p[operand[3 * i + 1]]
                 if p2v[middle] >= 0:
@@ -86,7 +88,7 @@ def _replay(
                     p = v2p[operand[3 * i + j]]
                     qubit[3 * made + j] = p
                     ends[p] = -1
-                if code[i] == G.CX:
+                if code[i] == _CX_GATE:
                     ends[qubit[3 * made]] = 2 * made
                     ends[qubit[3 * made + 1]] = 2 * made + 1
             made += 1

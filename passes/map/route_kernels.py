@@ -204,6 +204,8 @@ def route(
     weight = np.empty(2 * n + 2, np.float64)
     last = np.full(len(p2v), -1, np.int32)
     tired = np.zeros(len(p2v), np.float64)
+    looked = np.zeros(len(p2v), np.int32)
+    turn = 0
     spent = np.zeros(capacity, np.int32)
     turned = np.zeros(capacity, np.bool_)
     waiting = 0
@@ -281,13 +283,19 @@ def route(
         bridge = -1
         middle = -1
         ties = 0
+        turn += 1
         if idle <= patience:
             for k in range(waiting):
                 i = front[k]
                 for side in range(2):
                     p = v2p[item[i, side]]
+                    if looked[p] == turn:
+                        continue
+                    looked[p] = turn
                     for t in range(offset[p], offset[p + 1]):
                         q = neighbour[t]
+                        if looked[q] == turn:
+                            continue
                         c = _SWAP_COST if p2v[q] >= 0 else _SWAP_WITH_ANCILLA
                         e = last[p]
                         if e >= 0 and e == last[q]:

@@ -109,6 +109,13 @@ def test_random_circuits_keep_their_unitary_through_the_layout(name: str, seed: 
     assert reduced.layout == after.layout
 
 
+def test_large_circuits_run_on_compiled_kernels() -> None:
+    before = random_circuit(np.random.default_rng(4), 4, 5000)
+    after = MapToDevice(effort="fast").run(before, on(Device.line(5)))
+    assert_on_device(after, Device.line(5))
+    assert equivalence.check(before, after).equal is True
+
+
 def test_what_is_mapped_is_kept() -> None:
     device = devices()["grid"]
     after = MapToDevice().run(random_circuit(np.random.default_rng(5), 5, 20), on(device))
