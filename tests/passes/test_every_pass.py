@@ -55,6 +55,12 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "collect-rzz": ({}, {"symbols": False}),
     "keep-cheaper": ({}, {"steps": "cancel-inverses", "cost": "gates"}),
     "fold-gates": ({}, {"scale": 2.2, "method": "local"}, {"scale": 5, "method": "two-qubit"}),
+    "resynthesize-cliffords": ({}, {"slack": 2}),
+    "resynthesize-phase-polynomials": ({}, {"tries": 8}, {"tries": 3, "window": 12}),
+    "resynthesize-pauli-rotations": (*({}, {"basis": "rz-sx-x", "tries": 4}, {"basis": "h-x-rz"}),),
+    "resynthesize-pauli-networks": ({}, {"tries": 4, "slack": 2}),
+    "resynthesize-windows": ({}, {"basis": "rz-sx-x"}, {"two_qubit": 1.0}),
+    "reduce-t-count": ({}, {"method": "fasttodd"}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": (
         *({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
