@@ -13,8 +13,9 @@ from qcomp import Circuit, Observable, QcompError, TargetError, UsageError
 from qcomp.ir.layout import Layout
 from qcomp.ir.program import Program, Readout
 from qcomp.submit import Patience, Store, connect, resume
+from tests import models
 from tests.submit import aws
-from tests.submit.conftest import newest, submitted
+from tests.submit.conftest import newest, readout, submitted
 
 QUIET = Patience(sleep=lambda seconds: None)
 SECRET = "wJalrXUtnFEMIPLANTEDbPxRfiCYEXAMPLEKEY"
@@ -77,6 +78,23 @@ def test_a_mapped_circuit_runs_on_an_emulated_device_in_its_own_gates(
     # The device's errors are a few per cent: near the exact values, and smaller.
     np.testing.assert_allclose(value, exact, atol=0.15)
     assert np.abs(value - exact).max() > 0.005
+
+
+@pytest.mark.parametrize("target", ["iqm-garnet", "rigetti-ankaa", "ionq-forte"])
+def test_what_is_compiled_and_mapped_for_a_family_runs_in_a_verbatim_box(
+    target: str, home: Path, tmp_path: Path
+) -> None:
+    program = Program.of_circuit(models.small_circuit(), readout())
+    place = tmp_path / "out"
+    artifact = qcomp.compile(
+        program, target=target, coupling=[[0, 1], [1, 2]], out=place, effort="fast"
+    )
+    rows = np.array([[0.3, -0.8]])
+    job = submitted(place, "braket", "local", rows=rows, shots=4000)
+    outputs = job.fetch()
+    assert outputs is not None
+    np.testing.assert_allclose(next(iter(outputs.values())), artifact(rows), atol=0.1)
+    assert (artifact.manifest["machine"] or {})["profile"].startswith("braket-")
 
 
 def test_an_emulated_device_refuses_what_it_has_not_before_anything_is_kept(
