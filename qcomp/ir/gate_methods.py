@@ -159,6 +159,32 @@ class GateMethods(ABC):
         """Apply ``exp(-i theta/2 P)``, P being Z on the first qubit and X on the second."""
         return self.append("rzx", (first, second), (theta,))
 
+    def gpi(self, phi: AngleLike, qubit: int) -> Self:
+        """Apply IonQ's half turn ``cos phi X + sin phi Y``."""
+        return self.append("gpi", (qubit,), (phi,))
+
+    def gpi2(self, phi: AngleLike, qubit: int) -> Self:
+        """Apply IonQ's quarter turn ``r(pi/2, phi)``."""
+        return self.append("gpi2", (qubit,), (phi,))
+
+    def ms(
+        self, phi0: AngleLike, phi1: AngleLike, theta: AngleLike, first: int, second: int
+    ) -> Self:
+        """Apply IonQ's ``exp(-i theta/2 A B)``, A = gpi(phi0) and B = gpi(phi1)."""
+        return self.append("ms", (first, second), (phi0, phi1, theta))
+
+    def xy(self, theta: AngleLike, first: int, second: int) -> Self:
+        """Apply ``exp(i theta/4 (XX + YY))``: iSWAP at pi, its square root at pi/2."""
+        return self.append("xy", (first, second), (theta,))
+
+    def siswap(self, first: int, second: int) -> Self:
+        """Apply the square root of iSWAP."""
+        return self.append("siswap", (first, second))
+
+    def zzmax(self, first: int, second: int) -> Self:
+        """Apply Quantinuum's ZZ, ``rzz(pi/2)``."""
+        return self.append("zzmax", (first, second))
+
     def ccx(self, first: int, second: int, target: int) -> Self:
         """Apply X under two controls."""
         return self.append("ccx", (first, second, target))

@@ -74,9 +74,8 @@ def test_roots_of_iswap_are_points_of_xy() -> None:
 def every_vendor_gate() -> Circuit:
     circuit = Circuit(2, params=("a",))
     a = Parameter("a")
-    circuit.append("gpi", (0,), (0.3 - a,)).append("gpi2", (1,), (2 * a,))
-    circuit.append("ms", (0, 1), (0.1, a + 1, 0.5 * a)).append("xy", (1, 0), (0.7 + a,))
-    circuit.append("siswap", (0, 1)).append("siswapdg", (1, 0)).append("zzmax", (1, 0))
+    circuit.gpi(0.3 - a, 0).gpi2(2 * a, 1).ms(0.1, a + 1, 0.5 * a, 0, 1).xy(0.7 + a, 1, 0)
+    circuit.siswap(0, 1).append("siswapdg", (1, 0)).zzmax(1, 0)
     return circuit.append("zz", (0, 1), (a,)).append("U1q", (0,), (0.4, a))
 
 
