@@ -177,6 +177,8 @@ def test_a_wrong_output_fails_the_run_and_is_named(folder: Path) -> None:
     )
     assert "| qcomp_default | 1 |  | toffoli | none |" in report
     assert "| toffoli | gates | 32 | 1 | - | 0 other |" in report
+    assert "| Clifford+T | best peer over input | 0.016 |" in report
+    assert "| Clifford+T | qcomp_default over best peer | 2.000 |" in report
 
 
 def test_peers_run_in_a_process_of_their_own() -> None:

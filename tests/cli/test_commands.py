@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ import numpy as np
 import pytest
 
 import qcomp
+from qcomp.equivalence import check
+from qcomp.ir.circuit import Circuit
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 from tests import models
 from tests.cli.conftest import Cli, Result, environment
@@ -279,6 +282,45 @@ def test_a_pipeline_of_ones_own_runs_in_order(cli: Cli) -> None:
 def test_every_effort_keeps_what_the_circuit_does(cli: Cli, effort: str) -> None:
     done(cli("opt", "c.qasm", "-o", "o.qasm", "--effort", effort))
     assert "equal" in done(cli("verify", "c.qasm", "o.qasm"))
+
+
+@pytest.mark.usefixtures("files")
+def test_seconds_are_for_the_effort_max(cli: Cli) -> None:
+    done(cli("opt", "c.qasm", "-o", "o.qasm", "--effort", "max", "--seconds", "0.2"))
+    assert "equal" in done(cli("verify", "c.qasm", "o.qasm"))
+    for arguments, what in (
+        (("--seconds", "1"), "takes no time in seconds"),
+        (("--effort", "max", "--seconds", "0"), "more than 0 seconds"),
+    ):
+        result = cli("opt", "c.qasm", "-o", "p.qasm", *arguments)
+        assert result.code == 2
+        assert what in result.err
+        assert not Path("p.qasm").exists()
+
+
+@pytest.mark.usefixtures("files")
+def test_ctrl_c_in_the_time_that_was_given_writes_the_best_so_far(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal is sent from inside the search, an hour before its end."""
+    from qcomp.passes.reduce.search import Search
+
+    run = Search.run
+
+    def stopped(self: Search, circuit: Circuit, context: Context) -> Circuit:
+        signal.raise_signal(signal.SIGINT)
+        return run(self, circuit, context)
+
+    before = signal.getsignal(signal.SIGINT)
+    passes = "merge-rotations,search{patient=true}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Search, "run", stopped)
+        result = cli("opt", "c.qasm", "-o", "o.qasm", "-p", passes, "--seconds", "3600")
+    assert result.code == 0
+    assert "the best so far is kept" in result.err
+    assert signal.getsignal(signal.SIGINT) is before
+    texts = (Path(name).read_text() for name in ("c.qasm", "o.qasm"))
+    assert check(*map(Circuit.from_qasm, texts)).equal
 
 
 @pytest.mark.usefixtures("files")
