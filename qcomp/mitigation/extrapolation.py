@@ -57,7 +57,7 @@ class Extrapolation:
         method: The model that was fitted; with ``auto`` the one that was chosen.
         scales: float64[K], the noise scales.
         measured: float64[..., K], the values that were measured.
-        residuals: With ``auto`` each candidate's mean error on the scale that was held out.
+        residuals: With ``auto`` each candidate's mean error on scales that were held out.
     """
 
     values: Floats
@@ -83,8 +83,8 @@ def extrapolate(
         scales: float64[K], different noise scales, ascending or not.
         values: float64[..., K], what was measured at each; every leading entry is a curve of its
             own, all fitted at once.
-        method: A model, or ``auto``: the candidate that best predicts the smallest scale from the
-            others, averaged over all curves. With three scales that is a line or, where the
+        method: A model, or ``auto``: the candidate that best predicts a scale from the others,
+            averaged over all scales and curves. With three scales that is a line or, where the
             asymptote is known, a decay; four make the choice a real one.
         degree: Degree of ``polynomial``.
         asymptote: The value at infinite noise where it is known, one or [...]: the constant term of
@@ -107,8 +107,8 @@ def extrapolate(
         )
         # Of equals the first, and where scales are too few for a hold-out the line: the model of
         # least assumptions.
-        best = min(residuals.values(), default=0.0)
-        equal = [name for name, error in residuals.items() if error <= best * (1 + 1e-9)]
+        best = min(residuals.values(), default=0.0) * (1 + 1e-9) + 1e-12 * np.abs(y).max()
+        equal = [name for name, error in residuals.items() if error <= best]
         method = equal[0] if equal else "linear"
     need = _least(method, degree, asymptote is not None)
     if len(x) < need:
@@ -129,23 +129,24 @@ def held_out_residuals(
     asymptote: float | ArrayLike | None = None,
     seed: int = 0,
 ) -> dict[Method, float]:
-    """Return each candidate's mean |error| at the smallest scale, predicted from the others.
+    """Return each candidate's mean |error| at scales that were held out, each scale in turn.
 
-    Holding out the smallest scale asks for what extrapolation is asked for: a value at less noise
-    than was measured. Scales are shifted so that it lies at 0. Candidates that the remaining
-    scales are too few for are left out.
+    The scale held out is put at 0, so that a model reads off there what the others say of it.
+    Candidates that the remaining scales are too few for are left out.
     """
     x, y = _checked(scales, values)
-    order = np.argsort(x)
-    x, y = x[order], y[..., order]
     found: dict[Method, float] = {}
     for name in candidates:
         if name not in _MODELS:
             raise UsageError(f"there is no extrapolation '{name}'", hint=suggest(name, _MODELS))
         if len(x) - 1 < _least(name, degree, asymptote is not None):
             continue
-        guess = _MODELS[name](x[1:] - x[0], y[..., 1:], degree, asymptote, seed)
-        found[name] = float(np.abs(guess - y[..., 0]).mean())
+        errors = []
+        for k in range(len(x)):
+            rest = np.arange(len(x)) != k
+            guess = _MODELS[name](x[rest] - x[k], y[..., rest], degree, asymptote, seed)
+            errors.append(float(np.abs(guess - y[..., k]).mean()))
+        found[name] = float(np.mean(errors))
     return found
 
 

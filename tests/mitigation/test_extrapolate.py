@@ -49,7 +49,7 @@ def test_richardson_matches_the_published_formula() -> None:
     assert extrapolate(SCALES, values, "richardson").values == pytest.approx(total)
 
 
-def test_auto_takes_the_candidate_with_the_least_error_on_the_scale_held_out() -> None:
+def test_auto_takes_the_candidate_with_the_least_error_on_scales_held_out() -> None:
     x = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
     decays = 0.1 + 0.8 * np.exp(-0.7 * x)
     found = extrapolate(x, decays)
