@@ -93,7 +93,7 @@ def layout_comments(circuit: Circuit, *, physical: bool) -> list[str]:
 
     ``// layout physical: 20`` is the number of the machine's qubits, ``// layout initial: 3, 4``
     where the qubits 0 and 1 of the circuit before mapping begin, ``// layout final: 4, 3`` where
-    they end.
+    they end; ``// layout moved: 5, 6`` that swaps moved an ancilla from 5 to 6.
 
     Args:
         circuit: The circuit.
@@ -102,11 +102,14 @@ def layout_comments(circuit: Circuit, *, physical: bool) -> list[str]:
     layout = circuit.layout
     if layout is None:
         return [f"// layout physical: {circuit.num_qubits}"] if physical else []
-    return [
+    lines = [
         f"// layout physical: {layout.num_physical}",
         f"// layout initial: {', '.join(map(str, layout.initial))}",
         f"// layout final: {', '.join(map(str, layout.final))}",
     ]
+    if layout.moved:
+        lines.append(f"// layout moved: {', '.join(f'{a}, {b}' for a, b in layout.moved)}")
+    return lines
 
 
 class Writer:

@@ -21,7 +21,7 @@ _HEAD = re.compile(
     rb'[\s\xef\xbb\xbf]*OPENQASM\s+[\d.]+\s*;\s*(?:include\s*"[^"\n]*"\s*;\s*)?'
     rb"(?P<lines>(?://[^\n]*\n\s*)+)"
 )
-_LINE = re.compile(rb"//\s*layout (physical|initial|final): *([\d, ]*?) *\r?\n")
+_LINE = re.compile(rb"//\s*layout (physical|initial|final|moved): *([\d, ]*?) *\r?\n")
 _MAX_DIGITS = 9
 
 
@@ -33,12 +33,14 @@ class LayoutComment:
         num_physical: Qubits of the machine.
         initial: Physical qubits at the start; None where the comments say none.
         final: Physical qubits at the end.
+        moved: Starts and ends of ancillas that were moved.
         dollars: Whether the text calls qubits ``$0``.
     """
 
     num_physical: int
     initial: tuple[int, ...] | None
     final: tuple[int, ...] | None
+    moved: tuple[tuple[int, int], ...]
     dollars: bool
 
 
@@ -57,7 +59,9 @@ def layout_comment(text: bytes | mmap.mmap) -> LayoutComment | None:
     if len(size) != 1 or size[0] > MAX_QUBITS:
         return None
     dollars = text.find(b"$", head.end()) >= 0
-    return LayoutComment(size[0], found.get(b"initial"), found.get(b"final"), dollars)
+    moved = found.get(b"moved", ())
+    pairs = tuple(zip(moved[::2], moved[1::2], strict=False))
+    return LayoutComment(size[0], found.get(b"initial"), found.get(b"final"), pairs, dollars)
 
 
 def placed(circuit: Circuit, comment: LayoutComment) -> Circuit:
@@ -71,11 +75,18 @@ def placed(circuit: Circuit, comment: LayoutComment) -> Circuit:
     if comment.initial is None or comment.final is None:
         return circuit
     why = ""
+    starts, ends = ({pair[k] for pair in comment.moved} for k in (0, 1))
     if circuit.num_qubits != size:
         why = f"the circuit has {circuit.num_qubits} qubits, not {size}"
+    elif max((*starts, *ends), default=0) >= size or not (
+        len(starts) == len(ends) == len(comment.moved)
+        and starts.isdisjoint(comment.initial)
+        and ends.isdisjoint(comment.final)
+    ):
+        why = "it moves ancillas to where they cannot be"
     else:
         try:
-            circuit.layout = Layout(comment.initial, comment.final, size)
+            circuit.layout = Layout(comment.initial, comment.final, size, comment.moved)
         except UsageError as error:
             why = error.what
     if why:

@@ -52,6 +52,8 @@ def _read(
 
     if not inputs:
         circuit = scan(text, name=name)
+        if circuit is None:
+            circuit = _scan_written_out(text, name)
         if circuit is not None:
             return circuit, None
     from qcomp.frontends.openqasm.interpreter import interpret
@@ -64,6 +66,21 @@ def _read(
     reading = interpret(program, folder=folder, name=name, inputs=inputs, mapped=mapped)
     circuit = reading.circuit if comment is None else placed(reading.circuit, comment)
     return circuit, reading
+
+
+def _scan_written_out(text: str | bytes, name: str) -> Circuit | None:
+    """Scan a text after its own gate definitions were written out; None where that cannot be."""
+    from qcomp.frontends.openqasm.macros import written_out
+    from qcomp.frontends.openqasm.scanner import scan
+
+    try:
+        plain = text.decode() if isinstance(text, bytes) else text
+    except UnicodeError:
+        return None
+    made = written_out(plain)
+    if made is None or scan(made[1]) is None:
+        return None
+    return scan(made[0], name=name)
 
 
 class OpenQasmFrontend:

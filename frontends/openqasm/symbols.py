@@ -11,7 +11,7 @@ from qcomp.frontends.openqasm.scan_text import Kinds, SymbolTable
 from qcomp.ir.gates import BY_NAME, GATES, stdgates_names
 from qcomp.qasm_words import RESERVED
 
-__all__ = ["Symbols"]
+__all__ = ["QELIB1", "Symbols"]
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -30,6 +30,10 @@ _BRAKET = {
        "xy".split()},
 }  # fmt: skip
 """Amazon Braket's gates, which need no include, that mean exactly a gate of the table."""
+
+
+QELIB1: tuple[str, ...] = (*_QELIB1, *"u0 u1 u2 u3 cu1 cu3 c3x c4x c3sqrtx rccx rc3x".split())
+"""Every name that ``qelib1.inc`` takes."""
 
 
 class Symbols:

@@ -108,6 +108,14 @@ def test_a_mapped_dynamic_circuit_keeps_its_layout_and_its_width() -> None:
     assert "$4" in write_text(circuit, "ibm")
 
 
+def test_ancillas_that_swaps_moved_are_kept() -> None:
+    circuit = Circuit(7).swap(5, 6).swap(0, 1)
+    circuit.layout = Layout((3, 4), (4, 3), 7, ((5, 6), (6, 5), (0, 1), (1, 0)))
+    again = read_text(write_text(circuit)).layout
+    assert again is not None
+    assert again.moved == circuit.layout.moved
+
+
 def test_comments_that_do_not_fit_are_told_and_not_used() -> None:
     head = "OPENQASM 3.0;\n"
     for comments, told in (
