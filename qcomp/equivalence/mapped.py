@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from qcomp.equivalence.channels import check_channels
-from qcomp.equivalence.circuits import STATES, WORK, check_bits, check_circuits
+from qcomp.equivalence.circuits import MATRIX_QUBITS, STATES, WORK, check_bits, check_circuits
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
