@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -365,12 +366,10 @@ def _offer(best: Spelling, holds: NDArray[np.bool_], slots: tuple[Slot, ...]) ->
     rows = np.flatnonzero(holds & (best.length > fixed))
     if not len(rows):
         return
-    n = len(best.length)
     code = np.full((len(rows), best.code.shape[1]), -1, dtype=np.int64)
     for k, (gate, angles) in enumerate(slots):
-        code[:, k] = gate
-        if gate in _VANISHING:
-            code[np.broadcast_to(_is(angles[0], 0), (n,))[rows], k] = -1
+        idle = _is(angles[0], 0) if gate in _VANISHING else None
+        code[:, k] = gate if idle is None else np.where(_at(idle, rows), -1, gate)
     length = (code >= 0).sum(axis=1)
     shorter = length < best.length[rows]
     if not shorter.all():
@@ -379,8 +378,13 @@ def _offer(best: Spelling, holds: NDArray[np.bool_], slots: tuple[Slot, ...]) ->
     best.length[rows] = length
     for k, (_, angles) in enumerate(slots):
         for i, (frac, rem) in enumerate(angles):
-            best.frac[rows, k, i] = np.broadcast_to(frac, (n,))[rows]
-            best.rem[rows, k, i] = np.broadcast_to(rem, (n,))[rows]
+            best.frac[rows, k, i] = _at(frac, rows)
+            best.rem[rows, k, i] = _at(rem, rows)
+
+
+def _at(values: NDArray[Any], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Return the values at these rows; one value stands for all."""
+    return values[rows] if len(values) > 1 else values
 
 
 def _add_phases(best: Spelling, matrix: NDArray[np.complex128]) -> None:
