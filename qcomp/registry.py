@@ -47,7 +47,6 @@ GROUPS: dict[str, dict[str, str]] = {
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
         "merge-quarter-turns": "qcomp.passes.map.merge_quarter_turns:MergeQuarterTurns",
-        "keep-cheaper": "qcomp.passes.map.keep_cheaper:KeepCheaper",
         "collect-rzz": "qcomp.passes.map.collect_rzz:CollectRzz",
         "map-to-device": "qcomp.passes.map.map_to_device:MapToDevice",
         "orient-gates": "qcomp.passes.map.orient_gates:OrientGates",

@@ -53,7 +53,6 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "orient-gates": ({"device": "fake_sherbrooke"},),
     "merge-quarter-turns": ({}, {"into": "rx"}),
     "collect-rzz": ({}, {"symbols": False}),
-    "keep-cheaper": ({}, {"steps": "cancel-inverses", "cost": "gates"}),
     "fold-gates": ({}, {"scale": 2.2, "method": "local"}, {"scale": 5, "method": "two-qubit"}),
     "resynthesize-cliffords": ({}, {"slack": 2}),
     "resynthesize-phase-polynomials": ({}, {"tries": 8}, {"tries": 3, "window": 12}),
