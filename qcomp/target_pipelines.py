@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from qcomp.ir.gates import BY_NAME
+from qcomp.native_pipelines import for_native, into_native
 from qcomp.pipelines import for_basis
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ __all__ = ["mapped_pipeline", "target_pipelines"]
 
 _EFFORTS = ("fast", "default", "max")
 _NUMERIC = re.compile(r"consolidate-two-qubit(\{[^}]*\})?,")
-
-_PAIRS = {"rzz": "rzz", "ms": "rzz", "siswap": "siswap", "iswap": "iswap"}
-"""Two-qubit gate of a machine -> what blocks on two qubits are written in: less than in cx."""
 
 
 def target_pipelines(target: Target) -> dict[str, str]:
@@ -47,9 +45,11 @@ def mapped_pipeline(target: Target, effort: str, text: str) -> str:
         return text
     from qcomp.device_pipelines import for_device
 
-    native = text if device.is_all_to_all else target.pipelines.get("fast", text)
     basis, one_qubit = target.basis, target.native.one_qubit
+    native = text if device.is_all_to_all else target.pipelines.get("fast", text)
     if not _is_exact(basis) and not _is_reducible(target):
+        if text == _pipeline(target, effort) and not device.is_all_to_all:
+            native = into_native(basis, _limited(target))
         basis, one_qubit = ("rz", "sx", "x", "cz"), "rz-sx-x"
     mapped = for_device(basis, one_qubit, device, effort, native)
     return _NUMERIC.sub("", mapped) if _is_exact(target.basis) else mapped
@@ -70,7 +70,9 @@ def _pipeline(target: Target, effort: str) -> str:
     basis, one_qubit = target.basis, target.native.one_qubit
     if _is_exact(basis):
         return _exact(basis, one_qubit, effort)
-    return for_basis(basis, one_qubit, effort) if _is_reducible(target) else _native(target, effort)
+    if _is_reducible(target):
+        return for_basis(basis, one_qubit, effort)
+    return for_native(basis, _limited(target), effort)
 
 
 def _limited(target: Target) -> tuple[str, ...]:
@@ -90,29 +92,3 @@ def _exact(basis: tuple[str, ...], one_qubit: str, effort: str) -> str:
     if effort == "fast" or not {"t", "h"} <= set(basis):
         return text
     return f"{text},reduce-t-count,{own},fuse-one-qubit{{basis={one_qubit}}},{own}"
-
-
-def _native(target: Target, effort: str) -> str:
-    """Return the pipeline of a machine whose gates the reductions do not know.
-
-    The circuit is reduced over rz, sx, x and cx and then written in the machine's gates, with turns
-    about Z beside them: those move to where a pulse needs them, and what is left at the end of a
-    wire is written in the machine's gates too, where it has no such turns. Blocks on two qubits are
-    written in interactions of any angle, or in iswap, where the machine has those.
-    """
-    limited = _limited(target)
-    limits = f",limits=[{','.join(limited)}]" if limited else ""
-    basis = target.basis
-    has_turns = "rz" in basis
-    own = f"to-basis{{gates=[{','.join(basis)}]{limits}}}"
-    turning = own if has_turns else f"to-basis{{gates=[rz,{','.join(basis)}]{limits}}}"
-    # A limited rx is written as sx and x: those are what it can do.
-    single = "rz-sx-x" if "rx" in limited else target.native.one_qubit
-    if not {"rz", "sx"} <= set(single.split("-")):
-        single = "-".join(("rz", *(name for name in single.split("-") if name != "rz")))
-    tidy = f"fuse-one-qubit{{basis={single}}},push-virtual-z"
-    reduced = for_basis(("rz", "sx", "x", "cx"), "rz-sx-x", effort)
-    pair = next((pair for gate, pair in _PAIRS.items() if gate in basis), "")
-    if pair:
-        reduced += f",consolidate-two-qubit{{basis=rz-sx-x,two_qubit=4,pair={pair}}}"
-    return f"{reduced},{turning},{tidy},{tidy},{own}"
