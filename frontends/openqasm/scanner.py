@@ -36,7 +36,7 @@ from qcomp.ir.definitions import definition
 from qcomp.ir.forms import Forms
 from qcomp.ir.gates import BY_NAME
 from qcomp.ir.run import Run
-from qcomp.kernels import KERNEL_THRESHOLD
+from qcomp.kernels import KERNEL_THRESHOLD, LOADED_THRESHOLD
 
 __all__ = ["scan", "scan_file"]
 
@@ -47,7 +47,8 @@ _BYTES_PER_GATE = 16
 _PLAIN_ROOM = 32
 _PLAIN_BYTES = 128
 """Times KERNEL_THRESHOLD, the entries and the bytes up to which the plain form takes less time than
-loading numba: half a megabyte of text."""
+loading numba: half a megabyte of text. Times LOADED_THRESHOLD, the bytes from which on the compiled
+form runs where the process has it."""
 
 _CHUNK = 1 << 20
 _MAX_GIVEN = 64
@@ -178,8 +179,9 @@ class _Scanner:
         buf: Text | NDArray[np.uint8] = self.text
         while True:
             # Short text may name long registers: what counts is the arrays that it fills.
+            least = LOADED_THRESHOLD if scan_statements.loaded else KERNEL_THRESHOLD
             if not compiled and (
-                self.size >= KERNEL_THRESHOLD * _PLAIN_BYTES
+                self.size >= least * _PLAIN_BYTES
                 or max(len(self.out.code), len(self.out.extra)) > KERNEL_THRESHOLD * _PLAIN_ROOM
             ):
                 compiled = True

@@ -26,7 +26,9 @@ TWO = 'OPENQASM 2.0;\ninclude "qelib1.inc";\n'
 @pytest.fixture(params=["plain", "compiled"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run the test on both forms of the kernel, whatever the size of the text."""
-    monkeypatch.setattr(scanner, "KERNEL_THRESHOLD", 0 if request.param == "compiled" else 10**9)
+    least = 0 if request.param == "compiled" else 10**9
+    monkeypatch.setattr(scanner, "KERNEL_THRESHOLD", least)
+    monkeypatch.setattr(scanner, "LOADED_THRESHOLD", least)
     return str(request.param)
 
 
@@ -357,8 +359,10 @@ def test_long_texts_and_mapped_files_grow_and_agree(tmp_path: Path) -> None:
 def test_both_forms_of_the_kernel_give_the_same_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     text = write_bytes(straight_circuit(3, 300))
     monkeypatch.setattr(scanner, "KERNEL_THRESHOLD", 0)
+    monkeypatch.setattr(scanner, "LOADED_THRESHOLD", 0)
     compiled = taken(text)
     monkeypatch.setattr(scanner, "KERNEL_THRESHOLD", 10**9)
+    monkeypatch.setattr(scanner, "LOADED_THRESHOLD", 10**9)
     plain = taken(text)
     assert plain.equals(compiled)
     np.testing.assert_array_equal(plain.run.rem, compiled.run.rem)
