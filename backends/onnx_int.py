@@ -56,6 +56,9 @@ INTEGER_KERNELS = frozenset(
 )
 """Operators of ONNX Runtime that compute with integers of at most 8 bits."""
 
+_LOOKUPS = frozenset({"Gather", "GatherND"})
+"""Operators that copy rows of integers as they are."""
+
 _NAMED_LAYERS = 8
 
 
@@ -200,5 +203,6 @@ def fusion_outcomes(
             name = "" if integers is None else integers.name or ""
             found = by_name.get(layer.node) or by_output.get(name)
         kind = "" if found is None else found.op_type
-        outcomes.append(FusionOutcome(layer.node, layer.kernel, kind, kind in INTEGER_KERNELS))
+        integer = kind in INTEGER_KERNELS or (kind in _LOOKUPS and kind == layer.kernel)
+        outcomes.append(FusionOutcome(layer.node, layer.kernel, kind, integer))
     return tuple(outcomes)

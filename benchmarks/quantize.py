@@ -209,6 +209,7 @@ def main() -> None:
     parser.add_argument("--pipeline", action="append", default=[], help="a pipeline of ours")
     parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}, with commas")
     parser.add_argument("--python", action="append", default=[], help="PEER=interpreter")
+    parser.add_argument("--rows", type=int, help="judge by the first rows, for a quick look")
     parser.add_argument("--json", type=Path, help="where all figures go")
     parser.add_argument("--readme", action="store_true", help="write the table to README.md")
     options = parser.parse_args()
@@ -226,7 +227,7 @@ def main() -> None:
 
             train(Path(scratch))
         names = tuple(filter(None, options.models.split(",")))
-        for task in read_tasks(options.folder or Path(scratch), names):
+        for task in read_tasks(options.folder or Path(scratch), names, options.rows):
             for tool, config in tools:
                 say(f"{task.name}: {tool} {config}")
                 rows.append(judged(tool, config, pythons.get(tool, sys.executable), task))

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Task:
     def loss(self) -> bool:
         return self.metric in ("mse", "perplexity")
 
-    @cached_property
+    @property
     def rows(self) -> int:
         """Rows of the evaluation inputs."""
         return len(next(iter(self.evaluation.values())))
@@ -68,13 +67,24 @@ class Task:
             yield {name: array[start : start + size] for name, array in self.evaluation.items()}
 
 
-def read_tasks(folder: Path, names: tuple[str, ...] = ()) -> list[Task]:
-    """Return the tasks of a folder, those named or all that have their three files."""
+def read_tasks(folder: Path, names: tuple[str, ...] = (), rows: int | None = None) -> list[Task]:
+    """Return the tasks of a folder, those named or all; with the first rows of their data only."""
     found = [p.stem for p in sorted(folder.glob("*.onnx")) if p.with_suffix(".npz").exists()]
     unknown = set(names) - set(found)
     if unknown:
         raise SystemExit(f"no model {', '.join(sorted(unknown))} in {folder}; it has {found}")
-    return [_read(folder, name) for name in names or found]
+    tasks = [_read(folder, name) for name in names or found]
+    return tasks if rows is None else [_first(task, rows) for task in tasks]
+
+
+def _first(task: Task, rows: int) -> Task:
+    """Return a task with the first rows of its evaluation data; both sides of pairs."""
+    sides = 2 if task.metric == "spearman" else 1
+    evaluation = {
+        name: np.concatenate([part[:rows] for part in np.split(array, sides)])
+        for name, array in task.evaluation.items()
+    }
+    return replace(task, evaluation=evaluation, targets=task.targets[:rows])
 
 
 def _read(folder: Path, name: str) -> Task:

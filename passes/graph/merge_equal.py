@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 
 import onnx_ir as ir
@@ -9,6 +10,11 @@ import onnx_ir as ir
 __all__ = ["merge_equal_initializers", "merge_equal_nodes"]
 
 _READ_LIMIT = 1024
+"""Bytes of an attribute's tensor up to which it is compared."""
+
+_SAME_LIMIT = 1 << 20
+"""Bytes of an initializer up to which it is compared: masks and tables, not weights."""
+
 _RANDOM = frozenset(
     {
         "Bernoulli",
@@ -26,7 +32,7 @@ _Key = tuple[object, ...]
 
 
 def merge_equal_initializers(graph: ir.Graph) -> bool:
-    """Let equal initializers of at most 1 KiB be one; return whether any were.
+    """Let equal initializers of at most 1 MiB be one; return whether any were.
 
     Args:
         graph: A graph, changed in place. Initializers that a caller can see stay.
@@ -37,7 +43,7 @@ def merge_equal_initializers(graph: ir.Graph) -> bool:
         tensor = value.const_value
         if tensor is None or value.is_graph_input() or value.is_graph_output():
             continue
-        if tensor.dtype == ir.DataType.STRING or tensor.nbytes > _READ_LIMIT:
+        if tensor.dtype == ir.DataType.STRING or tensor.nbytes > _SAME_LIMIT:
             continue
         kept = first.setdefault(_tensor_key(tensor), value)
         if kept is not value:
@@ -125,4 +131,7 @@ def _attribute_key(attribute: ir.Attr) -> _Key | None:
 
 
 def _tensor_key(tensor: ir.TensorProtocol) -> _Key:
-    return (tensor.dtype, tuple(tensor.shape.numpy()), tensor.tobytes())
+    data = tensor.tobytes()
+    if len(data) > _READ_LIMIT:
+        data = hashlib.sha256(data).digest()
+    return (tensor.dtype, tuple(tensor.shape.numpy()), data)

@@ -29,7 +29,8 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
     """Dequantize a stored integer weight with the scales that its consumer applies.
 
     Args:
-        levels: The initializer of integers, read by DequantizeLinear, MatMulInteger or MatMulNBits.
+        levels: The initializer of integers, read by DequantizeLinear, MatMulInteger,
+            MatMulNBits or a lookup of rows.
         channels: Indices of the output channels wanted; all by default.
 
     Returns:
@@ -41,6 +42,8 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
     """
     for usage in levels.uses():
         node = usage.node
+        if node.op_type in ("Gather", "GatherND"):
+            return _from_lookup(node, levels, channels), False
         if node.op_type == "Cast":  # INT4 to INT8, values as they are
             node = next(iter(node.outputs[0].uses())).node
         if node.op_type == "DequantizeLinear":
@@ -79,6 +82,21 @@ def _from_dequantize(node: ir.Node, stored: ir.Value, channels: Channels) -> Flo
     steps = np.repeat(scale, group, axis=axis).take(taken, axis=axis)
     zeros = np.repeat(zero, group, axis=axis).take(taken, axis=axis)
     return np.asarray((levels.astype(np.int32) - zeros).astype(np.float32) * steps, np.float32)
+
+
+def _from_lookup(node: ir.Node, stored: ir.Value, channels: Channels) -> Floats:
+    cast = only_use(node.outputs[0])
+    product = None if cast is None else only_use(cast.outputs[0])
+    looked_up = None if product is None or product.inputs[1] is None else product.inputs[1]
+    scales = None if looked_up is None else looked_up.producer()
+    if scales is None:
+        raise PassError("a table of integers has no scales behind it", where=str(node.name))
+    stored_scales = scales.inputs[0]
+    half = None if stored_scales is None else stored_scales.producer()
+    if half is not None and half.op_type == "Cast":
+        stored_scales = half.inputs[0]
+    steps = np.asarray(_array(stored_scales, channels), np.float32)
+    return np.asarray(_array(stored, channels), np.float32) * steps
 
 
 def _from_matmul_integer(node: ir.Node, channels: Channels) -> Floats:

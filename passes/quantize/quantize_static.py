@@ -327,9 +327,10 @@ class _Rewriter:
                 before=node,
             ).outputs[0]
         short = node.op_type == "Conv" and self.kind.bits > 4
+        bare = node.op_type in ("Conv", "MatMul") and self.kind.bits > 4
         weight = self.editor.node(
             "DequantizeLinear",
-            [levels, scale] if short else [levels, scale, zero],
+            [levels, scale] if bare else [levels, scale, zero],
             {"axis": axis},
             name=f"{name}_DequantizeLinear",
             outputs=[f"{name}_dequantized"],

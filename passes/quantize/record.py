@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from qcomp.passes.graph.rewriting import is_constant, node_label
+from qcomp.passes.graph.rewriting import constant_tensor, is_constant, node_label
 from qcomp.quantization import FloatOp, FloatReference, QuantizationRecord, QuantizedLayer
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ def left_in_float(node: ir.Node) -> FloatOp | None:
     if node.domain not in ("", "com.microsoft"):
         reason = f"operators of domain '{node.domain}' are not quantized"
     elif node.op_type == "Gather" and is_constant(node.inputs[0]):
-        reason = "an embedding table behind DequantizeLinear is looked up many times slower"
+        if _few_values(node.inputs[0]):
+            return None
+        reason = "its table is looked up in float; quantize-embeddings stores it in 8 bits"
     elif node.op_type in _REASONS:
         reason = _REASONS[node.op_type]
     elif node.op_type in _ELEMENTWISE or node.op_type in _POOLS:
@@ -110,3 +112,9 @@ def left_in_float(node: ir.Node) -> FloatOp | None:
     else:
         return None
     return FloatOp(node_label(node), node.op_type, reason)
+
+
+def _few_values(table: ir.Value | None) -> bool:
+    """Whether a table is a column, as the scales of a quantized one are."""
+    tensor = constant_tensor(table)
+    return tensor is not None and len(tensor.shape) == 2 and tensor.shape[-1] == 1

@@ -60,6 +60,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "resynthesize-pauli-networks": ({}, {"tries": 4, "slack": 2}),
     "resynthesize-windows": ({}, {"basis": "rz-sx-x"}, {"two_qubit": 1.0}),
     "reduce-t-count": ({}, {"method": "fasttodd"}),
+    "quantize-embeddings": ({}, {"least_rows": 2}),
+    "halve-constants": ({}, {"least_bytes": 16}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": (
         *({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
@@ -69,6 +71,9 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
 """Options that a pass is tried with; its defaults where it is not named."""
 
 FIRST: Mapping[str, str] = {
+    "smooth-activations": "canonicalise",
+    "quantize-embeddings": "canonicalise",
+    "halve-constants": "canonicalise",
     "quantize-dynamic": "canonicalise",
     "quantize-weights": "canonicalise",
     "quantize-static": "canonicalise,fold-constants,calibrate",

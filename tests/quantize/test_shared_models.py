@@ -38,7 +38,7 @@ def model(shared):
 @pytest.mark.parametrize(
     ("name", "pipeline", "decibels", "drop", "size", "kernels"),
     [
-        ("digits_mlp", "cpu-int8", 45, 0.005, 0.34, {"QGemm": 3}),
+        ("digits_mlp", "cpu-int8", 45, 0.005, 0.345, {"QGemm": 3}),
         ("digits_mlp", "cpu-dynamic-int8", 45, 0.005, 0.34, {"DynamicQuantizeMatMul": 3}),
         ("digits_mlp", "cpu-int4", 26.5, 0.01, 0.205, {"MatMulNBits": 3}),
         (

@@ -1,0 +1,289 @@
+"""Outliers of activations move into the weights that multiply them, where they cost less.
+
+For a matrix product over K input channels and any s > 0,
+
+    x W = (x / s) (s * W)        s_j = max|x_j| ** a / max|W_j| ** (1 - a)
+
+One scale serves a whole activation tensor, so a channel that is much larger than the others takes
+the resolution of all of them; a weight has a scale for each output channel and bears it better. The
+strength a is searched for each tensor: the a with the least squared error of the integer products,
+
+    e(a) = || Q8(x / s) Q8(s * W) - x W ||^2
+
+over rows of the calibration data, all layers that read the tensor together. The quotient 1 / s goes
+into the scale and bias of the normalization that makes the tensor, where nothing else reads it;
+elsewhere a Mul is inserted, if the layers gain ``gain`` decibels by it.
+
+A second run finds s = 1: quotients of this family make another one of it.
+
+Preconditions: calibration data in the context; weights are constants; before ``calibrate``.
+Preserved: the function, up to float32 rounding.
+Cost: one run of the model over the data; |strengths| products of ``rows`` rows a layer.
+Source: Xiao et al. 2022, arXiv:2211.10438, equation 4; one strength a tensor in place of one a
+model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.errors import UsageError
+from qcomp.passes.calibrate.batches import checked_batches
+from qcomp.passes.graph.rewriting import (
+    Editor,
+    SharedParts,
+    constant_array,
+    int_attribute,
+    node_label,
+    read_weight,
+)
+from qcomp.passes.quantize.arithmetic import affine_parameters, dequantize, quantize
+from qcomp.passes.quantize.arithmetic import symmetric_scale as weight_scale
+from qcomp.passes.quantize.integer_types import INT8, UINT8
+from qcomp.passes.quantize.static_plan import plan_static
+from qcomp.passes.quantize.weights import float_weight
+from qcomp.passmanager import Context, GraphPass, Guarantee
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcomp.ir.program import Program
+
+__all__ = ["SmoothActivations"]
+
+Floats = npt.NDArray[np.float32]
+
+_NORMALIZATIONS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
+_LEAST_GAIN = 0.05
+"""Decibels below which nothing is moved: rounding of the search itself."""
+
+_TINY = 1e-5
+
+
+@dataclass(frozen=True)
+class SmoothActivations(GraphPass):
+    """Move outliers of activations into the weights that read them, as far as it helps.
+
+    Attributes:
+        strengths: Values of the exponent a that are tried, each in [0, 1].
+        rows: Rows of each activation that the search looks at.
+        gain: Decibels that the layers must gain where a Mul has to be inserted.
+        batch: Samples run at a time.
+    """
+
+    name: ClassVar[str] = "smooth-activations"
+    preserves: ClassVar[Guarantee] = Guarantee.NUMERIC
+
+    strengths: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+    rows: int = 256
+    gain: float = 2.0
+    batch: int = 32
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: An option outside its range.
+        """
+        if not self.strengths or not all(0.0 <= a <= 1.0 for a in self.strengths):
+            raise UsageError("smooth-activations: strengths lie in [0, 1]", hint="0.5, 0.7, 0.9")
+        if self.rows < 1 or self.batch < 1:
+            raise UsageError("smooth-activations: rows and batch are at least 1")
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Move what pays; return whether anything was moved.
+
+        Raises:
+            UsageError: Data that does not fit the model.
+        """
+        groups = _groups(program.model)
+        if not groups or context.calibration is None:
+            return False
+        seen = self._observe(program, groups, context)
+        editor = Editor(program.model)
+        moved = [self._smooth(editor, group, seen[group.source.name or ""]) for group in groups]
+        return any(moved)
+
+    def _observe(
+        self, program: Program, groups: Iterable[_Group], context: Context
+    ) -> Mapping[str, _Seen]:
+        """Run the data; keep the range of each channel and some rows of each tensor."""
+        from qcomp.execute import HybridSession
+
+        assert context.calibration is not None
+        names = [group.source.name or "" for group in groups]
+        given = {value.name for value in program.model.graph.inputs}
+        taps = [name for name in names if name not in given]
+        session = HybridSession(program, taps=taps)
+        seen = {name: _Seen() for name in names}
+        batches = checked_batches(program.model, context.calibration(), self.batch)
+        with context.progress.task("looking for outliers", None) as task:
+            for index, feeds in enumerate(batches):
+                values = {**feeds, **session.run(feeds, taps, seed=context.seed + index)}
+                for name in names:
+                    rng = np.random.default_rng([context.seed, index])
+                    seen[name].add(np.asarray(values[name], np.float32), self.rows, rng)
+                task.advance()
+        return seen
+
+    def _smooth(self, editor: Editor, group: _Group, seen: _Seen) -> bool:
+        if not seen.kept:
+            return False
+        low, high = np.minimum(seen.low, 0), np.maximum(seen.high, 0)
+        peak = np.maximum(-low, high)
+        x = np.concatenate(seen.kept)[: self.rows]
+        if peak.max() == 0.0 or not np.isfinite(x).all():
+            return False
+        W = group.weights()
+        reach = np.abs(W).max(1)
+        if reach.max() == 0.0 or not np.isfinite(W).all():
+            return False
+        peak = np.maximum(peak, _TINY * peak.max())
+        reach = np.maximum(reach, _TINY * reach.max())
+        wanted = x @ W
+        plain = _error(x, W, wanted, low, high)
+        tried = []
+        for a in self.strengths:
+            s = peak**a / reach ** (1.0 - a)
+            s = (s / np.exp(np.log(s).mean())).astype(np.float32)
+            tried.append((_error(x / s, W * s[:, None], wanted, low / s, high / s), a, s))
+        error, _, s = min(tried, key=lambda entry: entry[:2])
+        folds = group.normalization() is not None
+        decibels = 10.0 * np.log10(max(plain, 1e-300) / max(error, 1e-300))
+        if decibels < (_LEAST_GAIN if folds else max(self.gain, _LEAST_GAIN)):
+            return False
+        group.divide(editor, s)
+        return True
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the data showed of one tensor: ranges float32[K] of its channels, and rows of it."""
+
+    low: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    high: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    kept: list[Floats] = field(default_factory=list)
+
+    def add(self, array: Floats, rows: int, rng: np.random.Generator) -> None:
+        """Count one batch; the rows that are kept are drawn evenly from the first batches."""
+        flat = array.reshape(-1, array.shape[-1])
+        if not len(flat):
+            return
+        low, high = flat.min(0), flat.max(0)
+        if not self.kept:
+            self.low, self.high = low, high
+        else:
+            self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        missing = rows - sum(len(part) for part in self.kept)
+        if missing > 0:
+            chosen = rng.choice(len(flat), min(missing, len(flat)), replace=False)
+            self.kept.append(flat[np.sort(chosen)].copy())
+
+
+def _error(x: Floats, W: Floats, wanted: Floats, low: Floats, high: Floats) -> float:
+    """Return ``|| Q8(x) Q8(W) - wanted ||^2`` for channel ranges [low, high]."""
+    activation = affine_parameters(float(low.min()), float(high.max()), UINT8)
+    levels = quantize(x, activation.scale, activation.zero_point, UINT8)
+    scale = weight_scale(W, INT8, 1)
+    weight = dequantize(quantize(W, scale, 0, INT8, 1), scale, 0, 1)
+    got = dequantize(levels, activation.scale, activation.zero_point) @ weight
+    return float(np.sum((got.astype(np.float64) - wanted) ** 2))
+
+
+class _Group:
+    """The layers that read one tensor.
+
+    Attributes:
+        source: The tensor.
+        layers: MatMul and Gemm nodes whose input 0 it is, in graph order.
+    """
+
+    def __init__(self, source: ir.Value) -> None:
+        self.source = source
+        self.layers: list[ir.Node] = []
+
+    def weights(self) -> Floats:
+        """The weights of all layers side by side, float32[K, N]."""
+        parts = []
+        for layer in self.layers:
+            with read_weight(float_weight(layer.inputs[1])) as W:
+                parts.append(np.array(W if _inner(layer) == 0 else W.T, np.float32))
+        return np.concatenate(parts, axis=1)
+
+    def normalization(self) -> ir.Node | None:
+        """The normalization that makes the tensor for these layers alone, or None."""
+        node = self.source.producer()
+        if node is None or node.op_type not in _NORMALIZATIONS or self.source.is_graph_output():
+            return None
+        if {usage.node for usage in self.source.uses()} != set(self.layers):
+            return None
+        constants = [value for value in node.inputs[1:] if value is not None]
+        channels = int(float_weight(self.layers[0].inputs[1]).shape.numpy()[_inner(self.layers[0])])
+        arrays = [constant_array(value) for value in constants]
+        return (
+            node if arrays and all(a is not None and a.size == channels for a in arrays) else None
+        )
+
+    def divide(self, editor: Editor, s: Floats) -> None:
+        """Divide the tensor by s and multiply the weights by it."""
+        node = self.normalization()
+        if node is not None:
+            for index, value in enumerate(node.inputs):
+                array = constant_array(value) if index else None
+                if value is None or array is None:
+                    continue
+                made = (np.asarray(array, np.float32).reshape(-1) / s).astype(array.dtype)
+                node.replace_input_with(index, editor.initializer(f"{value.name}_smooth", made))
+                editor.drop_if_unused(value)
+            smooth = self.source
+        else:
+            factor = editor.initializer(f"{self.source.name}_smooth", (1.0 / s).astype(np.float32))
+            smooth = editor.node(
+                "Mul",
+                [self.source, factor],
+                name=f"{self.source.name}_Mul",
+                before=self.layers[0],
+            ).outputs[0]
+            smooth.type, smooth.shape = self.source.type, self.source.shape
+        for layer in self.layers:
+            if smooth is not self.source:
+                layer.replace_input_with(0, smooth)
+            _multiply(editor, layer, s)
+
+
+def _multiply(editor: Editor, layer: ir.Node, s: Floats) -> None:
+    """Multiply the input channels of a layer's weight by s."""
+    value = layer.inputs[1]
+    assert value is not None
+    tensor = float_weight(value)
+    factors = s[:, None] if _inner(layer) == 0 else s
+
+    def compute() -> Mapping[str, npt.NDArray[np.generic]]:
+        with read_weight(tensor) as W:
+            return {"weight": np.asarray(W, np.float32) * factors}
+
+    parts = SharedParts(compute, {"weight": (tensor.dtype, tensor.shape.numpy())})
+    made = editor.initializer(f"{value.name or node_label(layer)}_smooth", parts.tensor("weight"))
+    layer.replace_input_with(1, made)
+    editor.drop_if_unused(value)
+
+
+def _inner(layer: ir.Node) -> int:
+    """The axis of input channels of a layer's weight."""
+    return 1 if layer.op_type == "Gemm" and int_attribute(layer, "transB") else 0
+
+
+def _groups(model: ir.Model) -> list[_Group]:
+    """Return the tensors that integer matrix products will read, in graph order."""
+    groups: dict[ir.Value, _Group] = {}
+    for layer in plan_static(model).layers:
+        source = layer.node.inputs[0]
+        if layer.weighted and layer.node.op_type in ("MatMul", "Gemm") and source is not None:
+            if layer.node.graph is model.graph and (source.dtype is None or source.dtype == 1):
+                groups.setdefault(source, _Group(source)).layers.append(layer.node)
+    return list(groups.values())
