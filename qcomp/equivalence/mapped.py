@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from qcomp.equivalence.channels import check_channels
-from qcomp.equivalence.circuits import MATRIX_QUBITS, STATES, WORK, check_bits, check_circuits
+from qcomp.equivalence.circuits import STATES, WORK, check_bits, check_circuits
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
@@ -25,9 +25,10 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
     """Compare two circuits of which one at least was mapped.
 
     ``P_final^-1 B P_initial = A (x) 1`` on the qubits of the circuit that was mapped, with the
-    ancillas in |0>: virtual qubits go back to their own wires, wires that are idle are left out,
-    and what is left goes down the ladder of circuits. Where the two only agree while the ancillas
-    are in |0>, the states made of random product states decide.
+    ancillas in |0>: virtual qubits go back to their own wires, wires that are idle are left out.
+    Where ancillas are in use, the states made of random product states decide, since the two need
+    only agree while the ancillas are in |0>; else, and for what is too wide, the ladder of
+    circuits.
 
     Args:
         a: The reference.
@@ -45,10 +46,15 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
     first, second = restored(a), restored(b)
     width = max(first.num_qubits, second.num_qubits)
     first, second = (relabel(c, range(c.num_qubits), width) for c in (first, second))
-    verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
-    if verdict.equal is not True and width > sizes[0]:
+    seen = None
+    if width > sizes[0]:
         seen = _with_ancillas_at_zero(first, second, sizes[0], seed, only_bits)
-        verdict = _undecided(verdict) if seen is None else seen
+    if seen is None or seen.equal is None:
+        verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
+        if verdict.equal is not True and width > sizes[0]:
+            verdict = _undecided(verdict) if seen is None else seen
+    else:
+        verdict = seen
     return replace(verdict, how=f"{verdict.how}, layouts undone")
 
 
