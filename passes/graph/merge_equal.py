@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections import Counter
 
 import onnx_ir as ir
 
@@ -37,20 +38,39 @@ def merge_equal_initializers(graph: ir.Graph) -> bool:
     Args:
         graph: A graph, changed in place. Initializers that a caller can see stay.
     """
+    candidates = [value for value in graph.initializers.values() if _may_be_merged(value)]
+    # A larger tensor is read only where another one has its type and shape.
+    alike = Counter(_looks(value) for value in candidates)
     first: dict[_Key, ir.Value] = {}
     changed = False
-    for name, value in list(graph.initializers.items()):
+    for value in candidates:
         tensor = value.const_value
-        if tensor is None or value.is_graph_input() or value.is_graph_output():
-            continue
-        if tensor.dtype == ir.DataType.STRING or tensor.nbytes > _SAME_LIMIT:
+        assert tensor is not None
+        if tensor.nbytes > _READ_LIMIT and alike[_looks(value)] == 1:
             continue
         kept = first.setdefault(_tensor_key(tensor), value)
         if kept is not value:
             value.replace_all_uses_with(kept)
-            del graph.initializers[name]
+            del graph.initializers[value.name or ""]
             changed = True
     return changed
+
+
+def _may_be_merged(value: ir.Value) -> bool:
+    """Whether an initializer is of the graph alone, and small enough to be compared."""
+    tensor = value.const_value
+    if tensor is None or value.is_graph_input() or value.is_graph_output():
+        return False
+    if tensor.dtype == ir.DataType.STRING:
+        return False
+    computed = isinstance(tensor, ir.LazyTensor)
+    return bool(tensor.nbytes <= (_READ_LIMIT if computed else _SAME_LIMIT))
+
+
+def _looks(value: ir.Value) -> _Key:
+    tensor = value.const_value
+    assert tensor is not None
+    return (tensor.dtype, tuple(tensor.shape.numpy()))
 
 
 def merge_equal_nodes(graph: ir.Graph) -> bool:

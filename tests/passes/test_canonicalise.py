@@ -283,3 +283,18 @@ def test_raising_the_opset_keeps_large_weights_where_they_are() -> None:
     assert apply(STEP, program, feeds)
     assert program.model.graph.opset_imports[""] == 21
     assert program.model.graph.initializers["w0"].const_value is tensor
+
+
+def test_equal_masks_become_one() -> None:
+    program = program_of(
+        "a = Add (x, m1) y = Add (a, m2)",
+        signature="float[64, 64] x, float[64, 64] m1, float[64, 64] m2",
+    )
+    graph = program.model.graph
+    for name in ("m1", "m2"):
+        value = next(v for v in graph.inputs if v.name == name)
+        graph.inputs.remove(value)
+        value.const_value = ir.Tensor(np.triu(np.full((64, 64), -1e4, np.float32)), name=name)
+        graph.register_initializer(value)
+    assert apply(STEP, program)
+    assert len(graph.initializers) == 1
