@@ -59,6 +59,9 @@ def _into_pairs(gates: tuple[str, ...], limits: tuple[str, ...], form: str) -> s
     if pair != "siswap":
         free = pair == "iswap" or set(two) - {*tight, "cx", "cz", "ecr", "zzmax"}
         steps.insert(0, "collect-rzz" if free else "collect-rzz{symbols=false}")
+    # What ms does about X is written about Z first, where turns about Z pass it.
+    two = ["rzz" if name == "ms" else name for name in two]
+    tight = tuple(name for name in tight if name != "ms")
     return ",".join(
         (*steps, f"to-basis{{gates=[{','.join((*form.split('-'), *two))}]{_text(tight)}}}")
     )
@@ -136,6 +139,8 @@ def into_native(gates: tuple[str, ...], limits: tuple[str, ...] = ()) -> str:
     pairs = [name for name in names if BY_NAME[name].num_qubits == 2]
     plain = form if form in ("rz-r", "rz-sx-x", "u") else "rz-sx-x"
     steps = [step for step in (_into_pairs(names, limits, plain),) if step]
+    if "ms" in pairs and "rzz" not in pairs:
+        steps.append(f"merge-rotations,fuse-one-qubit{{basis={plain}}},push-virtual-z")
     tight = tuple(name for name in limits if name in pairs)
     chain = [name for name in form.split("-") if name not in pairs]
     own = f"to-basis{{gates=[{','.join(names)}]{_text(limits)}}}"

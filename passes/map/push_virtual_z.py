@@ -331,7 +331,13 @@ def push_run(run: Run, forms: Forms, num_qubits: int) -> Leaf:
     form = run.form.copy()
     form[shifted[off.node[shifted] >= 0]] = index[:numbers]
     entries = len(run.frac)
-    turned = run.with_angles(run.frac - off.frac[:entries], run.rem - off.rem[:entries], form)
+    frac_off, rem_off = run.frac - off.frac[:entries], run.rem - off.rem[:entries]
+    # Directions are the same whole turns further: both parts are brought near to 0.
+    far = shifted[np.abs(rem_off[shifted]) > np.pi]
+    rem_off[far] -= 2 * np.pi * np.rint(rem_off[far] / (2 * np.pi))
+    whole = np.rint((frac_off[shifted] * (np.pi / PI) + rem_off[shifted]) / (2 * np.pi))
+    frac_off[shifted] -= whole.astype(np.int64) * _TWO_PI
+    turned = run.with_angles(frac_off, rem_off, form)
     rows = index[numbers:]
     # rz(2 pi) is a phase.
     idle = (rem == 0) & (rows < 0) & (frac % _TWO_PI == 0)

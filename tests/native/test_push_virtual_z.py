@@ -49,6 +49,19 @@ def test_turns_are_taken_off_the_directions_of_pulses() -> None:
     assert "ms(-a, -0.5, pi/2) q[0], q[1]" in after.to_qasm3()
 
 
+def test_directions_stay_within_half_a_turn() -> None:
+    circuit = Circuit(1)
+    for _ in range(9):
+        circuit.rz(2.5, 0).gpi2(3.0, 0).rz(pi_fraction(-7, 4), 0).gpi(-3.0, 0)
+    after = pushed(circuit)
+    run = after.run
+    entry = run.angle[run.code != GATES[run.code[-1]].code]
+    values = run.frac[entry] * (np.pi / (1 << 60)) + run.rem[entry]
+    assert len(values) == 18
+    assert np.abs(values).max() <= np.pi + 1e-12
+    assert np.abs(dense(circuit) - dense(after)).max() < 1e-13
+
+
 def test_iswap_hands_turns_over_and_x_negates_them() -> None:
     circuit = Circuit(2).rz(0.5, 0).iswap(0, 1).x(1).h(1)
     after = pushed(circuit)
