@@ -27,6 +27,7 @@ from circuit_counts import FAMILIES, NAM, Counts, Entry, counts_of_output, flatt
 from circuit_peers import PEERS, Answer, Peer, Worker, to_qasm2
 
 from qcomp import equivalence
+from qcomp.deadline import Deadline
 from qcomp.equivalence.circuits import check_circuits
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.program import Program
@@ -43,13 +44,25 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def optimised(circuit: Circuit, pipeline: str, repeats: int) -> tuple[Circuit, float]:
-    """Return (output, least CPU seconds) of a pipeline; quick ones run again."""
+def optimised(
+    circuit: Circuit, pipeline: str, repeats: int, given: float | None = None
+) -> tuple[Circuit, float]:
+    """Return (output, least CPU seconds) of a pipeline; quick ones run again.
+
+    Args:
+        circuit: What it runs on.
+        pipeline: Its text.
+        repeats: How often at most.
+        given: CPU seconds that an anytime pipeline has; by default it counts its steps.
+    """
     best, spent = float("inf"), 0.0
     for _ in range(repeats):
         program = Program.of_circuit(circuit)
+        context = Context()
+        if given is not None:
+            context.deadline = Deadline(given, time.process_time)
         start = time.process_time()
-        Pipeline.parse(pipeline).run(program, Context())
+        Pipeline.parse(pipeline).run(program, context)
         seconds = time.process_time() - start
         best, spent = min(best, seconds), spent + seconds
         if spent > 1.0:
@@ -179,7 +192,8 @@ def run_ours(cases: list[Case], efforts: Sequence[str], cache: Cache, options: A
         family = case.entry.family
         for effort in efforts:
             pipeline = for_basis(family.gates, family.one_qubit, effort)
-            output, seconds = optimised(case.circuit, pipeline, 1 if effort == "max" else 3)
+            repeats, given = (1, options.seconds) if effort == "max" else (3, None)
+            output, seconds = optimised(case.circuit, pipeline, repeats, given)
             verdict = (
                 checked(case.circuit, output, cache, options.qcec_seconds)
                 if options.check != "none"
@@ -221,6 +235,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="circuits, manifest")
     parser.add_argument("--peers", default="", help="of qiskit, tket, pyzx, commas between")
     parser.add_argument("--efforts", default="fast,default", help="of fast, default, max")
+    parser.add_argument("--seconds", type=float, help="CPU seconds a circuit for max")
     parser.add_argument("--json", type=Path, metavar="OUT", help="where all figures go")
     parser.add_argument("--published", type=Path, help="file of figures that peers published")
     parser.add_argument("--only", default="", help="families or circuits, commas between")

@@ -193,6 +193,13 @@ def test_peers_run_in_a_process_of_their_own() -> None:
         assert "QASM" in broken.error
 
 
+def test_max_takes_the_cpu_seconds_that_it_is_given() -> None:
+    circuit = flattened(Circuit(3).ccx(0, 1, 2).cx(0, 1).ccx(1, 2, 0))
+    output, seconds = circuits.optimised(circuit, "search{steps=2,patient=true}", 1, 0.3)
+    assert seconds >= 0.3
+    assert check(circuit, output).equal
+
+
 def test_tables_go_between_their_markers(tmp_path: Path) -> None:
     path = tmp_path / "README.md"
     path.write_text("a\n<!-- circuits:begin -->\nold\n<!-- circuits:end -->\nb\n")
