@@ -19,8 +19,11 @@ from qcomp.mitigation.schedule import operation_figures
 
 __all__ = ["Machine", "machine"]
 
-MOST_EXACT = 12
-"""Qubits up to which density matrices are made: 16 bytes times 4^n."""
+MOST_EXACT = 10
+"""Qubits up to which exact values are had: a gate takes 4^n steps on a density matrix."""
+
+MOST_DENSE = 8
+"""Qubits up to which a density matrix is quicker than a state for each shot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +48,16 @@ class Machine:
         """
         from qiskit_aer import AerSimulator
 
-        if exact and self.device.num_qubits > MOST_EXACT:
+        qubits = self.device.num_qubits
+        if exact and qubits > MOST_EXACT:
             raise UsageError(
                 f"exact values under noise are had up to {MOST_EXACT} qubits, "
-                f"the circuit uses {self.device.num_qubits}",
+                f"the circuit uses {qubits} of the machine, some of them for swaps perhaps",
                 hint="give --shots N",
             )
         # Fused gates would lose the errors of each.
         return AerSimulator(
-            method="density_matrix" if exact else "automatic",
+            method="density_matrix" if exact or qubits <= MOST_DENSE else "statevector",
             noise_model=self.model,
             seed_simulator=seed,
             max_parallel_threads=1,

@@ -143,11 +143,13 @@ def test_delays_relax_qubits() -> None:
 def test_what_cannot_be_had_is_a_clear_error() -> None:
     logical = Circuit(2)
     logical.h(0).cx(0, 1)
+    wide = Circuit(11)
     far = Circuit(60)
     far.cz(0, 50)
     for circuit, readout, shots, wanted, text in (
         (logical, expval("Z0"), 0, None, "no error rate of"),
         (far, expval("Z0"), 0, None, "no error rate of cz on qubit 0, 50"),
+        (wide, expval("Z0"), 0, None, "up to 10 qubits"),
         (Circuit(200).x(199), expval("Z0"), 0, None, "has 133"),
         (chain(), Readout("probs", (), 0, ()), 10, Mitigation("linear"), "expectation values"),
         (chain(), Readout("samples", (), 0, ()), 10, Mitigation(readout=True), "corrects"),
