@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qcomp.ir.program import Program
 
 __all__ = [
+    "ChannelMoments",
     "FloatOp",
     "FloatReference",
     "FusionOutcome",
@@ -63,6 +64,20 @@ class TensorStatistics:
     method: str
     samples: int
     ranges: Mapping[str, TensorRange]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChannelMoments:
+    """Mean and standard deviation of activations by channel, as BatchNormalizations had them.
+
+    ``fuse-batch-norm`` leaves them: a normalized value has mean beta and deviation |gamma|. Passes
+    that scale or shift such a value keep them right.
+
+    Attributes:
+        moments: Value name -> (mean float64[C], standard deviation float64[C]).
+    """
+
+    moments: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "canonicalise": "qcomp.passes.graph.canonicalise:Canonicalise",
         "fold-constants": "qcomp.passes.graph.fold_constants:FoldConstants",
         "fuse-batch-norm": "qcomp.passes.graph.fuse_batch_norm:FuseBatchNorm",
+        "cross-layer-equalize": "qcomp.passes.graph.cross_layer_equalize:CrossLayerEqualize",
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "partition": "qcomp.passes.graph.partition:Partition",
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",

@@ -20,6 +20,7 @@ from qcomp.passes.graph.rewriting import (
     read_weight,
 )
 from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import ChannelMoments
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -46,7 +47,9 @@ class FuseBatchNorm(GraphPass):
     Preconditions: W, b and the four statistics are constants, BatchNormalization does not train
     and normalizes axis 1, and nothing else uses the layer's output.
 
-    Preserves: the outputs up to the rounding of W' and b', which are computed in float64.
+    Preserves: the outputs up to the rounding of W' and b', which are computed in float64. Leaves a
+    :class:`qcomp.quantization.ChannelMoments` fact: the normalized values have mean beta and
+    deviation abs(gamma).
 
     Cost: one pass over the weights; those of 16 MiB and more are computed when the model is saved.
 
@@ -62,6 +65,7 @@ class FuseBatchNorm(GraphPass):
         """Fuse every pair in the main graph; return whether there was any."""
         editor: Editor | None = None
         changed = False
+        moments = {}
         for node in list(program.model.graph):
             if (node.domain, node.op_type) != ("", "BatchNormalization") or node.graph is None:
                 continue
@@ -69,8 +73,13 @@ class FuseBatchNorm(GraphPass):
             if found is None:
                 continue
             editor = editor or Editor(program.model)
-            _fuse(editor, node, *found)
+            gamma, beta = (constant_array(value) for value in node.inputs[1:3])
+            name = _fuse(editor, node, *found)
+            moments[name] = (np.asarray(beta, np.float64), np.abs(np.asarray(gamma, np.float64)))
             changed = True
+        if changed:
+            known = context.get(ChannelMoments)
+            context.put(ChannelMoments({**({} if known is None else known.moments), **moments}))
         return changed
 
 
@@ -152,7 +161,8 @@ _LAYERS: dict[str, Callable[[Float64, Float64, ir.Node], Float64]] = {
 }
 
 
-def _fuse(editor: Editor, norm: ir.Node, layer: ir.Node, s: Float64, shift: Float64) -> None:
+def _fuse(editor: Editor, norm: ir.Node, layer: ir.Node, s: Float64, shift: Float64) -> str:
+    """Fold; return the name of the value that is now the normalized one."""
     import onnx_ir as ir
 
     weight_value = layer.inputs[1]
@@ -189,6 +199,7 @@ def _fuse(editor: Editor, norm: ir.Node, layer: ir.Node, s: Float64, shift: Floa
     for value in (weight_value, old_bias):
         if value is not None:
             editor.drop_if_unused(value)
+    return made.name or ""
 
 
 def _bias(layer: ir.Node, value: ir.Value) -> Float64:

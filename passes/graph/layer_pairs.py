@@ -1,0 +1,220 @@
+"""Pairs of layers whose channels meet: what equalization and the absorption of biases share.
+
+The weight of every layer is seen as one array W[G, I, O, K]: groups, input channels of a group, its
+output channels, kernel positions. Input channel c of the layer is (c // I, c % I), output
+channel o is (o // O, o % O).
+
+| layer                    | stored as           | G     | K            |
+|--------------------------|---------------------|-------|--------------|
+| Conv                     | [G O, I, kernel]    | group | kernel size  |
+| ConvTranspose            | [G I, O, kernel]    | group | kernel size  |
+| Gemm (transB), MatMul    | [I, O] ([O, I])     | 1     | 1            |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.passes.graph.rewriting import (
+    constant_tensor,
+    int_attribute,
+    only_use,
+    read_weight,
+    string_attribute,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = [
+    "LayerPair",
+    "bias_value",
+    "has_padding",
+    "layer_pairs",
+    "read_view",
+    "spread",
+    "stored_weight",
+    "weight_shape",
+    "weight_view",
+]
+
+Float64 = npt.NDArray[np.float64]
+_T = TypeVar("_T", bound=np.generic)
+
+_SPATIAL = {"Conv", "ConvTranspose"}
+_LAYERS = {*_SPATIAL, "Gemm", "MatMul"}
+_POOLS = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPair:
+    """Two layers; the second is all that reads what the first makes.
+
+    Attributes:
+        first: Conv, ConvTranspose, Gemm or MatMul.
+        second: The layer that reads it as input 0.
+        between: Operators between them, in order, without the Add of ``bias``.
+        bias: The Add of a constant behind a MatMul without bias, if there is one.
+        channels: Output channels of ``first``.
+        repeat: Input channels of ``second`` for one of these: positions that a Flatten laid out.
+    """
+
+    first: ir.Node
+    second: ir.Node
+    between: tuple[ir.Node, ...] = field(default=())
+    bias: ir.Node | None = None
+    channels: int = 0
+    repeat: int = 1
+
+
+def layer_pairs(model: ir.Model, through: Collection[str]) -> list[LayerPair]:
+    """Return the pairs of the main graph in graph order.
+
+    Args:
+        model: The model.
+        through: Operators that may stand between the layers; Flatten and pools, if named, only
+            where they keep channels apart.
+    """
+    pairs = []
+    for node in model.graph:
+        pair = _pair(node, through) if _is_layer(node) else None
+        if pair is not None:
+            pairs.append(pair)
+    return pairs
+
+
+def _is_layer(node: ir.Node) -> bool:
+    if node.domain or node.op_type not in _LAYERS or len(node.inputs) < 2:
+        return False
+    weight = constant_tensor(node.inputs[1])
+    if weight is None or weight.dtype.name != "FLOAT" or 0 in weight.shape.numpy():
+        return False
+    if node.op_type in _SPATIAL:
+        return len(weight.shape) >= 3
+    return len(weight.shape) == 2 and not int_attribute(node, "transA")
+
+
+def _pair(first: ir.Node, through: Collection[str]) -> LayerPair | None:
+    weight = constant_tensor(first.inputs[1])
+    assert weight is not None
+    channels = weight_shape(first)[0] * weight_shape(first)[2]
+    if len(first.inputs) > 2 and first.inputs[2] is not None:
+        bias = constant_tensor(first.inputs[2])
+        if bias is None or bias.dtype != weight.dtype:
+            return None
+        if tuple(bias.shape.numpy()) not in ((channels,), (1, channels)):
+            return None
+    spatial, flat = first.op_type in _SPATIAL, False
+    between: list[ir.Node] = []
+    added: ir.Node | None = None
+    value = first.outputs[0]
+    while True:
+        node = only_use(value)
+        if node is None or node.graph is not first.graph or node.domain:
+            return None
+        if _is_layer(node) and node.inputs[0] is value:
+            break
+        if first.op_type == "MatMul" and not between and added is None and _adds(node, channels):
+            added = node
+        elif node.op_type not in through or node.inputs[0] is not value:
+            return None
+        elif node.op_type == "Flatten":
+            if not spatial or int_attribute(node, "axis", 1) != 1:
+                return None
+            flat = True
+            between.append(node)
+        elif node.op_type in _POOLS and (flat or not spatial or len(node.outputs) > 1):
+            return None
+        else:
+            between.append(node)
+        value = node.outputs[0]
+    if (node.op_type in _SPATIAL) != (spatial and not flat):
+        return None
+    groups, inner, _, _ = weight_shape(node)
+    if (groups * inner) % channels or (not flat and groups * inner != channels):
+        return None
+    return LayerPair(first, node, tuple(between), added, channels, groups * inner // channels)
+
+
+def _adds(node: ir.Node, channels: int) -> bool:
+    """Whether a node adds one constant to each channel, the last axis."""
+    if node.op_type != "Add":
+        return False
+    tensors = [tensor for value in node.inputs if (tensor := constant_tensor(value)) is not None]
+    if len(tensors) != 1 or tensors[0].dtype.name != "FLOAT":
+        return False
+    return tuple(tensors[0].shape.numpy()) == (channels,)
+
+
+def bias_value(pair: LayerPair) -> tuple[ir.Node, int] | None:
+    """The node and input index that hold the bias of a pair's first layer, if it has one."""
+    if pair.bias is not None:
+        return pair.bias, next(
+            i for i, value in enumerate(pair.bias.inputs) if constant_tensor(value) is not None
+        )
+    has = len(pair.first.inputs) > 2 and pair.first.inputs[2] is not None
+    return (pair.first, 2) if has else None
+
+
+def weight_shape(layer: ir.Node) -> tuple[int, int, int, int]:
+    """The numbers (G, I, O, K) of a layer."""
+    tensor = constant_tensor(layer.inputs[1])
+    assert tensor is not None
+    dims = tensor.shape.numpy()
+    if layer.op_type in _SPATIAL:
+        groups, kernel = int_attribute(layer, "group", 1), int(np.prod(dims[2:]))
+        if layer.op_type == "Conv":
+            return groups, dims[1], dims[0] // groups, kernel
+        return groups, dims[0] // groups, dims[1], kernel
+    if layer.op_type == "Gemm" and int_attribute(layer, "transB"):
+        return 1, dims[1], dims[0], 1
+    return 1, dims[0], dims[1], 1
+
+
+def weight_view(layer: ir.Node, stored: npt.NDArray[_T]) -> npt.NDArray[_T]:
+    """A stored weight as W[G, I, O, K]; a view of it."""
+    groups, inner, outer, kernel = weight_shape(layer)
+    if layer.op_type == "Conv":
+        return stored.reshape(groups, outer, inner, kernel).swapaxes(1, 2)
+    if layer.op_type == "ConvTranspose":
+        return stored.reshape(groups, inner, outer, kernel)
+    rows_out = layer.op_type == "Gemm" and int_attribute(layer, "transB")
+    return (stored.T if rows_out else stored).reshape(1, inner, outer, 1)
+
+
+def stored_weight(layer: ir.Node, view: npt.NDArray[_T], shape: tuple[int, ...]) -> npt.NDArray[_T]:
+    """The inverse of :func:`weight_view`."""
+    if layer.op_type == "Conv":
+        return np.ascontiguousarray(view.swapaxes(1, 2)).reshape(shape)
+    if layer.op_type == "Gemm" and int_attribute(layer, "transB"):
+        return np.ascontiguousarray(view[0, :, :, 0].T)
+    return np.ascontiguousarray(view).reshape(shape)
+
+
+def spread(layer: ir.Node, scales: Float64, side: Literal["in", "out"], repeat: int = 1) -> Float64:
+    """Scales of the channels of a layer's ``side`` ("in" or "out"), to multiply W[G, I, O, K]."""
+    groups, inner, outer, _ = weight_shape(layer)
+    if side == "in":
+        return np.repeat(scales, repeat).reshape(groups, inner, 1, 1)
+    return scales.reshape(groups, 1, outer, 1)
+
+
+def has_padding(layer: ir.Node) -> bool:
+    """Whether a Conv reads zeros from outside its input."""
+    if string_attribute(layer, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        return True
+    pads = layer.attributes.get("pads")
+    return pads is not None and any(pads.as_ints())
+
+
+def read_view(layer: ir.Node) -> Float64:
+    """A layer's weight as float64[G, I, O, K]."""
+    tensor = constant_tensor(layer.inputs[1])
+    assert tensor is not None
+    with read_weight(tensor) as stored:
+        return np.array(weight_view(layer, stored), np.float64)
