@@ -40,7 +40,7 @@ DEVICES = ("fake_torino", "grid-10x10", "line-50")
 BASIS = ("cz", "rz", "sx", "x")
 SEEDS = 3
 NOISY_QUBITS = 12
-SHOTS = 4000
+SHOTS = 2000
 CHECKED_QUBITS = 10
 """Outputs of circuits with at most so many qubits are compared with their inputs."""
 

@@ -120,7 +120,7 @@ def search(
             v2p[:] = starts[0]
         else:
             _place(interaction, distance, state, v2p, p2v)
-        tuning[0] = 0.15 + 0.3 * random(state)
+        tuning[0] = 0.05 + 0.25 * random(state)
         tuning[1] = 0.6 + 0.4 * random(state)
         tuning[2] = 8 + int(24 * random(state))
         tuning[3] = 3.0
