@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qcomp.ir.program import Program
 
 __all__ = [
+    "AbsorbedBiases",
     "ChannelMoments",
     "FloatOp",
     "FloatReference",
@@ -78,6 +79,17 @@ class ChannelMoments:
     """
 
     moments: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+
+
+@dataclass(frozen=True, slots=True)
+class AbsorbedBiases:
+    """What ``absorb-bias`` moved.
+
+    Attributes:
+        layers: Layer before the Relu -> (channels that were shifted, largest shift).
+    """
+
+    layers: Mapping[str, tuple[int, float]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "partition": "qcomp.passes.graph.partition:Partition",
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
+        "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",
         "quantize-embeddings": "qcomp.passes.quantize.quantize_embeddings:QuantizeEmbeddings",
         "quantize-static": "qcomp.passes.quantize.quantize_static:QuantizeStatic",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LayerPair",
     "bias_value",
+    "constant_addend",
     "has_padding",
     "layer_pairs",
     "read_view",
@@ -112,6 +113,7 @@ def _pair(first: ir.Node, through: Collection[str]) -> LayerPair | None:
     spatial, flat = first.op_type in _SPATIAL, False
     between: list[ir.Node] = []
     added: ir.Node | None = None
+    bare = first.op_type == "MatMul"
     value = first.outputs[0]
     while True:
         node = only_use(value)
@@ -119,8 +121,8 @@ def _pair(first: ir.Node, through: Collection[str]) -> LayerPair | None:
             return None
         if _is_layer(node) and node.inputs[0] is value:
             break
-        if first.op_type == "MatMul" and not between and added is None and _adds(node, channels):
-            added = node
+        if bare and not between and constant_addend(node, channels) is not None:
+            added, bare = node, False
         elif node.op_type not in through or node.inputs[0] is not value:
             return None
         elif node.op_type == "Flatten":
@@ -141,22 +143,21 @@ def _pair(first: ir.Node, through: Collection[str]) -> LayerPair | None:
     return LayerPair(first, node, tuple(between), added, channels, groups * inner // channels)
 
 
-def _adds(node: ir.Node, channels: int) -> bool:
-    """Whether a node adds one constant to each channel, the last axis."""
+def constant_addend(node: ir.Node, channels: int) -> tuple[ir.Node, int] | None:
+    """The node with the index of the constant that it adds to each channel, the last axis."""
     if node.op_type != "Add":
-        return False
-    tensors = [tensor for value in node.inputs if (tensor := constant_tensor(value)) is not None]
-    if len(tensors) != 1 or tensors[0].dtype.name != "FLOAT":
-        return False
-    return tuple(tensors[0].shape.numpy()) == (channels,)
+        return None
+    found = [i for i, value in enumerate(node.inputs) if constant_tensor(value) is not None]
+    tensor = constant_tensor(node.inputs[found[0]]) if len(found) == 1 else None
+    if tensor is None or tensor.dtype.name != "FLOAT":
+        return None
+    return (node, found[0]) if tuple(tensor.shape.numpy()) == (channels,) else None
 
 
 def bias_value(pair: LayerPair) -> tuple[ir.Node, int] | None:
     """The node and input index that hold the bias of a pair's first layer, if it has one."""
     if pair.bias is not None:
-        return pair.bias, next(
-            i for i, value in enumerate(pair.bias.inputs) if constant_tensor(value) is not None
-        )
+        return constant_addend(pair.bias, pair.channels)
     has = len(pair.first.inputs) > 2 and pair.first.inputs[2] is not None
     return (pair.first, 2) if has else None
 
