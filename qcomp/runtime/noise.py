@@ -19,11 +19,9 @@ from qcomp.mitigation.schedule import operation_figures
 
 __all__ = ["Machine", "machine"]
 
-MOST_EXACT = 10
-"""Qubits up to which exact values are had: a gate takes 4^n steps on a density matrix."""
-
-MOST_DENSE = 8
-"""Qubits up to which a density matrix is quicker than a state for each shot."""
+MOST_DENSE = 10
+"""Qubits up to which density matrices are used: a gate takes 4^n steps. Beyond, each shot has a
+state of its own, and there are no exact values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +47,17 @@ class Machine:
         from qiskit_aer import AerSimulator
 
         qubits = self.device.num_qubits
-        if exact and qubits > MOST_EXACT:
+        if exact and qubits > MOST_DENSE:
             raise UsageError(
-                f"exact values under noise are had up to {MOST_EXACT} qubits, "
+                f"exact values under noise are had up to {MOST_DENSE} qubits, "
                 f"the circuit uses {qubits} of the machine, some of them for swaps perhaps",
                 hint="give --shots N",
             )
-        # Fused gates would lose the errors of each.
         return AerSimulator(
-            method="density_matrix" if exact or qubits <= MOST_DENSE else "statevector",
+            method="density_matrix" if qubits <= MOST_DENSE else "statevector",
             noise_model=self.model,
             seed_simulator=seed,
             max_parallel_threads=1,
-            fusion_enable=False,
         )
 
     def ready(self, circuit: Any) -> Any:  # noqa: ANN401  a QuantumCircuit
