@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
@@ -14,8 +14,9 @@ import numpy as np
 from qcomp.artifact_format import sha256
 from qcomp.binding import BoundCircuits
 from qcomp.errors import PassError, UsageError
+from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
-from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
+from qcomp.quantization import FusionReport, NodeRules, QuantizationError, QuantizationRecord
 from qcomp.registry import load as load_part
 from qcomp.report import collect
 from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine
@@ -48,6 +49,8 @@ class Compilation:
         self, program: Program, graph: Target | None, circuit: Target | None, context: Context
     ) -> None:
         self.program = program
+        if graph is not None:  # so that an operator has one name, whatever passes make of it
+            name_nodes(program.model.graph)
         self.source = program.copy()
         self.graph = graph
         self.circuit = circuit
@@ -91,6 +94,26 @@ class Compilation:
                 labels, inputs, calibration=self._batches, preprocess=preprocess
             )
 
+    def take_rules(
+        self, exclude: Sequence[str], include: Sequence[str], override: Sequence[str]
+    ) -> None:
+        """Take what the user asks of single operators, by the names that the source has.
+
+        Raises:
+            UsageError: If a pattern matches nothing, an override cannot be read, or no pass can do
+                what it asks for.
+        """
+        rules = NodeRules.parse(exclude, include, override)
+        if not rules:
+            return
+        if self.graph is None:
+            raise UsageError(
+                "the source has no classical graph whose operators patterns could match",
+                hint="leave --exclude, --include and --override out",
+            )
+        rules.check(self.program.model.graph.all_nodes())
+        self.context.put(rules)
+
     # --- passes ----------------------------------------------------------------------------
 
     def run_pipelines(self, effort: str, pipeline: str | None, observer: Observer | None) -> None:
@@ -110,8 +133,23 @@ class Compilation:
             if pipeline is not None and (target is self.graph or self.graph is None):
                 text = pipeline
             self._pipelines[target.name] = text
+            if target is self.graph:
+                self._check_schemes(text)
             self.context.target = target
             self.records += Pipeline.parse(text).run(self.program, self.context, observer)
+
+    def _check_schemes(self, text: str) -> None:
+        """Check that the pipeline has a pass for each scheme that the user asks for."""
+        rules = self.context.get(NodeRules)
+        for override in () if rules is None else rules.override:
+            scheme = override.scheme
+            if scheme in (None, "float") or f"quantize-{scheme}" in text:
+                continue
+            raise UsageError(
+                f"'{override.pattern}' is to have the scheme '{scheme}', but the pipeline has no "
+                f"'quantize-{scheme}'",
+                hint=f"give a pipeline that has it: -p '{text.strip()},quantize-{scheme}'",
+            )
 
     # --- files -----------------------------------------------------------------------------
 

@@ -174,6 +174,9 @@ def compile(  # noqa: A001  the name that users of compilers expect
     seed: int = 0,
     effort: str = "default",
     pipeline: str | None = None,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+    override: Sequence[str] = (),
     verify_each: bool = False,
     progress: Progress | None = None,
     observer: Observer | None = None,
@@ -204,6 +207,10 @@ def compile(  # noqa: A001  the name that users of compilers expect
         effort: ``fast``, ``default`` or ``max``.
         pipeline: A pipeline's text for the graph in place of the target's (for a circuit alone, for
             the circuit).
+        exclude: Patterns of operators that are not quantized: a name, a glob, ``op:TYPE``, or
+            ``sub:PREFIX`` for a subgraph, see :mod:`qcomp.node_rules`.
+        include: Patterns of the only operators that may be quantized.
+        override: ``PATTERN{bits=4,method=mse,scheme=static}``: options of single operators.
         verify_each: Whether every pass's promise is checked.
         progress: Where long work shows how far it is.
         observer: Called after each pass.
@@ -237,6 +244,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
     if progress is not None:
         context.progress = progress
     job = Compilation(program, graph, circuit, context)
+    job.take_rules(exclude, include, override)
     job.take_data(calibration, labels, preprocess)
     job.run_pipelines(effort, pipeline, observer)
     owner = None

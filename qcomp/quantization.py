@@ -6,11 +6,13 @@ Passes put them into the context; backends and reports read them. They are plain
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from qcomp.node_rules import NodeOptions, NodeRules, rules_of
 
 if TYPE_CHECKING:
     from qcomp.ir.program import Program
@@ -23,12 +25,15 @@ __all__ = [
     "FusionOutcome",
     "FusionReport",
     "LayerError",
+    "NodeOptions",
+    "NodeRules",
     "QuantizationError",
     "QuantizationRecord",
     "QuantizedLayer",
     "SqnrSum",
     "TensorRange",
     "TensorStatistics",
+    "rules_of",
     "sqnr",
 ]
 
@@ -60,11 +65,13 @@ class TensorStatistics:
         method: Name of the range method.
         samples: Number of calibration samples.
         ranges: Value name -> range.
+        methods: Value name -> its own method; ``method`` for a name that is missing.
     """
 
     method: str
     samples: int
     ranges: Mapping[str, TensorRange]
+    methods: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

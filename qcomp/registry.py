@@ -24,6 +24,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "cross-layer-equalize": "qcomp.passes.graph.cross_layer_equalize:CrossLayerEqualize",
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "partition": "qcomp.passes.graph.partition:Partition",
+        "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
         "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",

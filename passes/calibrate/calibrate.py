@@ -26,14 +26,45 @@ from qcomp.passes.calibrate.minmax import minmax_range
 from qcomp.passes.calibrate.mse import mse_range
 from qcomp.passes.calibrate.percentile import percentile_range
 from qcomp.passes.calibrate.statistics import Histogram
-from qcomp.passes.quantize.static_plan import plan_static
+from qcomp.passes.graph.rewriting import node_label
+from qcomp.passes.quantize.static_plan import StaticPlan, plan_static
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import TensorRange, TensorStatistics
+from qcomp.quantization import NodeRules, TensorRange, TensorStatistics, rules_of
 
 if TYPE_CHECKING:
     from qcomp.ir.program import Program
 
 __all__ = ["Calibrate"]
+
+
+_METHODS = ("minmax", "percentile", "mse", "entropy")
+
+
+def _asked_methods(plan: StaticPlan, rules: NodeRules) -> dict[str, str]:
+    """Value name -> the method that the user asks for an operator that reads it; the first one's.
+
+    Raises:
+        UsageError: There is no such method.
+    """
+    source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
+    asked: dict[str, str] = {}
+    for layer in plan.layers:
+        method = rules.options(layer.node).method
+        if method is None:
+            continue
+        if method not in _METHODS:
+            raise UsageError(
+                f"there is no calibration method '{method}', asked for '{node_label(layer.node)}'",
+                hint="minmax, percentile, mse or entropy",
+            )
+        for index in layer.activations:
+            value = layer.node.inputs[index]
+            while value in source:
+                value = source[value]
+            name = "" if value is None else value.name or ""
+            if name in plan.measured:
+                asked.setdefault(name, method)
+    return asked
 
 
 @dataclass(frozen=True)
@@ -60,7 +91,7 @@ class Calibrate(GraphPass):
         Raises:
             UsageError: An option outside its range.
         """
-        if self.method not in ("minmax", "percentile", "mse", "entropy"):
+        if self.method not in _METHODS:
             raise UsageError(
                 f"there is no calibration method '{self.method}'",
                 hint="minmax, percentile, mse or entropy",
@@ -79,7 +110,9 @@ class Calibrate(GraphPass):
         """
         from qcomp.execute import HybridSession
 
-        names = plan_static(program.model).measured
+        rules = rules_of(context)
+        plan = plan_static(program.model, rules)
+        names = plan.measured
         if not names:
             return False
         if context.calibration is None:
@@ -91,7 +124,8 @@ class Calibrate(GraphPass):
         given = {value.name for value in program.model.graph.inputs}
         taps = [name for name in names if name not in given]
         session = HybridSession(program, taps=taps)
-        histograms = {name: Histogram(bins=self.method != "minmax") for name in names}
+        methods = {**dict.fromkeys(names, self.method), **_asked_methods(plan, rules)}
+        histograms = {name: Histogram(bins=methods[name] != "minmax") for name in names}
         samples = 0
         batches = checked_batches(program.model, context.calibration(), self.batch)
         with context.progress.task("calibrating", None) as task:
@@ -109,18 +143,18 @@ class Calibrate(GraphPass):
                     histograms[name].add(array)
                 samples += max((a.shape[0] for a in feeds.values() if a.ndim), default=1)
                 task.advance()
-        ranges = {name: self._range(histogram) for name, histogram in histograms.items()}
-        context.put(TensorStatistics(self.method, samples, ranges))
+        ranges = {name: self._range(found, methods[name]) for name, found in histograms.items()}
+        context.put(TensorStatistics(self.method, samples, ranges, methods))
         return False
 
-    def _range(self, histogram: Histogram) -> TensorRange:
+    def _range(self, histogram: Histogram, method: str) -> TensorRange:
         if histogram.count == 0:
             return TensorRange(0.0, 0.0, 0.0, 0.0, 0)
-        if self.method == "percentile":
+        if method == "percentile":
             low, high = percentile_range(histogram, self.percentile)
-        elif self.method == "mse":
+        elif method == "mse":
             low, high = mse_range(histogram)
-        elif self.method == "entropy":
+        elif method == "entropy":
             low, high = entropy_range(histogram)
         else:
             low, high = minmax_range(histogram)

@@ -48,6 +48,7 @@ from qcomp.passes.quantize.integer_types import INT8, UINT8
 from qcomp.passes.quantize.static_plan import plan_static
 from qcomp.passes.quantize.weights import float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import NodeRules, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -101,7 +102,7 @@ class SmoothActivations(GraphPass):
         Raises:
             UsageError: Data that does not fit the model.
         """
-        groups = _groups(program.model)
+        groups = _groups(program.model, rules_of(context))
         if not groups or context.calibration is None:
             return False
         seen = self._observe(program, groups, context)
@@ -278,10 +279,10 @@ def _inner(layer: ir.Node) -> int:
     return 1 if layer.op_type == "Gemm" and int_attribute(layer, "transB") else 0
 
 
-def _groups(model: ir.Model) -> list[_Group]:
+def _groups(model: ir.Model, rules: NodeRules) -> list[_Group]:
     """Return the tensors that integer matrix products will read, in graph order."""
     groups: dict[ir.Value, _Group] = {}
-    for layer in plan_static(model).layers:
+    for layer in plan_static(model, rules).layers:
         source = layer.node.inputs[0]
         if layer.weighted and layer.node.op_type in ("MatMul", "Gemm") and source is not None:
             if layer.node.graph is model.graph and (source.dtype is None or source.dtype == 1):

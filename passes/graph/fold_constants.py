@@ -104,6 +104,8 @@ class FoldConstants(GraphPass):
         if not node.inputs or any(a.is_ref() or _is_graph(a) for a in node.attributes.values()):
             return False
         inputs = [constant_tensor(value) for value in node.inputs]
+        if node.op_type == "Cast" and any(t is not None and t.dtype.bitwidth < 8 for t in inputs):
+            return False  # 4-bit weights: their file would grow
         if any(t is None and v is not None for t, v in zip(inputs, node.inputs, strict=True)):
             return False
         read = sum(_bytes(tensor) for tensor in inputs if tensor is not None)

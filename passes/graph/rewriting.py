@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import PassError
+from qcomp.node_rules import name_nodes, node_name
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -45,9 +46,7 @@ AttributeValue = int | float | str | Sequence[int] | Sequence[float]
 
 def node_label(node: ir.Node) -> str:
     """Name of a node for messages and reports: its name, else its first output's."""
-    if node.name:
-        return node.name
-    return next((value.name for value in node.outputs if value.name), node.op_type)
+    return node_name(node)
 
 
 def attribute(node: ir.Node, name: str, default: object) -> object:
@@ -247,16 +246,7 @@ class Editor:
 
     def name_nodes(self) -> None:
         """Give every node of the graph a name of its own: its first output's, if it has none."""
-        taken: set[str] = set()
-        for node in self.graph:
-            base = name = node_label(node)
-            count = 1
-            while name in taken:
-                count += 1
-                name = f"{base}_{count}"
-            taken.add(name)
-            if node.name != name:
-                node.name = name
+        name_nodes(self.graph)
 
     def use_domain(self, domain: str, version: int) -> None:
         """Import an operator domain."""

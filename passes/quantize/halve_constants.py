@@ -25,6 +25,7 @@ from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import Editor, constant_array, constant_tensor
 from qcomp.passes.quantize.record import keep_reference
 from qcomp.passmanager import Context, GraphPass, Guarantee
+from qcomp.quantization import NodeRules, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -67,7 +68,8 @@ class HalveConstants(GraphPass):
         if model.graph.opset_imports.get("", 0) < 13:
             return False
         editor = Editor(model)
-        found = [value for value in model.graph.initializers.values() if self._fits(value)]
+        rules = rules_of(context)
+        found = [value for value in model.graph.initializers.values() if self._fits(value, rules)]
         if found:
             keep_reference(program, context)
         for value in found:
@@ -79,7 +81,7 @@ class HalveConstants(GraphPass):
             editor.drop_if_unused(value)
         return bool(found)
 
-    def _fits(self, value: ir.Value) -> bool:
+    def _fits(self, value: ir.Value, rules: NodeRules) -> bool:
         import onnx_ir as ir
 
         tensor = constant_tensor(value)
@@ -87,11 +89,20 @@ class HalveConstants(GraphPass):
             return False
         users = [usage.node for usage in value.uses()]
         if value.is_graph_output() or any(
-            node.domain or node.op_type not in _READERS or node.graph is not value.graph
+            node.domain
+            or node.op_type not in _READERS
+            or node.graph is not value.graph
+            or rules.options(node).excluded
             for node in users
         ):
             return False
         return bool(users) and _error(value) <= _BOUND
+
+
+def _is_scale(value: ir.Value | None) -> bool:
+    """Whether a value is a scale found at run time: what it meets is a scale of a weight."""
+    producer = None if value is None else value.producer()
+    return producer is not None and producer.op_type == "DynamicQuantizeLinear"
 
 
 def _error(value: ir.Value) -> float:

@@ -20,13 +20,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import Editor, int_attribute, node_label, require_opset
+from qcomp.passes.quantize.already import quantized_already
 from qcomp.passes.quantize.integer_types import INT8
 from qcomp.passes.quantize.record import keep_reference, left_in_float, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import matmul_weight_reason, weight_axis
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizedLayer
+from qcomp.quantization import FloatOp, QuantizedLayer, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,19 +59,26 @@ class QuantizeDynamic(GraphPass):
         shared: dict[ir.Value, ir.Node] = {}
         layers: list[QuantizedLayer] = []
         floats: list[FloatOp] = []
+        rules = rules_of(context)
         for node in list(model.graph):
             if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
-                left = left_in_float(node)
+                left = left_in_float(node, rules)
                 floats += [] if left is None else [left]
                 continue
-            reason = (
+            asked = rules.options(node)
+            reason = asked.refusal("dynamic") or (
                 "ConvInteger is 4 to 15 times slower than the float convolution"
-                if node.op_type == "Conv"
+                if node.op_type == "Conv" and not quantized_already(node)
                 else matmul_weight_reason(node)
             )
             if reason:
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
+            if asked.bits not in (None, 8):
+                raise UsageError(
+                    f"quantize-dynamic cannot store '{node_label(node)}' in {asked.bits} bits",
+                    hint="8; 4-bit weights: quantize-weights, or quantize-static{weight-bits=4}",
+                )
             require_opset(model, 11, "DynamicQuantizeLinear is from opset 11")
             layers.append(_rewrite(node, editor, weights, shared))
         note(context, layers, floats)

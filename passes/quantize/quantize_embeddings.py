@@ -29,7 +29,7 @@ from qcomp.passes.quantize.integer_types import INT8
 from qcomp.passes.quantize.record import keep_reference, note
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizedLayer
+from qcomp.quantization import FloatOp, QuantizedLayer, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -75,6 +75,7 @@ class QuantizeEmbeddings(GraphPass):
         scales: dict[ir.Value, ir.Value] = {}
         layers: list[QuantizedLayer] = []
         floats: list[FloatOp] = []
+        rules = rules_of(context)
         for node in list(model.graph):
             table = _table(node, self.least_rows)
             if table is None:
@@ -83,6 +84,19 @@ class QuantizeEmbeddings(GraphPass):
                 reason = "its table is a matrix of another layer too"
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
+            readers = [rules.options(usage.node) for usage in table.uses()]
+            asked = rules.options(node)
+            reason = asked.refusal("weights")
+            if not reason and any(reader.refusal("weights") for reader in readers):
+                reason = "its table is read by an operator that is excluded"
+            if reason:
+                floats.append(FloatOp(node_label(node), node.op_type, reason))
+                continue
+            if asked.bits not in (None, 8):
+                raise UsageError(
+                    f"quantize-embeddings cannot store '{node_label(node)}' in {asked.bits} bits",
+                    hint="8",
+                )
             if not layers:
                 editor.name_nodes()
                 keep_reference(program, context)

@@ -7,7 +7,7 @@ For a layer ``y = x W + b`` with scales s and zero points z (z_W = 0), the integ
     q_b[c] = round(b[c] / (s_x s_W[c]))        (int32)
 
 Activations are u8 with one scale and zero point a tensor, weights s8 symmetric with one scale an
-output channel. The bias of a convolution is left in float: ONNX Runtime itself rounds it to q_b
+output channel (or a tensor). The bias of a convolution is left in float: ONNX Runtime itself rounds it to q_b
 when it loads the graph, and the file needs no scales for it. The graph gets
 QuantizeLinear/DequantizeLinear pairs; which operators become integer kernels is planned in
 :mod:`qcomp.passes.quantize.static_plan`.
@@ -22,6 +22,7 @@ Source: Jacob et al. 2018, arXiv:1712.05877; Krishnamoorthi 2018, arXiv:1806.083
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -39,6 +40,7 @@ from qcomp.passes.graph.rewriting import (
     require_opset,
     static_shape,
 )
+from qcomp.passes.quantize.already import dequantized_affine
 from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters, within
 from qcomp.passes.quantize.integer_types import INT4_NARROW, INT7, INT8, INT32, UINT8
 from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
@@ -51,7 +53,7 @@ from qcomp.passes.quantize.static_plan import (
 )
 from qcomp.passes.quantize.weights import ChannelWeights, float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import QuantizedLayer, TensorStatistics
+from qcomp.quantization import NodeRules, QuantizedLayer, TensorStatistics, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -72,12 +74,15 @@ class QuantizeStatic(GraphPass):
         weight_bits: 8, weights in [-127, 127]; 7, in [-63, 63]: on x86 processors without VNNI the
             16-bit sums of the 8-bit kernel would saturate; 4, in [-7, 7]: stored as INT4 behind a
             Cast to INT8 that ONNX Runtime folds when it loads, so the kernels are the 8-bit ones.
+        weight_scales: ``channel``, a scale of weights for each output channel; ``tensor``, one for
+            a whole weight, as some accelerators want it (``cross-layer-equalize`` helps there).
     """
 
     name: ClassVar[str] = "quantize-static"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
     weight_bits: Literal[8, 7, 4] = 8
+    weight_scales: Literal["channel", "tensor"] = "channel"
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -89,6 +94,11 @@ class QuantizeStatic(GraphPass):
             raise UsageError(
                 f"quantize-static: weight_bits is {self.weight_bits}", hint="8, 7 or 4"
             )
+        if self.weight_scales not in ("channel", "tensor"):
+            raise UsageError(
+                f"quantize-static: weight_scales is '{self.weight_scales}'",
+                hint="channel or tensor",
+            )
 
     def run(self, program: Program, context: Context) -> bool:
         """Insert the QDQ pairs.
@@ -96,15 +106,19 @@ class QuantizeStatic(GraphPass):
         Raises:
             PassError: No calibration, an opset below 13, or a weight with NaN or infinity.
         """
-        plan = plan_static(program.model)
+        rules = rules_of(context)
+        plan = plan_static(program.model, rules)
         note(context, (), plan.float_ops)
         if not plan.layers:
             warn_if_nothing(self.name, context)
             return False
-        if self.weight_bits == 4:
+        bits = {layer.node: self._bits(layer.node, rules) for layer in plan.layers}
+        if 4 in bits.values():
             require_opset(program.model, 21, "4-bit integers are from opset 21")
         require_opset(program.model, 13, "per-channel DequantizeLinear is from opset 13")
         statistics = context.get(TensorStatistics)
+        if statistics is None and not plan.measured:  # the graph has all scales already
+            statistics = TensorStatistics("", 0, {})
         if statistics is None:
             raise PassError(
                 "quantize-static needs the ranges of the activations",
@@ -113,9 +127,22 @@ class QuantizeStatic(GraphPass):
             )
         Editor(program.model).name_nodes()
         keep_reference(program, context)
-        layers = _Rewriter(program.model, plan, statistics, self.weight_bits).run()
+        per_tensor = self.weight_scales == "tensor"
+        layers = _Rewriter(program.model, plan, statistics, bits, per_tensor).run()
         note(context, layers, ())
         return True
+
+    def _bits(self, node: ir.Node, rules: NodeRules) -> int:
+        """Bits of one operator's weight, as the user asks or as the option says."""
+        bits = rules.options(node).bits
+        if bits is None:
+            return self.weight_bits
+        if bits not in _WEIGHT_TYPES:
+            raise UsageError(
+                f"quantize-static cannot store '{node_label(node)}' in {bits} bits",
+                hint="8, 7 or 4",
+            )
+        return bits
 
 
 class _Rewriter:
@@ -126,13 +153,14 @@ class _Rewriter:
         model: ir.Model,
         plan: StaticPlan,
         statistics: TensorStatistics,
-        weight_bits: int,
+        bits: Mapping[ir.Node, int],
+        per_tensor: bool,
     ) -> None:
         self.plan = plan
         self.statistics = statistics
-        self.kind = _WEIGHT_TYPES[weight_bits]
+        self.kinds = {layer.node: _WEIGHT_TYPES[bits[layer.node]] for layer in plan.layers}
         self.editor = Editor(model)
-        self.weights = ChannelWeights(self.editor)
+        self.weights = ChannelWeights(self.editor, per_tensor)
         self.source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
         self.inside = {layer.output for layer in plan.layers} | set(self.source)
         self.parameters: dict[ir.Value, tuple[Affine, ir.Value, ir.Value]] = {}
@@ -179,7 +207,9 @@ class _Rewriter:
         if layer.output is not None or layer.kernel != "MatMulIntegerToFloat":
             return layer
         if node.op_type == "Gemm":
-            return replace(layer, node=self._split_gemm(node))
+            matmul = self._split_gemm(node)
+            self.kinds[matmul] = self.kinds[node]
+            return replace(layer, node=matmul)
         user = only_use(node.outputs[0])
         shape = static_shape(node.inputs[0])
         if user is not None and user.op_type == "Add" and (shape is None or len(shape) == 2):
@@ -218,7 +248,7 @@ class _Rewriter:
             scheme="static",
             weight=_name(layer.node.inputs[1]) if layer.weighted else "",
             quantized="",
-            weight_type=self.kind.name if layer.weighted else "",
+            weight_type=self.kinds[layer.node].name if layer.weighted else "",
             kernel=layer.kernel,
             source=output.name or "",
             output=output.name or "",
@@ -238,6 +268,14 @@ class _Rewriter:
         origin = value
         while origin in self.source and self.source[origin] is not None:
             origin = self.source[origin]  # type: ignore[assignment]
+        held = dequantized_affine(origin)
+        if held is not None:
+            pair = origin.producer()
+            assert pair is not None
+            scale, zero = pair.inputs[1], pair.inputs[2]
+            assert scale is not None
+            assert zero is not None
+            return held, scale, zero
         if origin not in self.parameters:
             name = origin.name or ""
             found = self.statistics.ranges.get(name)
@@ -263,7 +301,7 @@ class _Rewriter:
 
     def _pair(self, value: ir.Value) -> ir.Value:
         """Quantize and dequantize a value, once; the result is what integer operators read."""
-        if value in self.real:
+        if value in self.real or dequantized_affine(value) is not None:
             return value
         if value in self.dequantized:
             return self.dequantized[value]
@@ -302,7 +340,7 @@ class _Rewriter:
 
     def _weight(self, layer: PlannedLayer) -> tuple[ir.Value, ir.Value | None]:
         """Dequantized weight and bias of a layer."""
-        node = layer.node
+        node, kind = layer.node, self.kinds[layer.node]
         value = node.inputs[1]
         source = node.inputs[0]
         assert value is not None
@@ -315,9 +353,9 @@ class _Rewriter:
             check_finite(_name(node.inputs[2]), bias)
             bias = bias.astype(np.float32).reshape(-1)
             floor = np.asarray(np.abs(bias) / (x_scale * _BIAS_LIMIT), dtype=np.float32)
-        levels, scale, zero, scales = self.weights.add(value, axis, self.kind, bias_floor=floor)
+        levels, scale, zero, scales = self.weights.add(value, axis, kind, bias_floor=floor)
         name = value.name or ""
-        if self.kind.bits == 4:
+        if kind.bits == 4:
             levels = self.editor.node(
                 "Cast",
                 [levels],
@@ -326,8 +364,8 @@ class _Rewriter:
                 outputs=[f"{name}_s8"],
                 before=node,
             ).outputs[0]
-        short = node.op_type == "Conv" and self.kind.bits > 4
-        bare = node.op_type in ("Conv", "MatMul") and self.kind.bits > 4
+        short = node.op_type == "Conv" and kind.bits > 4
+        bare = node.op_type in ("Conv", "MatMul") and kind.bits > 4
         weight = self.editor.node(
             "DequantizeLinear",
             [levels, scale] if bare else [levels, scale, zero],
@@ -339,7 +377,7 @@ class _Rewriter:
         self.editor.drop_if_unused(zero)
         if bias is None or short:
             return weight, None
-        step = (x_scale * scales).astype(np.float32)
+        step = np.asarray(x_scale * scales, np.float32)
         integers = np.clip(np.rint(bias.astype(np.float64) / step), INT32.min, INT32.max)
         name = _name(node.inputs[2])
         return weight, self.editor.node(

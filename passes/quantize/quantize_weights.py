@@ -23,7 +23,7 @@ Source: blocked round-to-nearest as the baseline of Frantar et al. 2022, arXiv:2
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -39,12 +39,13 @@ from qcomp.passes.graph.rewriting import (
     read_weight,
     require_opset,
 )
+from qcomp.passes.quantize.already import quantized_already
 from qcomp.passes.quantize.arithmetic import Floats, pack_int4, quantize_blocks
 from qcomp.passes.quantize.record import keep_reference, left_in_float, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import matmul_weight_reason
 from qcomp.passes.quantize.weights import float_weight, int4_parts
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizedLayer
+from qcomp.quantization import FloatOp, NodeOptions, QuantizedLayer, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -115,23 +116,37 @@ class QuantizeWeights(GraphPass):
         keep_reference(program, context)
         layers: list[QuantizedLayer] = []
         floats: list[FloatOp] = []
+        rules = rules_of(context)
         for node in list(model.graph):
             if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
-                left = left_in_float(node)
+                left = left_in_float(node, rules)
                 floats += [] if left is None else [left]
                 continue
-            reason = (
+            asked = rules.options(node)
+            reason = asked.refusal("weights") or (
                 "ONNX Runtime has no convolution with block-quantized weights"
-                if node.op_type == "Conv"
+                if node.op_type == "Conv" and not quantized_already(node)
                 else matmul_weight_reason(node)
             )
             if reason:
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
-            layers.append(self._rewrite(node, editor))
+            layers.append(self._for(node, asked)._rewrite(node, editor))
         note(context, layers, floats)
         warn_if_nothing(self.name, context)
         return bool(layers)
+
+    def _for(self, node: ir.Node, asked: NodeOptions) -> QuantizeWeights:
+        """The pass with the options that the user asks for one operator."""
+        bits = self.bits if asked.bits is None else asked.bits
+        method = self.method if asked.method is None else asked.method
+        if bits not in (4, 8) or method != "rtn":
+            what = f"with method={method}" if bits in (4, 8) else f"in {bits} bits"
+            raise UsageError(
+                f"quantize-weights cannot store '{node_label(node)}' {what}",
+                hint="bits=4 or 8; method=rtn",
+            )
+        return replace(self, bits=bits)
 
     def _rewrite(self, node: ir.Node, editor: Editor) -> QuantizedLayer:
         value = node.inputs[1]

@@ -6,7 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qcomp.passes.graph.rewriting import constant_tensor, is_constant, node_label
-from qcomp.quantization import FloatOp, FloatReference, QuantizationRecord, QuantizedLayer
+from qcomp.passes.quantize.already import ALREADY, quantized_already
+from qcomp.quantization import (
+    FloatOp,
+    FloatReference,
+    NodeRules,
+    QuantizationRecord,
+    QuantizedLayer,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -47,6 +54,14 @@ def warn_if_nothing(name: str, context: Context) -> None:
     record = context.get(QuantizationRecord)
     if record is None or record.layers:
         return
+    kept = [op for op in record.float_ops if op.reason == ALREADY]
+    if kept:
+        names = ", ".join(f"'{op.node}'" for op in kept[:3]) + (", ..." if len(kept) > 3 else "")
+        context.warn(
+            f"{len(kept)} operators are {ALREADY} and are kept as they are: {names}; '{name}' "
+            "found nothing else to quantize"
+        )
+        return
     weighted = [op for op in record.float_ops if op.op_type in ("Conv", "Gemm", "MatMul")]
     if weighted:
         reasons = ", ".join(dict.fromkeys(op.reason for op in weighted))
@@ -83,12 +98,22 @@ _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Sigmoid", "LeakyRel
 _POOLS = {"AveragePool", "GlobalAveragePool", "MaxPool"}
 
 
-def left_in_float(node: ir.Node) -> FloatOp | None:
+def left_in_float(node: ir.Node, rules: NodeRules | None = None) -> FloatOp | None:
     """Why an operator without weights stays in float; None for one that only moves data.
 
     Operators on integers, shapes and booleans are not mentioned either.
+
+    Args:
+        node: The operator.
+        rules: What the user asks of single operators: what is excluded by name is always listed.
     """
     import onnx_ir as ir
+
+    if quantized_already(node):
+        return FloatOp(node_label(node), node.op_type, ALREADY)
+    refusal = "" if rules is None else rules.refusal(node)
+    if refusal:
+        return FloatOp(node_label(node), node.op_type, refusal)
 
     floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE)
     result = node.outputs[0].dtype if node.outputs else None

@@ -37,8 +37,15 @@ from qcomp.passes.graph.rewriting import (
     only_use,
     string_attribute,
 )
+from qcomp.passes.quantize.already import (
+    ALREADY,
+    dequantized_affine,
+    other_dequantized,
+    quantized_already,
+    quantized_behind,
+)
 from qcomp.passes.quantize.record import left_in_float
-from qcomp.quantization import FloatOp
+from qcomp.quantization import FloatOp, NodeRules
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -140,6 +147,8 @@ def matmul_weight_reason(node: ir.Node) -> str:
     """Why a Conv, Gemm or MatMul cannot have an integer weight; "" when it can."""
     import onnx_ir as ir
 
+    if quantized_already(node):
+        return ALREADY
     weight = constant_tensor(node.inputs[1])
     if weight is None:
         if node.op_type == "MatMul":
@@ -189,13 +198,14 @@ def activation_bounds(node: ir.Node) -> tuple[float, float] | None:
     return (limits[0], limits[1]) if limits[0] <= 0.0 <= limits[1] else None
 
 
-def _tail(node: ir.Node) -> ir.Value:
+def _tail(node: ir.Node, rules: NodeRules) -> ir.Value:
     """The value behind a Relu or Clip that fuses into the operator, else its own output."""
     output = node.outputs[0]
     if node.op_type in _WITH_TAIL:
         user = only_use(output)
         if user is not None and user.domain == "" and activation_bounds(user) is not None:
-            if user.inputs[0] is output and user.graph is node.graph:
+            apart = user.graph is not node.graph or rules.refusal(user)
+            if user.inputs[0] is output and not apart:
                 return user.outputs[0]
     return output
 
@@ -224,49 +234,57 @@ def _is_weighted(node: ir.Node) -> bool:
     return node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul")
 
 
-def _takes_integer(value: ir.Value, integer: set[ir.Node]) -> bool:
+def _takes_integer(value: ir.Value, integer: set[ir.Node], rules: NodeRules) -> bool:
     """Whether an integer layer reads the value, possibly behind operators that move data."""
     return any(
         (usage.node in integer and usage.idx == 0)
         or (
             usage.idx == 0
             and _is_move(usage.node)
-            and _takes_integer(usage.node.outputs[0], integer)
+            and not rules.refusal(usage.node)
+            and _takes_integer(usage.node.outputs[0], integer, rules)
         )
         for usage in value.uses()
     )
 
 
-def plan_static(model: ir.Model) -> StaticPlan:
+def plan_static(model: ir.Model, rules: NodeRules | None = None) -> StaticPlan:
     """Plan the static quantization of a model's main graph. The model is not changed.
 
     Cost: linear in the number of nodes.
 
     Args:
         model: With FLOAT weights and activations; its nodes in topological order.
+        rules: What the user asks of single operators.
     """
     plan = StaticPlan()
+    rules = rules or NodeRules()
     integer = {
-        node for node in model.graph if _is_weighted(node) and not matmul_weight_reason(node)
+        node for node in model.graph if _is_weighted(node) and not _weighted_reason(node, rules)
     }
     stream: set[ir.Value] = set()
     moves: list[ir.Node] = []
     tails: set[ir.Node] = set()
     for node in model.graph:
         if node in integer:
-            output: ir.Value | None = _tail(node)
+            output: ir.Value | None = _tail(node, rules)
             if node.op_type != "Conv" and not (
-                _takes_integer(_tail(node), integer) or _becomes_fused_gemm(node)
+                _takes_integer(_tail(node, rules), integer, rules)
+                or _becomes_fused_gemm(node)
+                or quantized_behind(node)
             ):
                 output = None
-            plan.layers.append(PlannedLayer(node, _kernel(node, output), (0,), output, True))
+            kernel = _kernel(node, output)
+            if quantized_behind(node):  # the graph has the integers of its result already
+                output = None
+            plan.layers.append(PlannedLayer(node, kernel, (0,), output, True))
         elif _is_weighted(node):
-            reason = matmul_weight_reason(node)
+            reason = _weighted_reason(node, rules)
             plan.float_ops.append(FloatOp(node_label(node), node.op_type, reason))
             continue
         elif node in tails:
             continue
-        elif _is_move(node) and node.inputs[0] in stream:
+        elif _is_move(node) and node.inputs[0] in stream and not rules.refusal(node):
             moves.append(node)
             stream.add(node.outputs[0])
             continue
@@ -275,13 +293,15 @@ def plan_static(model: ir.Model) -> StaticPlan:
             and node.op_type in _STREAM_KERNELS
             and all(value in stream for value in node.inputs)
             and len(node.inputs) > 0
+            and not rules.options(node).refusal("static")
+            and not quantized_already(node)
         ):
-            output = _tail(node)
+            output = _tail(node, rules)
             inputs = tuple(range(len(node.inputs)))
             kernel = _STREAM_KERNELS[node.op_type]
             plan.layers.append(PlannedLayer(node, kernel, inputs, output, False))
         else:
-            left = left_in_float(node)
+            left = left_in_float(node, rules)
             if left is not None:
                 plan.float_ops.append(left)
             continue
@@ -294,6 +314,13 @@ def plan_static(model: ir.Model) -> StaticPlan:
     _keep_needed_moves(plan, moves)
     plan.measured = _measured(plan)
     return plan
+
+
+def _weighted_reason(node: ir.Node, rules: NodeRules) -> str:
+    """Why a Conv, Gemm or MatMul is not planned; "" when it is."""
+    reason = matmul_weight_reason(node) or rules.options(node).refusal("static")
+    held = "" if reason else other_dequantized(node.inputs[0])
+    return f"its input is {ALREADY}, as {held}, where u8 is needed" if held else reason
 
 
 def _becomes_fused_gemm(node: ir.Node) -> bool:
@@ -346,6 +373,6 @@ def _measured(plan: StaticPlan) -> list[str]:
     for layer in plan.layers:
         values = [layer.node.inputs[i] for i in layer.activations]
         for value in (*values, layer.output):
-            if value is not None and value not in moved:
+            if value is not None and value not in moved and dequantized_affine(value) is None:
                 names[value.name or ""] = None
     return list(names)

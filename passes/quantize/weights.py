@@ -42,11 +42,15 @@ class ChannelWeights:
 
     Args:
         editor: Where the initializers go.
+        per_tensor: One scale a weight, a scalar, in place of one an output channel.
     """
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: Editor, per_tensor: bool = False) -> None:
         self._editor = editor
-        self._done: dict[tuple[int, int, bool], tuple[ir.Value, ir.Value, ir.Value, Floats]] = {}
+        self._per_tensor = per_tensor
+        self._done: dict[
+            tuple[int, int, bool, int], tuple[ir.Value, ir.Value, ir.Value, Floats]
+        ] = {}
 
     def add(
         self,
@@ -68,19 +72,22 @@ class ChannelWeights:
 
         Returns:
             Values of the integers, the scales float32[C] and the zero points int8[C] (all 0), and
-            the scales as an array.
+            the scales as an array; scalars where one scale serves the tensor.
 
         Raises:
             PassError: The weight holds NaN or infinity.
         """
-        key = (id(value), axis, transpose)
+        key = (id(value), axis, transpose, kind.max)
         if key in self._done and _above(self._done[key][3], bias_floor):
             return self._done[key]
         name = value.name or "weight"
         tensor = float_weight(value)
         with read_weight(tensor) as array:
             check_finite(name, array)
-            scale = symmetric_scale(np.asarray(array, np.float32), kind, axis, bias_floor)
+            shared = None if self._per_tensor else axis
+            if self._per_tensor and bias_floor is not None:
+                bias_floor = bias_floor.max(initial=0.0)
+            scale = symmetric_scale(np.asarray(array, np.float32), kind, shared, bias_floor)
         shape = list(tensor.shape.numpy())
         if transpose:
             shape.reverse()
@@ -97,7 +104,7 @@ class ChannelWeights:
         entry = (
             self._editor.initializer(f"{name}_quantized", parts.tensor("levels")),
             self._editor.initializer(f"{name}_scale", scale),
-            self._editor.initializer(f"{name}_zero_point", np.zeros(scale.size, kind.storage)),
+            self._editor.initializer(f"{name}_zero_point", np.zeros(scale.shape, kind.storage)),
             scale,
         )
         self._done.setdefault(key, entry)

@@ -40,6 +40,8 @@ Examples:
 
   qcomp compile hybrid.onnx -t cpu-int8+ibm-heron --calib data.npz --labels y.npz -o out
 
+  qcomp compile model.onnx -t cpu-int8 --calib data.npz --exclude '/head/*' -o out
+
   qcomp compile circuit.qasm -t ibm-heron --device fake_torino -o out
 
   qcomp compile circuit.qasm -t machine.json --initial-layout 3,4,5 -o out
@@ -82,6 +84,30 @@ def compile_command(
         str | None,
         typer.Option("-p", "--pipeline", help="Passes for the graph in place of the target's."),
     ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--exclude",
+            metavar="PATTERN",
+            help="Leave these operators as they are: a name, a glob, op:TYPE or sub:PREFIX. "
+            "Repeatable.",
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--include", metavar="PATTERN", help="Quantize these operators only. Repeatable."
+        ),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--override",
+            metavar="PATTERN{...}",
+            help="Options of single operators: 'op:Gemm{bits=4,method=mse,scheme=static}'. "
+            "Repeatable.",
+        ),
+    ] = None,
     effort: EffortOption = "default",
     seed: SeedOption = 0,
     verify_each: VerifyEachOption = False,
@@ -108,6 +134,9 @@ def compile_command(
             labels=labels,
             preprocess=preprocess,
             pipeline=pipeline,
+            exclude=exclude or (),
+            include=include or (),
+            override=override or (),
             effort=effort,
             seed=seed,
             verify_each=verify_each,

@@ -23,6 +23,8 @@ Examples:
 
   qcomp inspect model.onnx
 
+  qcomp inspect model.onnx --nodes
+
   qcomp inspect circuit.qasm --draw
 
   qcomp inspect out
@@ -33,6 +35,9 @@ def inspect_command(
     source: Annotated[
         str, typer.Argument(metavar="SOURCE", help="ONNX, OpenQASM, or an artifact.")
     ],
+    nodes: Annotated[
+        bool, typer.Option("--nodes", help="List the operators with the names patterns match.")
+    ] = False,
     draw: Annotated[bool, typer.Option("--draw", help="Draw the circuits.")] = False,
     json_output: JsonOption = False,
 ) -> None:
@@ -51,6 +56,8 @@ def inspect_command(
 
         program = read(source)
         data, circuits = _describe(program), program.circuits
+        if nodes:
+            data["node_names"] = _nodes(program)
     data["circuits"] = {name: circuit.stats().to_dict() for name, circuit in circuits.items()}
     if json_output:
         emit_json(data)
@@ -62,6 +69,9 @@ def inspect_command(
         rows = [(v["name"], str(v["dtype"]), str(v["shape"])) for v in data.get(key, [])]
         if rows:
             show_table((key, "dtype", "shape"), rows)
+    if data.get("node_names"):
+        rows = [(n["name"], n["op"], ", ".join(n["outputs"])) for n in data["node_names"]]
+        show_table(("operator", "type", "outputs"), rows)
     for stage in data.get("stages", []):
         print(f"stage {stage['kind']}: {stage['file']}")
     if circuits:
@@ -93,6 +103,21 @@ def _describe(program: Any) -> dict[str, Any]:  # noqa: ANN401  a Program
         "outputs": [_value(v) for v in graph.outputs],
         "notes": list(program.notes),
     }
+
+
+def _nodes(program: Any) -> list[dict[str, Any]]:  # noqa: ANN401  a Program
+    """Name, type and outputs of each operator, named as ``--exclude`` and the report name them."""
+    from qcomp.node_rules import name_nodes
+
+    name_nodes(program.model.graph)
+    return [
+        {
+            "name": node.name,
+            "op": f"{node.domain}::{node.op_type}" if node.domain else node.op_type,
+            "outputs": [value.name for value in node.outputs if value.name],
+        }
+        for node in program.model.graph
+    ]
 
 
 def _value(value: Any) -> dict[str, object]:  # noqa: ANN401  an onnx_ir.Value
