@@ -33,14 +33,13 @@ import numpy.typing as npt
 from qcomp.errors import UsageError
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.graph.layer_pairs import (
+    LayerForm,
     LayerPair,
     bias_value,
     constant_addend,
     has_padding,
     layer_pairs,
     read_view,
-    spread,
-    weight_shape,
 )
 from qcomp.passes.graph.rewriting import (
     Editor,
@@ -188,12 +187,13 @@ def _place(layer: ir.Node) -> tuple[ir.Node, int] | None:
         if value is None:
             return layer, 2
         b = constant_array(value)
-        outer = weight_shape(layer)[0] * weight_shape(layer)[2]
+        form = LayerForm.of(layer)
+        outer = form.groups * form.outer
         return (layer, 2) if b is not None and b.shape in ((outer,), (1, outer)) else None
     user = only_use(layer.outputs[0])
     if user is None or user.graph is not layer.graph or user.domain:
         return None
-    return constant_addend(user, weight_shape(layer)[2])
+    return constant_addend(user, LayerForm.of(layer).outer)
 
 
 def _shift(editor: Editor, pair: LayerPair, c: Float64) -> None:
@@ -203,7 +203,7 @@ def _shift(editor: Editor, pair: LayerPair, c: Float64) -> None:
     assert own is not None
     assert other is not None
     _add(editor, *own, -c)
-    product = read_view(pair.second) * spread(pair.second, c, "in", pair.repeat)
+    product = read_view(pair.second) * LayerForm.of(pair.second).spread(c, "in", pair.repeat)
     _add(editor, *other, product.sum((1, 3)).reshape(-1))
 
 

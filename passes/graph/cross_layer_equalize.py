@@ -30,14 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import UsageError
-from qcomp.passes.graph.layer_pairs import (
-    LayerPair,
-    bias_value,
-    layer_pairs,
-    spread,
-    stored_weight,
-    weight_view,
-)
+from qcomp.passes.graph.layer_pairs import LayerForm, LayerPair, bias_value, layer_pairs
 from qcomp.passes.graph.rewriting import (
     Editor,
     SharedParts,
@@ -104,8 +97,8 @@ class CrossLayerEqualize(GraphPass):
         moments = context.get(ChannelMoments)
         moved = dict(moments.moments) if moments is not None else {}
         for pair, s in zip(pairs, scales, strict=True):
-            before[pair.second] = spread(pair.second, s, "in", pair.repeat)
-            after[pair.first] = spread(pair.first, 1.0 / s, "out")
+            before[pair.second] = LayerForm.of(pair.second).spread(s, "in", pair.repeat)
+            after[pair.first] = LayerForm.of(pair.first).spread(1.0 / s, "out")
             _scale_bias(editor, pair, s)
             for name in _names(pair):
                 if name in moved:
@@ -121,6 +114,7 @@ class CrossLayerEqualize(GraphPass):
         """The scales of each pair's channels, None when all of them are 1."""
         layers = dict.fromkeys(layer for pair in pairs for layer in (pair.first, pair.second))
         peaks = {layer: _peaks(layer) for layer in layers}
+        forms = {layer: LayerForm.of(layer) for layer in layers}
         total = [np.ones(pair.channels) for pair in pairs]
         for sweep in range(self.sweeps):
             furthest = 0.0
@@ -131,8 +125,9 @@ class CrossLayerEqualize(GraphPass):
                 s = np.sqrt(np.divide(r1, r2, out=np.ones_like(r1), where=usable))
                 furthest = max(furthest, float(np.abs(np.log(s)).max(initial=0.0)))
                 total[index] *= s
-                peaks[pair.first] /= spread(pair.first, s, "out")[..., 0]
-                peaks[pair.second] *= spread(pair.second, s, "in", pair.repeat)[..., 0]
+                peaks[pair.first] /= forms[pair.first].spread(s, "out")[..., 0]
+                wide = forms[pair.second].spread(s, "in", pair.repeat)
+                peaks[pair.second] *= wide[..., 0]
             if sweep == 0 and furthest <= _ENOUGH * self.tolerance:
                 return None
             if furthest <= self.tolerance:
@@ -149,7 +144,7 @@ def _peaks(layer: ir.Node) -> Float64:
     tensor = constant_tensor(layer.inputs[1])
     assert tensor is not None
     with read_weight(tensor) as stored:
-        view = weight_view(layer, stored)
+        view = LayerForm.of(layer).view(stored)
         return np.maximum(view.max(3), -view.min(3)).astype(np.float64)
 
 
@@ -181,17 +176,17 @@ def _multiply(
     tensor = constant_tensor(value)
     assert value is not None
     assert tensor is not None
-    shape = tuple(tensor.shape.numpy())
+    form = LayerForm.of(layer)
 
     def compute() -> Mapping[str, npt.NDArray[np.generic]]:
         with read_weight(tensor) as stored:
-            view = np.array(weight_view(layer, stored), np.float64)
+            view = np.array(form.view(stored), np.float64)
         for factors in (before, after):
             if factors is not None:
                 view *= factors
-        return {"weight": stored_weight(layer, view.astype(np.float32), shape)}
+        return {"weight": form.stored(view.astype(np.float32))}
 
-    made = SharedParts(compute, {"weight": (tensor.dtype, shape)}).tensor("weight")
+    made = SharedParts(compute, {"weight": (tensor.dtype, form.shape)}).tensor("weight")
     name = f"{value.name or node_label(layer)}_equalized"
     layer.replace_input_with(1, editor.initializer(name, made))
     editor.drop_if_unused(value)

@@ -32,16 +32,13 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = [
+    "LayerForm",
     "LayerPair",
     "bias_value",
     "constant_addend",
     "has_padding",
     "layer_pairs",
     "read_view",
-    "spread",
-    "stored_weight",
-    "weight_shape",
-    "weight_view",
 ]
 
 Float64 = npt.NDArray[np.float64]
@@ -50,6 +47,66 @@ _T = TypeVar("_T", bound=np.generic)
 _SPATIAL = {"Conv", "ConvTranspose"}
 _LAYERS = {*_SPATIAL, "Gemm", "MatMul"}
 _POOLS = {"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool"}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerForm:
+    """How a layer's weight is laid out; it stays right when the layer's inputs change.
+
+    Attributes:
+        op_type: Its operator.
+        groups: G.
+        inner: I.
+        outer: O.
+        kernel: K.
+        shape: Dimensions of the stored weight.
+        rows_out: Whether rows of a matrix are output channels.
+    """
+
+    op_type: str
+    groups: int
+    inner: int
+    outer: int
+    kernel: int
+    shape: tuple[int, ...]
+    rows_out: bool = False
+
+    @staticmethod
+    def of(layer: ir.Node) -> LayerForm:
+        """The form of a layer whose weight is a constant."""
+        tensor = constant_tensor(layer.inputs[1])
+        assert tensor is not None
+        dims, op = tuple(tensor.shape.numpy()), layer.op_type
+        if op in _SPATIAL:
+            groups, kernel = int_attribute(layer, "group", 1), int(np.prod(dims[2:]))
+            if op == "Conv":
+                return LayerForm(op, groups, dims[1], dims[0] // groups, kernel, dims)
+            return LayerForm(op, groups, dims[0] // groups, dims[1], kernel, dims)
+        if op == "Gemm" and int_attribute(layer, "transB"):
+            return LayerForm(op, 1, dims[1], dims[0], 1, dims, rows_out=True)
+        return LayerForm(op, 1, dims[0], dims[1], 1, dims)
+
+    def view(self, stored: npt.NDArray[_T]) -> npt.NDArray[_T]:
+        """A stored weight as W[G, I, O, K]; a view of it."""
+        if self.op_type == "Conv":
+            parts = stored.reshape(self.groups, self.outer, self.inner, self.kernel)
+            return parts.swapaxes(1, 2)
+        matrix = stored.T if self.rows_out else stored
+        return matrix.reshape(self.groups, self.inner, self.outer, self.kernel)
+
+    def stored(self, view: npt.NDArray[_T]) -> npt.NDArray[_T]:
+        """The inverse of :meth:`view`."""
+        if self.op_type == "Conv":
+            view = view.swapaxes(1, 2)
+        elif self.rows_out:
+            view = view[0, :, :, 0].T
+        return np.ascontiguousarray(view).reshape(self.shape)
+
+    def spread(self, scales: Float64, side: Literal["in", "out"], repeat: int = 1) -> Float64:
+        """Scales of the channels of one side, to multiply W[G, I, O, K]."""
+        if side == "in":
+            return np.repeat(scales, repeat).reshape(self.groups, self.inner, 1, 1)
+        return scales.reshape(self.groups, 1, self.outer, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +160,8 @@ def _is_layer(node: ir.Node) -> bool:
 def _pair(first: ir.Node, through: Collection[str]) -> LayerPair | None:
     weight = constant_tensor(first.inputs[1])
     assert weight is not None
-    channels = weight_shape(first)[0] * weight_shape(first)[2]
+    own = LayerForm.of(first)
+    channels = own.groups * own.outer
     if len(first.inputs) > 2 and first.inputs[2] is not None:
         bias = constant_tensor(first.inputs[2])
         if bias is None or bias.dtype != weight.dtype:
@@ -137,10 +195,11 @@ def _pair(first: ir.Node, through: Collection[str]) -> LayerPair | None:
         value = node.outputs[0]
     if (node.op_type in _SPATIAL) != (spatial and not flat):
         return None
-    groups, inner, _, _ = weight_shape(node)
-    if (groups * inner) % channels or (not flat and groups * inner != channels):
+    form = LayerForm.of(node)
+    read = form.groups * form.inner
+    if read % channels or (not flat and read != channels):
         return None
-    return LayerPair(first, node, tuple(between), added, channels, groups * inner // channels)
+    return LayerPair(first, node, tuple(between), added, channels, read // channels)
 
 
 def constant_addend(node: ir.Node, channels: int) -> tuple[ir.Node, int] | None:
@@ -162,49 +221,6 @@ def bias_value(pair: LayerPair) -> tuple[ir.Node, int] | None:
     return (pair.first, 2) if has else None
 
 
-def weight_shape(layer: ir.Node) -> tuple[int, int, int, int]:
-    """The numbers (G, I, O, K) of a layer."""
-    tensor = constant_tensor(layer.inputs[1])
-    assert tensor is not None
-    dims = tensor.shape.numpy()
-    if layer.op_type in _SPATIAL:
-        groups, kernel = int_attribute(layer, "group", 1), int(np.prod(dims[2:]))
-        if layer.op_type == "Conv":
-            return groups, dims[1], dims[0] // groups, kernel
-        return groups, dims[0] // groups, dims[1], kernel
-    if layer.op_type == "Gemm" and int_attribute(layer, "transB"):
-        return 1, dims[1], dims[0], 1
-    return 1, dims[0], dims[1], 1
-
-
-def weight_view(layer: ir.Node, stored: npt.NDArray[_T]) -> npt.NDArray[_T]:
-    """A stored weight as W[G, I, O, K]; a view of it."""
-    groups, inner, outer, kernel = weight_shape(layer)
-    if layer.op_type == "Conv":
-        return stored.reshape(groups, outer, inner, kernel).swapaxes(1, 2)
-    if layer.op_type == "ConvTranspose":
-        return stored.reshape(groups, inner, outer, kernel)
-    rows_out = layer.op_type == "Gemm" and int_attribute(layer, "transB")
-    return (stored.T if rows_out else stored).reshape(1, inner, outer, 1)
-
-
-def stored_weight(layer: ir.Node, view: npt.NDArray[_T], shape: tuple[int, ...]) -> npt.NDArray[_T]:
-    """The inverse of :func:`weight_view`."""
-    if layer.op_type == "Conv":
-        return np.ascontiguousarray(view.swapaxes(1, 2)).reshape(shape)
-    if layer.op_type == "Gemm" and int_attribute(layer, "transB"):
-        return np.ascontiguousarray(view[0, :, :, 0].T)
-    return np.ascontiguousarray(view).reshape(shape)
-
-
-def spread(layer: ir.Node, scales: Float64, side: Literal["in", "out"], repeat: int = 1) -> Float64:
-    """Scales of the channels of a layer's ``side`` ("in" or "out"), to multiply W[G, I, O, K]."""
-    groups, inner, outer, _ = weight_shape(layer)
-    if side == "in":
-        return np.repeat(scales, repeat).reshape(groups, inner, 1, 1)
-    return scales.reshape(groups, 1, outer, 1)
-
-
 def has_padding(layer: ir.Node) -> bool:
     """Whether a Conv reads zeros from outside its input."""
     if string_attribute(layer, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
@@ -218,4 +234,4 @@ def read_view(layer: ir.Node) -> Float64:
     tensor = constant_tensor(layer.inputs[1])
     assert tensor is not None
     with read_weight(tensor) as stored:
-        return np.array(weight_view(layer, stored), np.float64)
+        return np.array(LayerForm.of(layer).view(stored), np.float64)

@@ -76,6 +76,13 @@ def test_both_sides_of_every_channel_have_the_same_range(chain):
     np.testing.assert_allclose(out, flat, rtol=1e-3)
 
 
+def test_the_weights_are_computed_late_yet_after_later_passes(chain, compiled, run, rng):
+    feeds = {"x": rng.normal(0, 1, (32, 6, 9, 9)).astype(np.float32)}
+    before = run(chain, feeds)["y"]
+    compiled(chain, "cross-layer-equalize,calibrate,quantize-static", feeds)
+    assert sqnr(before, run(chain, feeds)["y"]) > 15.0
+
+
 def test_a_second_run_changes_nothing(chain):
     assert CrossLayerEqualize().run(chain, Context())
     assert not CrossLayerEqualize().run(chain, Context())
