@@ -104,8 +104,11 @@ class MapToDevice(CircuitPass):
         if places is None and device.is_all_to_all and len(device.present) == device.num_qubits:
             _check_width(circuit, device, Region.of(device))
             return circuit
-        region = Region.of(device)
-        _check_width(circuit, device, region)
+        _check_width(circuit, device, Region.of(device))
+        if places is None:
+            region = Region.good(device, circuit.num_qubits)
+        else:
+            region = Region.of(device)
         if any((NUM_QUBITS[run.code] > 2).any() or _has_mcx(run) for run in circuit.runs()):
             circuit = ToBasis(max_qubits=2).run(circuit, context)
         seeds = [context.seed * 7919 + 104_729 * k for k in range(max(self.seeds, 1))]
@@ -186,7 +189,7 @@ class MapToDevice(CircuitPass):
                 best = routed
         assert best is not None
         if places is None:
-            start = perfect_start(skeleton, best, circuit.num_qubits, device, region)
+            start = perfect_start(skeleton, best, circuit.num_qubits, region)
             if start is not None:
                 routed = route_skeleton(
                     skeleton, circuit.num_qubits, region, budget, seeds[0], start[None], fixed=True

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.ir.gates import BY_NAME
 from qcomp.passes.map.route_kernels import PAIR, SWAP
-from qcomp.passes.map.routing import Region, Routed
+from qcomp.passes.map.routing import Region, Routed, two_qubit_error
 from qcomp.passes.map.skeleton import Skeleton
 
 if TYPE_CHECKING:
@@ -31,15 +30,6 @@ _SHARES = 6
 
 
 @functools.lru_cache(maxsize=16)
-def _two_qubit_error(device: Device) -> tuple[str, NDArray[np.float64]] | None:
-    """Return the two-qubit gate whose error rates are known, and those of each pair; or None."""
-    for name, rates in device.errors.items():
-        if name in BY_NAME and BY_NAME[name].num_qubits == 2 and np.isfinite(rates).any():
-            return name, rates
-    return None
-
-
-@functools.lru_cache(maxsize=16)
 def _target(device: Device) -> Any:  # noqa: ANN401  Qiskit is optional at type-check time
     return device.to_qiskit_target()
 
@@ -52,7 +42,7 @@ def _coupling(device: Device) -> Any:  # noqa: ANN401
 
 
 def perfect_start(
-    skeleton: Skeleton, routed: Routed, num_qubits: int, device: Device, region: Region
+    skeleton: Skeleton, routed: Routed, num_qubits: int, region: Region
 ) -> Int32 | None:
     """Return a placement in which all items are on coupled pairs, None if VF2 finds none.
 
@@ -76,7 +66,7 @@ def perfect_start(
     for a, b in pairs.tolist():
         circuit.cz(a, b)
     dag = circuit_to_dag(circuit)
-    vf2 = VF2Layout(_coupling(device), seed=-1, call_limit=_PERFECT_STEPS, max_trials=1)
+    vf2 = VF2Layout(_coupling(region.device), seed=-1, call_limit=_PERFECT_STEPS, max_trials=1)
     vf2.run(dag)
     layout = vf2.property_set["layout"]
     if layout is None:
@@ -93,7 +83,7 @@ def quieter(skeleton: Skeleton, routed: Routed, device: Device, region: Region) 
     VF2 looks for another place of the graph of couplings in use, by the error rates of the gates on
     them and of the readout of where the qubits end.
     """
-    known = _two_qubit_error(device)
+    known = two_qubit_error(device)
     if known is None or known[0] not in _target(device).operation_names:
         return routed
     from qiskit import QuantumCircuit
@@ -190,7 +180,7 @@ def success(skeleton: Skeleton, routed: Routed, device: Device, region: Region) 
 
     Unknown rates count as the mean of those that are known, 0 where none is.
     """
-    known = _two_qubit_error(device)
+    known = two_qubit_error(device)
     total = 0.0
     if known is not None:
         rates = _filled(known[1])

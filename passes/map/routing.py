@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.ir.gates import BY_NAME
 from qcomp.passes.map.layout_kernels import search
 from qcomp.passes.map.route_kernels import NEVER
 from qcomp.passes.map.skeleton import Skeleton
@@ -16,9 +17,13 @@ from qcomp.passes.map.skeleton import Skeleton
 if TYPE_CHECKING:
     from qcomp.device import Device
 
-__all__ = ["Budget", "Region", "Routed", "route_skeleton"]
+__all__ = ["Budget", "Region", "Routed", "route_skeleton", "two_qubit_error"]
 
 Int32 = NDArray[np.int32]
+
+_OFTEN = 5.0
+_BROKEN = 0.5
+"""A pair with so many times the median error rate, or this rate, is left out where possible."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +50,48 @@ class Budget:
         return trials, min(self.refinements, max(passes - trials * each, 0))
 
 
-@dataclass(frozen=True, slots=True)
+@functools.lru_cache(maxsize=16)
+def two_qubit_error(device: Device) -> tuple[str, NDArray[np.float64]] | None:
+    """Return the two-qubit gate whose error rates are known, and those of each pair; or None."""
+    for name, rates in device.errors.items():
+        if name in BY_NAME and BY_NAME[name].num_qubits == 2 and np.isfinite(rates).any():
+            return name, rates
+    return None
+
+
+@functools.lru_cache(maxsize=16)
+def _without_bad_pairs(device: Device, times: float | None) -> Device:
+    """Return the couplings without those above so many medians, or above a half."""
+    known = two_qubit_error(device)
+    if known is None:
+        return device
+    rates = np.where(np.isfinite(known[1]), known[1], 0.0)
+    most = _BROKEN if times is None else min(times * float(np.nanmedian(known[1])), _BROKEN)
+    a, b = device.pairs[rates > most].T
+    bad = np.isin(
+        device.pairs.astype(np.int64) @ [device.num_qubits, 1],
+        np.concatenate([a.astype(np.int64) * device.num_qubits + b,
+                        b.astype(np.int64) * device.num_qubits + a]),
+    )  # fmt: skip
+    if not bad.any():
+        return device
+    return type(device).from_pairs(
+        device.pairs[~bad], num_qubits=device.num_qubits, name=device.name, directed=True
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Region:
     """The connected part of a device that circuits are mapped to.
 
     Attributes:
+        device: The device with the couplings in use.
         qubits: int32[m], the device's qubits in it, ascending.
         distance: int32[m, m], steps between them.
         offset, neighbour: The qubits coupled with each, int32[m + 1] and int32[pairs].
     """
 
+    device: Device
     qubits: Int32
     distance: Int32
     offset: Int32
@@ -72,11 +109,25 @@ class Region:
         starts = np.repeat(offset[qubits] - (np.cumsum(sizes) - sizes), sizes)
         mine = neighbour[starts + np.arange(int(sizes.sum()))]
         return Region(
+            device,
             qubits,
             np.ascontiguousarray(device.distance()[np.ix_(qubits, qubits)]),
             np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32),
             place[mine],
         )
+
+    @staticmethod
+    def good(device: Device, width: int) -> Region:
+        """Return the largest connected part without pairs that fail far too often.
+
+        Pairs above five times the median rate are left out, else those that fail half the time,
+        as far as enough qubits stay connected.
+        """
+        for times in (_OFTEN, None):
+            part = Region.of(_without_bad_pairs(device, times))
+            if len(part.qubits) >= width:
+                return part
+        return Region.of(device)
 
     def local(self, wires: Any) -> Int32:  # noqa: ANN401
         """Return the numbers within the region of the device's qubits."""

@@ -356,3 +356,17 @@ def test_gates_are_turned_around_exactly(gate: str) -> None:
     after = OrientGates().run(before, on(device))
     assert_on_device(after, device, directed=True)
     assert equivalence.check(before, after).error < 1e-12
+
+
+def test_pairs_that_always_fail_are_left_out() -> None:
+    ring = np.stack([np.arange(8), (np.arange(8) + 1) % 8], axis=1)
+    pairs = np.concatenate([ring, ring[:, ::-1]]).astype(np.int32)
+    broken = (pairs == [2, 3]).all(axis=1) | (pairs == [3, 2]).all(axis=1)
+    rates = np.where(broken, 1.0, 0.01)
+    device = Device("broken", 8, pairs, ("cz", "rz", "sx", "x"), errors={"cz": rates})
+    before = random_circuit(np.random.default_rng(2), 8, 40)
+    after = MapToDevice().run(before, on(device))
+    assert_on_device(after, device)
+    used = {tuple(sorted(q)) for _, q, _ in after.run.operations() if len(q) == 2}
+    assert (2, 3) not in used
+    assert equivalence.check(before, after).equal is True
