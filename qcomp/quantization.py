@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AbsorbedBiases",
     "ChannelMoments",
+    "CorrectedBiases",
     "FloatOp",
     "FloatReference",
     "FusionOutcome",
@@ -97,6 +98,19 @@ class AbsorbedBiases:
     """
 
     layers: Mapping[str, tuple[int, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class CorrectedBiases:
+    """What ``correct-bias`` did.
+
+    Attributes:
+        layers: Layer -> largest change of its bias.
+        left: Layer that was not corrected -> why.
+    """
+
+    layers: Mapping[str, float]
+    left: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

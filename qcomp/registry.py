@@ -30,6 +30,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",
         "quantize-embeddings": "qcomp.passes.quantize.quantize_embeddings:QuantizeEmbeddings",
         "quantize-static": "qcomp.passes.quantize.quantize_static:QuantizeStatic",
+        "correct-bias": "qcomp.passes.quantize.correct_bias:CorrectBias",
         "quantize-dynamic": "qcomp.passes.quantize.quantize_dynamic:QuantizeDynamic",
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "halve-constants": "qcomp.passes.quantize.halve_constants:HalveConstants",

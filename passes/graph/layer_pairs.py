@@ -204,7 +204,7 @@ def _pair(first: ir.Node, through: Collection[str]) -> LayerPair | None:
 
 def constant_addend(node: ir.Node, channels: int) -> tuple[ir.Node, int] | None:
     """The node with the index of the constant that it adds to each channel, the last axis."""
-    if node.op_type != "Add":
+    if node.op_type not in ("Add", "Sum") or len(node.inputs) != 2:
         return None
     found = [i for i, value in enumerate(node.inputs) if constant_tensor(value) is not None]
     tensor = constant_tensor(node.inputs[found[0]]) if len(found) == 1 else None

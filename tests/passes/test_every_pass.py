@@ -77,6 +77,7 @@ FIRST: Mapping[str, str] = {
     "quantize-dynamic": "canonicalise",
     "quantize-weights": "canonicalise",
     "quantize-static": "canonicalise,fold-constants,calibrate",
+    "correct-bias": "canonicalise,fold-constants,calibrate,quantize-static",
     "quantization-error": "canonicalise,fold-constants,calibrate,quantize-static",
     "insert-dynamical-decoupling": "to-basis{gates=[cx,rz,sx,x]}",
     "orient-gates": "to-basis{gates=[cx],max_qubits=1},map-to-device{device=fake_sherbrooke}",
