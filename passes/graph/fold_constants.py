@@ -34,6 +34,8 @@ _KEPT = _RANDOM | _QUANTIZATION | {"Constant", "Dropout", "BatchNormalization"}
 _BOUNDED = frozenset({"Compress", "NonZero", "Unique", "Slice", "Squeeze", "Reshape", "Concat"})
 # These only move or convert numbers, so they can wait until the model is saved.
 _LAZY = frozenset({"Cast", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+_CUTS = frozenset({"Concat", "Slice", "Split"})
+_CUT_LIMIT = 1 << 24
 _LAZY_FROM = 1 << 24
 _EAGER_LIMIT = 1 << 28
 _MAX_ROUNDS = 20
@@ -50,8 +52,9 @@ class FoldConstants(GraphPass):
     Preconditions: a standard operator with tensors as outputs that no caller sees, without
     randomness, subgraphs or quantization. The result may be at most ``max_growth`` bytes larger
     than the constants it makes superfluous, so a file cannot blow up (``Expand``,
-    ``ConstantOfShape``). Results of 16 MiB and more of operators that only move or convert
-    numbers are lazy tensors: computed when the model is saved, one at a time.
+    ``ConstantOfShape``); what cuts or joins constants may have their size, up to 16 MiB. Results of
+    16 MiB and more of operators that only move or convert numbers are lazy tensors: computed when
+    the model is saved, one at a time.
 
     Preserves: the outputs bit for bit, since the same kernels run as would at run time.
 
@@ -110,7 +113,8 @@ class FoldConstants(GraphPass):
             return False
         read = sum(_bytes(tensor) for tensor in inputs if tensor is not None)
         size = self._size(node, read)
-        if size is None or size > self.max_growth + _freed(node):
+        limit = self._limit(node, read)
+        if size is None or size > limit:
             return False
         if node.op_type in _LAZY and size >= _LAZY_FROM:
             _replace(graph, node, [_lazy(model, node, inputs)])
@@ -122,10 +126,16 @@ class FoldConstants(GraphPass):
         except QcompError:
             # The runtime has no kernel for it or finds a fault in it: whoever runs it will say so.
             return False
-        if sum(_bytes(tensor) for tensor in results) > self.max_growth + _freed(node):
+        if sum(_bytes(tensor) for tensor in results) > limit:
             return False
         _replace(graph, node, results)
         return True
+
+    def _limit(self, node: ir.Node, read: int) -> int:
+        """Return the bytes that the outputs may have."""
+        limit = self.max_growth + _freed(node)
+        # Gates of recurrent layers are cut and put in another order: in the end, not a byte more.
+        return max(limit, min(read, _CUT_LIMIT)) if node.op_type in _CUTS else limit
 
     def _size(self, node: ir.Node, read: int) -> int | None:
         """Return a bound of the bytes of a node's outputs, None when there is none."""

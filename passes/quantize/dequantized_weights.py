@@ -30,7 +30,7 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
 
     Args:
         levels: The initializer of integers, read by DequantizeLinear, MatMulInteger,
-            MatMulNBits or a lookup of rows.
+            MatMulNBits, a lookup of rows or DynamicQuantizeLSTM.
         channels: Indices of the output channels wanted; all by default.
 
     Returns:
@@ -42,6 +42,8 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
     """
     for usage in levels.uses():
         node = usage.node
+        if node.op_type == "DynamicQuantizeLSTM":
+            return _from_lstm(node, usage.idx, channels), False
         if node.op_type in ("Gather", "GatherND"):
             return _from_lookup(node, levels, channels), False
         if node.op_type == "Cast":  # INT4 to INT8, values as they are
@@ -82,6 +84,13 @@ def _from_dequantize(node: ir.Node, stored: ir.Value, channels: Channels) -> Flo
     steps = np.repeat(scale, group, axis=axis).take(taken, axis=axis)
     zeros = np.repeat(zero, group, axis=axis).take(taken, axis=axis)
     return np.asarray((levels.astype(np.int32) - zeros).astype(np.float32) * steps, np.float32)
+
+
+def _from_lstm(node: ir.Node, index: int, channels: Channels) -> Floats:
+    levels = np.asarray(_array(node.inputs[index]), np.float32).transpose(0, 2, 1)
+    scale = np.asarray(_array(node.inputs[8 if index == 1 else 10]), np.float32)
+    weight = levels * scale[:, :, None]
+    return weight if channels is None else weight.take(channels, 0)
 
 
 def _from_lookup(node: ir.Node, stored: ir.Value, channels: Channels) -> Floats:

@@ -62,6 +62,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "reduce-t-count": ({}, {"method": "fasttodd"}),
     "quantize-embeddings": ({}, {"least_rows": 2}),
     "halve-constants": ({}, {"least_bytes": 16}),
+    "store-weights": ({}, {"least_bytes": 16}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": (
         *({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
@@ -74,6 +75,8 @@ FIRST: Mapping[str, str] = {
     "smooth-activations": "canonicalise",
     "quantize-embeddings": "canonicalise",
     "halve-constants": "canonicalise",
+    "quantize-lstm": "canonicalise",
+    "store-weights": "canonicalise",
     "quantize-dynamic": "canonicalise",
     "quantize-weights": "canonicalise",
     "quantize-static": "canonicalise,fold-constants,calibrate",
