@@ -215,10 +215,12 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         share = f"{100 * row['accepted'] / row['checked']:.0f} %" if row["checked"] else "-"
+        if not row["consumers"]:
+            share = "-"
         largest = f"{row['largest']:.0e}" if row["compared"] else "-"
         lines.append(
             f"| {row['case']} | {', '.join(row['consumers']) or 'none public'} | {row['texts']} "
-            f"| {row['checked']} | {share} | {row['compared']} | {largest} |"
+            f"| {row['checked'] if row['consumers'] else 0} | {share} | {row['compared']} | {largest} |"
         )
     return lines
 
