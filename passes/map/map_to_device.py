@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -117,11 +118,9 @@ class MapToDevice(CircuitPass):
             return self._map_tree(circuit, bound, device, region, places, seeds[0])
         tries = [self._route(circuit, device, region, places, seeds)]
         if self.basis and self.effort != "fast":
-            gates = (*self.basis.split("-"), "cx")
-            program = Program.of_circuit(circuit)
-            Pipeline.parse(for_basis(gates, self.basis, self.effort)).run(program, context)
-            if not program.only_circuit.equals(circuit):
-                tries.append(self._route(program.only_circuit, device, region, places, seeds))
+            other = _reduced(circuit, self.basis, self.effort, context)
+            if other is not circuit:
+                tries.append(self._route(other, device, region, places, seeds))
         least = min(t.routed.cost for t in tries)
         best = [t for t in tries if t.routed.cost == least]
         if places is None:
@@ -230,6 +229,28 @@ class MapToDevice(CircuitPass):
         new = new.copy(body=body, forms=circuit.forms)
         new.layout = _composed(circuit, region, start, walker.v2p, device)
         return new
+
+
+@functools.lru_cache(maxsize=16)
+def _reductions(basis: str, effort: str) -> Pipeline:
+    """Return the pipeline of an effort over ``cx``, without what only writes one-qubit gates."""
+    gates = (*basis.split("-"), "cx")
+    own, fuse = f"to-basis{{gates=[{','.join(gates)}]}}", f"fuse-one-qubit{{basis={basis}}}"
+    text = for_basis(gates, basis, effort)
+    return Pipeline.parse(text.removesuffix(f",{own},{fuse},{own}"))
+
+
+def _reduced(circuit: Circuit, basis: str, effort: str, context: Context) -> Circuit:
+    """Return the circuit after the reductions of an effort."""
+    pipeline = _reductions(basis, effort)
+    if any(step.instance is None for step in pipeline.steps):
+        program = Program.of_circuit(circuit)
+        changed = any(record.changed for record in pipeline.run(program, context))
+        return program.only_circuit if changed else circuit
+    for step in pipeline.steps:
+        if isinstance(step.instance, CircuitPass):
+            circuit = step.instance.run(circuit, context)
+    return circuit
 
 
 def is_mapped(circuit: Circuit, device: Device) -> bool:
