@@ -195,7 +195,7 @@ def summary(results: dict[str, dict[str, Any]], cases: Sequence[Case]) -> list[d
                 "consumers": list(case.consumers),
                 "texts": len(texts),
                 "refused": len(entries) - len(texts),
-                "checked": len(done),
+                "checked": len(done) if case.consumers else 0,
                 "accepted": sum(
                     all(e["consumers"][name]["accepted"] for name in case.consumers) for e in done
                 ),
@@ -215,12 +215,10 @@ def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     ]
     for row in rows:
         share = f"{100 * row['accepted'] / row['checked']:.0f} %" if row["checked"] else "-"
-        if not row["consumers"]:
-            share = "-"
         largest = f"{row['largest']:.0e}" if row["compared"] else "-"
         lines.append(
             f"| {row['case']} | {', '.join(row['consumers']) or 'none public'} | {row['texts']} "
-            f"| {row['checked'] if row['consumers'] else 0} | {share} | {row['compared']} | {largest} |"
+            f"| {row['checked']} | {share} | {row['compared']} | {largest} |"
         )
     return lines
 
