@@ -16,10 +16,16 @@ from qcomp.binding import BoundCircuits
 from qcomp.errors import PassError, UsageError
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
-from qcomp.quantization import FusionReport, NodeRules, QuantizationError, QuantizationRecord
+from qcomp.quantization import (
+    FusionReport,
+    NodeRules,
+    QuantizationError,
+    QuantizationRecord,
+    TensorStatistics,
+)
 from qcomp.registry import load as load_part
 from qcomp.report import collect
-from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine
+from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine, TensorLine
 
 if TYPE_CHECKING:
     from qcomp.feeds import Batches, Evaluation
@@ -197,6 +203,8 @@ class Compilation:
                 self.context.get(QuantizationRecord),
                 self.context.get(QuantizationError),
                 fusion,
+                rules=self.context.get(NodeRules),
+                tensors=self._tensors(artifact),
             ),
             circuits=tuple(circuits),
             accuracy=accuracy,
@@ -206,6 +214,21 @@ class Compilation:
             + tuple(self.source.notes)
             + tuple(n for c in self.source.circuits.values() for n in c.notes),
         )
+
+    def _tensors(self, artifact: Artifact) -> tuple[TensorLine, ...]:
+        """Read the tensors of the graphs that were written, where something was quantized."""
+        record = self.context.get(QuantizationRecord)
+        if record is None:
+            return ()
+        import onnx_ir as ir
+
+        from qcomp.report.tensors import tensor_lines
+
+        stages = artifact.manifest["stages"]
+        graphs = [stage["file"] for stage in stages if str(stage["file"]).endswith(".onnx")]
+        models = [ir.load(artifact.path / name) for name in graphs]
+        names = self.source.model.graph.initializers
+        return tensor_lines(models, record, self.context.get(TensorStatistics), names)
 
     def _circuit_sections(self) -> list[Any]:
         from qcomp.equivalence import check

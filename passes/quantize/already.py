@@ -83,12 +83,17 @@ def quantized_already(node: ir.Node) -> bool:
         return True
     if node.domain or node.op_type in _PAIRS or node.op_type in _MOVES or not node.inputs:
         return False
+    if node.op_type in _CLAMPS:
+        source = node.inputs[0]
+        maker = None if source is None else source.producer()
+        if maker is not None and maker.op_type not in _CLAMPS and quantized_behind(maker):
+            return quantized_already(maker)
     index = _WEIGHTED.get(node.op_type)
     if index is not None and index < len(node.inputs):
         weight = node.inputs[index]
         if not is_constant(weight):
-            maker = _maker(weight)
-            if maker is not None and is_constant(_integers(maker)):
+            pair = _maker(weight)
+            if pair is not None and is_constant(_integers(pair)):
                 return True
         elif node.op_type not in ("Gather", "GatherND"):
             return False

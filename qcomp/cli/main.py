@@ -35,6 +35,7 @@ COMMANDS = (
     "submit",
     "jobs",
     "inspect",
+    "explain",
     "verify",
     "passes",
     "targets",

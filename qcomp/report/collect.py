@@ -19,13 +19,20 @@ from qcomp.report.data import (
     Quantization,
     SuccessLine,
     TargetLine,
+    TensorLine,
 )
 
 if TYPE_CHECKING:
     from qcomp.budget import Ledger
     from qcomp.ir.circuit import Circuit
     from qcomp.passmanager import PassRecord
-    from qcomp.quantization import FusionReport, QuantizationError, QuantizationRecord
+    from qcomp.quantization import (
+        FusionReport,
+        NodeRules,
+        QuantizationError,
+        QuantizationRecord,
+        QuantizedLayer,
+    )
     from qcomp.target import Target
 
 __all__ = [
@@ -124,11 +131,23 @@ def quantization_section(
     record: QuantizationRecord | None,
     error: QuantizationError | None = None,
     fusion: FusionReport | None = None,
+    *,
+    rules: NodeRules | None = None,
+    tensors: tuple[TensorLine, ...] = (),
 ) -> Quantization | None:
-    """Return the section of quantization; None when nothing was quantized or measured."""
+    """Return the section of quantization; None when nothing was quantized or measured.
+
+    Args:
+        record: What the quantizing passes did and left.
+        error: What was measured.
+        fusion: Which kernels run.
+        rules: What the user asked of single operators.
+        tensors: Lines of :func:`qcomp.report.tensors.tensor_lines`.
+    """
     if record is None and error is None and fusion is None:
         return None
     errors = {line.node: line for line in error.layers} if error else {}
+    runs = {outcome.node: outcome.found for outcome in fusion.outcomes} if fusion else {}
     layers = []
     for layer in record.layers if record else ():
         found = errors.pop(layer.node, None)
@@ -140,6 +159,10 @@ def quantization_section(
                 layer.weight_type,
                 found.weight_sqnr if found else None,
                 found.output_sqnr if found else None,
+                layer.weight,
+                layer.kernel,
+                runs.get(layer.node, ""),
+                _why(layer, rules),
             )
         )
     layers += [
@@ -156,7 +179,21 @@ def quantization_section(
         measured.data if measured else "",
         _fusion_lines(fusion) if fusion else (),
         fusion.note if fusion else "",
+        tensors,
     )
+
+
+_SCHEMES = {
+    "static": "integers all through, with scales from calibration",
+    "dynamic": "its weight in integers, its input quantized while the graph runs",
+    "weights": "its weight alone in few bits, to make the file smaller",
+}
+
+
+def _why(layer: QuantizedLayer, rules: NodeRules | None) -> str:
+    """Why a layer was quantized as it was."""
+    asked = "" if rules is None else rules.options_of(layer.node, layer.op_type).reason
+    return "; ".join(filter(None, (_SCHEMES.get(layer.scheme, ""), asked)))
 
 
 def _fusion_lines(fusion: FusionReport) -> tuple[FusionLine, ...]:

@@ -36,6 +36,7 @@ __all__ = [
     "SourceLine",
     "SuccessLine",
     "TargetLine",
+    "TensorLine",
 ]
 
 SCHEMA = "qcomp-report"
@@ -122,6 +123,10 @@ class LayerLine:
         bits: The weight's integer type, as ``s8`` or ``u4/32`` (bits/group); "" without weight.
         weight_sqnr: Signal-to-quantization-noise ratio of its weight, dB; inf when exact.
         output_sqnr: The same of its output, earlier layers quantized too; None if not measured.
+        weight: Name of its weight in the source.
+        kernel: The integer kernel that was planned for it.
+        runs: The operator that ONNX Runtime runs in its place; "" if not looked at.
+        why: Why it was quantized so.
     """
 
     layer: str
@@ -130,6 +135,47 @@ class LayerLine:
     bits: str = ""
     weight_sqnr: float | None = None
     output_sqnr: float | None = None
+    weight: str = ""
+    kernel: str = ""
+    runs: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorLine:
+    """One tensor of the graph that was written.
+
+    Attributes:
+        name: Its name in the source, where it has one there.
+        role: ``activation``, ``weight``, ``table``, ``bias`` or ``constant``.
+        type: As ``u8``, ``s8``, ``s4/32`` (blocks of 32 share a scale), ``s8/row``, ``f32``.
+        layers: Operators that read it.
+        scale_low: Smallest scale, None without one.
+        scale_high: Largest scale.
+        scales: Number of scales.
+        zero_point: The integer that stands for 0, where there is one for the whole tensor.
+        low: Smallest value that the type covers with the largest scale.
+        high: Largest such value.
+        minimum: Smallest value that calibration saw.
+        maximum: Largest value that calibration saw.
+        method: How its range was chosen, or its values were rounded; "" if nothing was.
+        why: Why it has this type and scale.
+    """
+
+    name: str
+    role: str
+    type: str
+    layers: tuple[str, ...] = ()
+    scale_low: float | None = None
+    scale_high: float | None = None
+    scales: int = 0
+    zero_point: int | None = None
+    low: float | None = None
+    high: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    method: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +216,7 @@ class Quantization:
         data: Where the samples came from: ``calibration`` or ``generated``; "" for none.
         fusions: Integer kernels planned and achieved; empty if not looked at.
         note: What else there is to say, such as why outputs were not compared.
+        tensors: Tensors of the graphs that were written.
     """
 
     layers: tuple[LayerLine, ...] = ()
@@ -179,6 +226,7 @@ class Quantization:
     data: str = ""
     fusions: tuple[FusionLine, ...] = ()
     note: str = ""
+    tensors: tuple[TensorLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

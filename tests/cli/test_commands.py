@@ -36,7 +36,7 @@ cx q[0], q[1];
 cx q[1], q[2];
 c = measure q;
 """
-COMMANDS = ("compile", "opt", "run", "inspect", "verify", "passes", "targets")
+COMMANDS = ("compile", "opt", "run", "inspect", "explain", "verify", "passes", "targets")
 HYBRID = ("compile", "h.onnx", "-t", "cpu-int8+ibm-heron", "--calib", "d.npz", "-o")
 
 

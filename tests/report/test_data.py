@@ -101,7 +101,10 @@ def test_facts_of_the_passes_become_lines() -> None:
     )
     section = quantization_section(record, error, fusion)
     assert section is not None
-    assert section.layers[0] == LayerLine("a", "Conv", "static", "s8", 40.0, 30.0)
+    assert section.layers[0] == LayerLine(
+        *("a", "Conv", "static", "s8", 40.0, 30.0, "w", "QLinearConv", "QLinearConv"),
+        why="integers all through, with scales from calibration",
+    )
     assert section.layers[1].output_sqnr is None
     assert (section.samples, section.data, section.outputs) == (64, "calibration", {"logits": 28.0})
     line = section.fusions[0]

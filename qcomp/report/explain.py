@@ -1,0 +1,117 @@
+"""What became of every operator and tensor of a compiled graph, out of its report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from qcomp.errors import UsageError, suggest
+from qcomp.report.data import LayerLine, Report, TensorLine
+
+__all__ = ["Explanation", "OperatorLine", "explain"]
+
+State = Literal["quantized", "float", "kept"]
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorLine:
+    """One operator of the source.
+
+    Attributes:
+        name: Its name in the source.
+        op: Its type.
+        state: ``quantized``, ``float``, or ``kept`` where it was quantized before.
+        scheme: ``static``, ``dynamic`` or ``weights``; "" in float.
+        type: The weight's type, "" without one.
+        runs: What ONNX Runtime runs in its place, "" if unknown.
+        output_sqnr: Signal to quantization noise of its output in dB; None if not measured.
+        why: Why it was quantized so, or why it was not.
+    """
+
+    name: str
+    op: str
+    state: State
+    scheme: str = ""
+    type: str = ""
+    runs: str = ""
+    output_sqnr: float | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Operators and tensors, in graph order."""
+
+    operators: tuple[OperatorLine, ...]
+    tensors: tuple[TensorLine, ...]
+
+
+def explain(report: Report, names: Sequence[str] = ()) -> Explanation:
+    """Say what every operator and tensor got, and why.
+
+    Args:
+        report: Of the artifact.
+        names: Names or globs of tensors and operators; all of them where there are none. An
+            operator brings the tensors that it reads.
+
+    Raises:
+        UsageError: Nothing was quantized, or a name matches nothing.
+    """
+    found = report.quantization
+    if found is None or not (found.layers or found.left_in_float):
+        raise UsageError(
+            "the artifact has no quantized graph to explain",
+            hint="compile for cpu-int8 or cpu-dynamic-int8; 'qcomp inspect' shows what it holds",
+        )
+    operators = [_quantized(line) for line in found.layers]
+    for op in found.left_in_float:
+        state: State = "kept" if op.reason == "already quantized" else "float"
+        operators.append(OperatorLine(op.layer, op.op, state, why=op.reason))
+    tensors = found.tensors
+    if not names:
+        return Explanation(tuple(operators), tensors)
+    known = [*(line.name for line in operators), *(line.name for line in tensors)]
+    for name in names:
+        if not any(_matches(name, one) for one in known):
+            raise UsageError(f"the artifact has no tensor '{name}'", hint=_near(name, known))
+    chosen = {one for one in known if any(_matches(name, one) for name in names)}
+    weights = {line.layer: line.weight for line in found.layers if line.layer in chosen}
+    return Explanation(
+        tuple(line for line in operators if line.name in chosen),
+        tuple(
+            line
+            for line in tensors
+            if line.name in chosen
+            or line.name in weights.values()
+            or any(layer in chosen for layer in line.layers)
+        ),
+    )
+
+
+def _quantized(line: LayerLine) -> OperatorLine:
+    why = line.why
+    if line.runs and line.kernel and line.runs != line.kernel:
+        why += f"{'; ' if why else ''}planned as {line.kernel}"
+    return OperatorLine(
+        line.layer,
+        line.op,
+        "quantized",
+        line.scheme,
+        line.bits,
+        line.runs,
+        line.output_sqnr,
+        why,
+    )
+
+
+def _matches(pattern: str, name: str) -> bool:
+    return pattern == name or fnmatchcase(name, pattern)
+
+
+def _near(name: str, known: Sequence[str]) -> str:
+    hint = suggest(name, dict.fromkeys(known))
+    if hint.startswith("did you mean"):
+        return hint
+    return "'qcomp explain ARTIFACT' lists all names"

@@ -1,0 +1,366 @@
+"""Every tensor of a compiled graph: its type, its scale and range, by which method, and why.
+
+The lines are read from the graph that was written, so they say what is in the file, whatever pass
+or tool put it there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qcomp.report.data import TensorLine
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from numpy.typing import NDArray
+
+    from qcomp.quantization import QuantizationRecord, QuantizedLayer, TensorStatistics
+
+__all__ = ["tensor_lines"]
+
+_SHORT = {
+    "BFLOAT16": "bf16",
+    "DOUBLE": "f64",
+    "FLOAT": "f32",
+    "FLOAT16": "f16",
+    "INT16": "s16",
+    "INT32": "s32",
+    "INT4": "s4",
+    "INT8": "s8",
+    "UINT16": "u16",
+    "UINT4": "u4",
+    "UINT8": "u8",
+}
+_SIGNED = frozenset({"s4", "s8", "s16", "s32"})
+_WIDTH = {"s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "s32": 32}
+_FLOATS = frozenset({"f16", "f32", "f64", "bf16"})
+_WEIGHT_WHY = {
+    "static": "one scale an output channel, as the integer kernels take",
+    "dynamic": "one scale an output channel; its activation is quantized while the graph runs",
+    "weights": "stored in few bits; what it is multiplied by comes in float",
+}
+_LEAST_VALUES = 2
+"""Smaller float constants are not listed: epsilons, clip limits."""
+
+
+def tensor_lines(
+    models: Iterable[ir.Model],
+    record: QuantizationRecord | None,
+    statistics: TensorStatistics | None,
+    source: Iterable[str] = (),
+) -> tuple[TensorLine, ...]:
+    """Return a line for each tensor of the graphs that were written, in graph order.
+
+    Args:
+        models: The graphs.
+        record: What the quantizing passes did and left.
+        statistics: What was measured of activations.
+        source: Names of the constants of the source, which the lines use.
+    """
+    lines: dict[str, TensorLine] = {}
+    known = frozenset(source)
+    for model in models:
+        for line in _Reader(model, record, statistics, known).lines():
+            lines.setdefault(line.name, line)
+    return tuple(lines.values())
+
+
+class _Reader:
+    def __init__(
+        self,
+        model: ir.Model,
+        record: QuantizationRecord | None,
+        statistics: TensorStatistics | None,
+        source: frozenset[str],
+    ) -> None:
+        self.graph = model.graph
+        self.statistics = statistics
+        self.source = source
+        layers = record.layers if record else ()
+        self.by_weight = {layer.quantized: layer for layer in layers if layer.quantized}
+        floats = record.float_ops if record else ()
+        self.reasons = {op.node: op.reason for op in floats}
+        self.listed: set[str] = set()
+
+    def lines(self) -> Iterator[TensorLine]:
+        for node in self.graph:
+            if node.op_type == "QuantizeLinear" and _array(node.inputs[0]) is None:
+                yield self._activation(node)
+            elif node.op_type == "DynamicQuantizeLinear":
+                yield self._dynamic(node)
+            for value in node.inputs:
+                line = self._constant(value, node)
+                if line is not None:
+                    yield replace(line, name=self._source_name(line.name))
+
+    def _source_name(self, name: str) -> str:
+        """The name in the source of a constant that passes changed: they append to it."""
+        short = name
+        while short not in self.source and "_" in short:
+            short = short.rpartition("_")[0]
+        return short if short in self.source else name
+
+    def _activation(self, node: ir.Node) -> TensorLine:
+        name = _name(node.inputs[0])
+        for usage in node.outputs[0].uses():  # an output keeps its name behind the pair
+            if usage.node.outputs and usage.node.outputs[0].is_graph_output():
+                name = _name(usage.node.outputs[0])
+        scale, zero = _array(node.inputs[1]), _array(_input(node, 2))
+        kind = _type(_input(node, 2)) or "u8"
+        origin = _name(node.inputs[1]).removesuffix("_scale")
+        measured = None if self.statistics is None else self.statistics.ranges.get(origin)
+        method, why = "", "the graph had this scale when it came"
+        if measured is not None and self.statistics is not None:
+            method = self.statistics.methods.get(origin, self.statistics.method)
+            why = f"range of {self.statistics.samples} calibration samples, widened to hold 0"
+            if origin not in (name, _name(node.inputs[0])):
+                why = f"its values are those of '{origin}', whose scale it has"
+        low, high = _covered(kind, scale, zero)
+        return TensorLine(
+            name,
+            "activation",
+            kind,
+            tuple(dict.fromkeys(_readers(node.outputs[0]))),
+            *_scales(scale),
+            zero_point=None if zero is None or zero.size != 1 else int(zero.reshape(-1)[0]),
+            low=low,
+            high=high,
+            minimum=None if measured is None else measured.minimum,
+            maximum=None if measured is None else measured.maximum,
+            method=method,
+            why=why,
+        )
+
+    def _dynamic(self, node: ir.Node) -> TensorLine:
+        return TensorLine(
+            _name(node.inputs[0]),
+            "activation",
+            "u8",
+            tuple(dict.fromkeys(_readers(node.outputs[0]))),
+            method="at run time",
+            why="one scale a tensor from the least and the largest value of each run: a row's "
+            "result depends on its batch",
+        )
+
+    def _constant(self, value: ir.Value | None, node: ir.Node) -> TensorLine | None:
+        """The line of a constant that a node reads; None for scales, zero points and indices."""
+        name = _name(value)
+        if value is None or value.const_value is None or name in self.listed:
+            return None
+        if value.producer() is not None:
+            return None
+        kind = _type(value)
+        if kind in _WIDTH and not _is_parameter(value, node):
+            line = self._integers(value, node, kind)
+        elif kind in _FLOATS and value.const_value.size >= _LEAST_VALUES:
+            if _is_scale(value, node):
+                return None
+            line = self._float(value, node, kind)
+        else:
+            return None
+        self.listed.add(name)
+        return line
+
+    def _integers(self, value: ir.Value, node: ir.Node, kind: str) -> TensorLine:
+        name = _name(value)
+        layer = self.by_weight.get(name)
+        reader, scale = _reader_and_scale(value, node)
+        if layer is None and kind == "s32":
+            why = "steps of the input's scale times the weight's, as the integer sums are"
+            role, shown, method = "bias", kind, "round to nearest"
+            source = name.removesuffix("_quantized")
+        elif layer is None:
+            role, shown, method, source = "weight", kind, "", name
+            why = "the graph had these integers when it came"
+        else:
+            role = "table" if layer.op_type in ("Gather", "GatherND") else "weight"
+            shown, method, source = layer.weight_type or kind, "round to nearest", layer.weight
+            why = "one scale a row" if role == "table" else _weight_why(layer)
+        low, high = (None, None) if scale is None else _covered(_base(shown, kind), scale, None)
+        names = tuple(dict.fromkeys(_readers(value)))
+        return TensorLine(
+            source,
+            role,
+            shown,
+            (layer.node,) if layer else names or (reader,),
+            *_scales(scale),
+            low=low,
+            high=high,
+            method=method,
+            why=why,
+        )
+
+    def _float(self, value: ir.Value, node: ir.Node, kind: str) -> TensorLine:
+        name = _name(value)
+        readers = tuple(dict.fromkeys(_readers(value))) or (_label(node),)
+        if kind == "f16" and node.op_type == "Cast" and name.endswith("_half"):
+            why = "half the bytes; the rounding is far below that of the quantized layers"
+            name = name.removesuffix("_half")
+        elif node.op_type == "Conv" and len(node.inputs) > 2 and node.inputs[2] is value:
+            integer = any(
+                v is not None and (p := v.producer()) is not None and "Dequantize" in p.op_type
+                for v in node.inputs[:2]
+            )
+            why = "ONNX Runtime rounds it to s32 when it loads the graph" if integer else ""
+            why = why or self._reason(readers)
+        else:
+            why = self._reason(readers)
+        weighted = node.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul", "Gather")
+        role = "weight" if weighted and value not in node.inputs[2:] else "constant"
+        return TensorLine(name, role, kind, readers, why=why)
+
+    def _reason(self, readers: tuple[str, ...]) -> str:
+        for reader in readers:
+            if self.reasons.get(reader):
+                return f"'{reader}' is in float: {self.reasons[reader]}"
+        return "no operator with an integer kernel reads it"
+
+
+def _weight_why(layer: QuantizedLayer) -> str:
+    if "/" in layer.weight_type:
+        return (
+            f"one scale for {layer.weight_type.partition('/')[2]} values; "
+            + (_WEIGHT_WHY["weights"])
+        )
+    return _WEIGHT_WHY.get(layer.scheme, "")
+
+
+def _base(shown: str, kind: str) -> str:
+    """The type whose range counts: s7 and s4 in blocks are stored in wider types."""
+    return shown.partition("/")[0] or kind
+
+
+def _covered(
+    kind: str, scale: NDArray[np.generic] | None, zero: NDArray[np.generic] | None
+) -> tuple[float | None, float | None]:
+    """The real values that a type covers with its scale (the largest one) and zero point."""
+    bits = int(kind[1:]) if kind[1:].isdecimal() else 0
+    if scale is None or not scale.size or not 0 < bits <= 32:
+        return None, None
+    step = float(np.abs(scale.astype(np.float64)).max())
+    if zero is None and kind[0] == "s":
+        largest = 2 ** (bits - 1) - 1
+        return -largest * step, largest * step
+    least = -(2 ** (bits - 1)) if kind[0] == "s" else 0
+    offset = 0.0 if zero is None or zero.size != 1 else float(zero.astype(np.float64).sum())
+    return (least - offset) * step, (least + 2**bits - 1 - offset) * step
+
+
+def _scales(scale: NDArray[np.generic] | None) -> tuple[float | None, float | None, int]:
+    """Smallest and largest scale by magnitude, and how many there are."""
+    if scale is None or not scale.size:
+        return None, None, 0
+    steps = np.abs(scale.astype(np.float64))
+    return float(steps.min()), float(steps.max()), int(steps.size)
+
+
+def _reader_and_scale(value: ir.Value, node: ir.Node) -> tuple[str, NDArray[np.generic] | None]:
+    """The operator that works with constant integers, and the scales that belong to them."""
+    kind = node.op_type
+    if kind == "DequantizeLinear":
+        return _label(node), _array(node.inputs[1])
+    if kind == "MatMulNBits":
+        return _label(node), _array(node.inputs[2])
+    if kind in ("QLinearConv", "QLinearMatMul") and node.inputs[3] is value:
+        return _label(node), _array(node.inputs[4])
+    if kind in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
+        index = 2 if kind == "DynamicQuantizeMatMul" else 3
+        return _label(node), _array(node.inputs[index])
+    if kind == "DynamicQuantizeLSTM":
+        index = 8 if node.inputs[1] is value else 10
+        return _label(node), _array(_input(node, index))
+    for usage in node.outputs[0].uses():  # Cast -> DequantizeLinear, Gather -> Cast -> Mul
+        user = usage.node
+        if user.op_type == "DequantizeLinear":
+            return _label(user), _array(user.inputs[1])
+        if user.op_type == "Mul":
+            found = [_scale_of(v) for v in user.inputs if v is not node.outputs[0]]
+            return _label(user), next((s for s in found if s is not None), None)
+        if user.op_type == "Cast":
+            return _reader_and_scale(value, user)
+    return _label(node), None
+
+
+def _scale_of(value: ir.Value | None) -> NDArray[np.generic] | None:
+    """Constant scales, or those behind a lookup of them or a product with one."""
+    array = _array(value)
+    maker = None if value is None else value.producer()
+    if array is not None or maker is None:
+        return array
+    if maker.op_type in ("Gather", "GatherND"):
+        return _array(maker.inputs[0])
+    if maker.op_type == "Mul":
+        return next((a for v in maker.inputs if (a := _array(v)) is not None), None)
+    return None
+
+
+def _is_parameter(value: ir.Value, node: ir.Node) -> bool:
+    """Whether an integer constant is a zero point, an index or a shape."""
+    kind = node.op_type
+    if kind in ("DequantizeLinear", "Cast"):
+        return node.inputs[0] is not value
+    if kind in ("Gather", "GatherND"):
+        return node.inputs[0] is not value
+    if kind in ("MatMulInteger", "ConvInteger", "MatMulNBits", "DynamicQuantizeMatMul"):
+        return node.inputs[1] is not value
+    if kind == "MatMulIntegerToFloat":
+        return node.inputs[1] is not value
+    if kind in ("QLinearConv", "QLinearMatMul"):
+        return value not in (node.inputs[3], _input(node, 8) if kind == "QLinearConv" else None)
+    return kind != "DynamicQuantizeLSTM" or value not in node.inputs[1:3]
+
+
+def _is_scale(value: ir.Value, node: ir.Node) -> bool:
+    """Whether a float constant is the scale of integers."""
+    kind = node.op_type
+    if kind in ("DequantizeLinear", "QuantizeLinear"):
+        return node.inputs[0] is not value
+    if kind in ("Gather", "GatherND"):
+        return _name(value).endswith("_row_scale")
+    if kind == "Mul":
+        others = [v.producer() for v in node.inputs if v is not None and v is not value]
+        makers = {maker.op_type for maker in others if maker is not None}
+        return "DynamicQuantizeLinear" in makers
+    return kind.startswith("QLinear") or kind in (
+        "MatMulNBits",
+        "DynamicQuantizeMatMul",
+        "DynamicQuantizeLSTM",
+        "MatMulIntegerToFloat",
+    )
+
+
+def _readers(value: ir.Value) -> Iterator[str]:
+    """Names of the operators that work with a value, behind casts and pairs."""
+    for usage in value.uses():
+        if usage.node.op_type in ("Cast", "DequantizeLinear", "QuantizeLinear"):
+            yield from _readers(usage.node.outputs[0])
+        else:
+            yield _label(usage.node)
+
+
+def _input(node: ir.Node, index: int) -> ir.Value | None:
+    return node.inputs[index] if index < len(node.inputs) else None
+
+
+def _label(node: ir.Node) -> str:
+    from qcomp.node_rules import node_name
+
+    return node_name(node)
+
+
+def _name(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""
+
+
+def _type(value: ir.Value | None) -> str:
+    return "" if value is None or value.dtype is None else _SHORT.get(value.dtype.name, "")
+
+
+def _array(value: ir.Value | None) -> NDArray[np.generic] | None:
+    if value is None or value.const_value is None:
+        return None
+    return np.asarray(value.const_value.numpy())
