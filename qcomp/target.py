@@ -159,7 +159,9 @@ class Target:
             raise TargetError(
                 f"the device '{device.name}' lacks gates of '{self.name}': {', '.join(lacking)}",
                 why=f"it has {', '.join(device.gates)}",
-                hint=_fitting(device.gates) or "describe the machine in JSON: -t machine.json",
+                hint="leave out --fractional"
+                if set(lacking) <= set(self.native.fractional)
+                else _fitting(device.gates) or "describe the machine in JSON: -t machine.json",
             )
         return replace(self, machine=device, mapped=True)
 

@@ -113,6 +113,14 @@ def test_a_device_that_says_its_gates_needs_no_target():
         choose_targets(None, device="line-3")
 
 
+def test_a_device_without_fractional_gates_says_so():
+    pytest.importorskip("qiskit_ibm_runtime")
+    with pytest.raises(TargetError) as caught:
+        choose_targets("ibm-heron", device="fake_torino", fractional=True)
+    assert "rzz" in str(caught.value)
+    assert "leave out --fractional" in str(caught.value)
+
+
 def test_a_circuit_wider_than_the_device_is_refused():
     for options in ({"target": "ibm-heron", "device": "line-3"}, {"target": "ibm-eagle"}):
         with pytest.raises(TargetError, match="128 qubits"):
