@@ -107,8 +107,8 @@ class FoldConstants(GraphPass):
         if not node.inputs or any(a.is_ref() or _is_graph(a) for a in node.attributes.values()):
             return False
         inputs = [constant_tensor(value) for value in node.inputs]
-        if node.op_type == "Cast" and any(t is not None and t.dtype.bitwidth < 8 for t in inputs):
-            return False  # 4-bit weights: their file would grow
+        if node.op_type == "Cast" and _is_small_integers(inputs[0]):
+            return False  # a quantized weight
         if any(t is None and v is not None for t, v in zip(inputs, node.inputs, strict=True)):
             return False
         read = sum(_bytes(tensor) for tensor in inputs if tensor is not None)
@@ -184,6 +184,13 @@ def _freed(node: ir.Node) -> int:
         if all(use.node is node for use in value.uses()):
             total += _bytes(tensor)
     return total
+
+
+def _is_small_integers(tensor: ir.TensorProtocol | None) -> bool:
+    """Whether a constant is a matrix, or more, of integers of at most 8 bits."""
+    if tensor is None or len(tensor.shape) < 2:
+        return False
+    return tensor.dtype.name in ("INT2", "INT4", "INT8", "UINT2", "UINT4", "UINT8")
 
 
 def _static_shape(node: ir.Node) -> ir.TensorProtocol | None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALREADY",
     "dequantized_affine",
+    "made_of_integers",
     "other_dequantized",
     "quantized_already",
     "quantized_behind",
@@ -74,6 +75,8 @@ _WEIGHTED = {
 }
 """Operator -> the input that is its weight or table."""
 
+_ARITHMETIC = frozenset({"Add", "Div", "Mul", "Sub"})
+_INTEGERS = frozenset({"INT2", "INT4", "INT8", "UINT2", "UINT4", "UINT8"})
 _CLAMPS = frozenset({"Clip", "Relu"})
 
 
@@ -92,8 +95,7 @@ def quantized_already(node: ir.Node) -> bool:
     if index is not None and index < len(node.inputs):
         weight = node.inputs[index]
         if not is_constant(weight):
-            pair = _maker(weight)
-            if pair is not None and is_constant(_integers(pair)):
+            if made_of_integers(weight):
                 return True
         elif node.op_type not in ("Gather", "GatherND"):
             return False
@@ -145,20 +147,20 @@ def _is_dequantized(value: ir.Value | None) -> bool:
     return node is not None and node.op_type == "DequantizeLinear"
 
 
-def _maker(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear behind a value and operators that only move data; None if none is."""
+def made_of_integers(value: ir.Value | None) -> bool:
+    """Whether the graph makes a constant value, such as a weight, out of integers."""
     node = None if value is None else value.producer()
-    while node is not None and node.domain == "" and node.op_type in _MOVES and node.inputs:
-        source = node.inputs[0]
-        node = None if source is None else source.producer()
-    return node if node is not None and node.op_type == "DequantizeLinear" else None
-
-
-def _integers(maker: ir.Node) -> ir.Value | None:
-    """The value behind the casts and pairs that make a constant weight out of integers."""
-    value = maker.inputs[0]
-    node = None if value is None else value.producer()
-    while node is not None and node.op_type in {*_MOVES, "QuantizeLinear"} and node.inputs:
-        value = node.inputs[0]
-        node = None if value is None else value.producer()
-    return value
+    if node is None or node.domain or not node.inputs:
+        return False
+    if node.op_type in ("DequantizeLinear", "QuantizeLinear"):
+        return is_constant(node.inputs[0]) or made_of_integers(node.inputs[0])
+    if node.op_type == "Cast" and is_constant(node.inputs[0]):
+        tensor = constant_tensor(node.inputs[0])
+        return tensor is not None and tensor.dtype.name in _INTEGERS
+    if node.op_type in _MOVES:
+        return made_of_integers(node.inputs[0])
+    if node.op_type in _ARITHMETIC:
+        parts = [made_of_integers(part) for part in node.inputs]
+        fixed = [is_constant(part) for part in node.inputs]
+        return any(parts) and all(a or b for a, b in zip(parts, fixed, strict=True))
+    return False

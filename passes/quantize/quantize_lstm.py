@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import (
     Editor,
     SharedParts,
@@ -32,11 +33,12 @@ from qcomp.passes.graph.rewriting import (
     node_label,
     read_weight,
 )
+from qcomp.passes.quantize.already import ALREADY, quantized_already
 from qcomp.passes.quantize.arithmetic import quantize, symmetric_scale
 from qcomp.passes.quantize.integer_types import INT8
 from qcomp.passes.quantize.record import keep_reference, note
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizedLayer
+from qcomp.quantization import FloatOp, QuantizedLayer, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -65,10 +67,16 @@ class QuantizeLstm(GraphPass):
         for node in list(program.model.graph):
             if (node.domain, node.op_type) != ("", "LSTM"):
                 continue
-            reason = _reason(node)
+            asked = rules_of(context).options(node)
+            reason = _reason(node) or asked.refusal("dynamic")
             if reason:
                 floats.append(FloatOp(node_label(node), "LSTM", reason))
                 continue
+            if asked.bits not in (None, 8):
+                raise UsageError(
+                    f"quantize-lstm cannot store '{node_label(node)}' in {asked.bits} bits",
+                    hint="8",
+                )
             if editor is None:
                 editor = Editor(program.model)
                 editor.name_nodes()
@@ -82,6 +90,8 @@ def _reason(node: ir.Node) -> str:
     """Why an LSTM stays in float; "" when it need not."""
     import onnx_ir as ir
 
+    if quantized_already(node):
+        return ALREADY
     for value in node.inputs[1:3]:
         tensor = constant_tensor(value)
         if tensor is None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qcomp.passes.graph.rewriting import constant_tensor, is_constant, node_label
-from qcomp.passes.quantize.already import ALREADY, quantized_already
+from qcomp.passes.quantize.already import ALREADY, made_of_integers, quantized_already
 from qcomp.quantization import (
     FloatOp,
     FloatReference,
@@ -38,12 +38,21 @@ def note(
 ) -> QuantizationRecord:
     """Merge a pass's account into the record in the context.
 
-    An operator that a later pass quantizes is no longer listed as float.
+    An operator that a later pass quantizes is no longer listed as float; one that a pass made of
+    integers itself did not come so.
     """
+    reference = context.get(FloatReference)
+    source = (
+        None if reference is None else {node_label(node) for node in reference.program.model.graph}
+    )
     before = context.get(QuantizationRecord) or QuantizationRecord()
     all_layers = (*before.layers, *layers)
     done = {layer.node for layer in all_layers}
-    last = {op.node: op for op in (*before.float_ops, *float_ops) if op.node not in done}
+    last: dict[str, FloatOp] = {}
+    for op in (*before.float_ops, *float_ops):
+        ours = op.node in last or (source is not None and op.node not in source)
+        if op.node not in done and not (op.reason == ALREADY and ours):
+            last[op.node] = op
     record = QuantizationRecord(all_layers, tuple(last.values()))
     context.put(record)
     return record
@@ -111,6 +120,8 @@ def left_in_float(node: ir.Node, rules: NodeRules | None = None) -> FloatOp | No
 
     if quantized_already(node):
         return FloatOp(node_label(node), node.op_type, ALREADY)
+    if node.outputs and made_of_integers(node.outputs[0]):
+        return None
     refusal = "" if rules is None else rules.refusal(node)
     if refusal:
         return FloatOp(node_label(node), node.op_type, refusal)

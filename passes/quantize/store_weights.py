@@ -33,11 +33,12 @@ from qcomp.passes.graph.rewriting import (
     node_label,
     read_weight,
 )
+from qcomp.passes.quantize.already import ALREADY, quantized_already
 from qcomp.passes.quantize.arithmetic import quantize, symmetric_scale
 from qcomp.passes.quantize.integer_types import INT8
 from qcomp.passes.quantize.record import keep_reference, note
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizationRecord, QuantizedLayer
+from qcomp.quantization import FloatOp, QuantizedLayer, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -78,26 +79,31 @@ class StoreWeights(GraphPass):
         Raises:
             PassError: A weight with NaN or infinity.
         """
-        before = context.get(QuantizationRecord) or QuantizationRecord()
-        excluded = {op.node for op in before.float_ops if op.reason.startswith("excluded")}
+        rules = rules_of(context)
         editor = Editor(program.model)
         floats: list[FloatOp] = []
+        changed = False
         for node in list(program.model.graph):
-            if node.domain or node.op_type not in _WEIGHTS or node_label(node) in excluded:
+            if node.domain or node.op_type not in _WEIGHTS:
+                continue
+            reason = ALREADY if quantized_already(node) else rules.options(node).refusal("weights")
+            if reason:
+                floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
             values = [node.inputs[i] for i in _WEIGHTS[node.op_type]]
             if not all(self._fits(value) for value in values):
                 continue
-            if not floats:
+            if not changed:
                 keep_reference(program, context)
             for index, value in zip(_WEIGHTS[node.op_type], values, strict=True):
                 assert value is not None
                 node.replace_input_with(index, _stored(editor, node, value))
                 editor.drop_if_unused(value)
+            changed = True
             reason = "it runs in float, with weights stored in 8 bits: there is no integer kernel"
             floats.append(FloatOp(node_label(node), node.op_type, reason))
         note(context, list[QuantizedLayer](), floats)
-        return bool(floats)
+        return changed
 
     def _fits(self, value: ir.Value | None) -> bool:
         import onnx_ir as ir

@@ -173,6 +173,9 @@ class _Reader:
             why = "steps of the input's scale times the weight's, as the integer sums are"
             role, shown, method = "bias", kind, "round to nearest"
             source = name.removesuffix("_quantized")
+        elif layer is None and name not in self.source and self._source_name(name) in self.source:
+            role, shown, method, source = "weight", kind, "round to nearest", name
+            why = "stored in few bits; what reads it computes in float"
         elif layer is None:
             role, shown, method, source = "weight", kind, "", name
             why = "the graph had these integers when it came"

@@ -165,3 +165,37 @@ def test_integer_operators_of_other_tools_are_kept(build, compiled, op, body, we
         listed = {o.op_type: o.reason for o in context.get(QuantizationRecord).float_ops}
         assert listed[op] == ALREADY
         assert any("kept as they are" in text for text in context.warnings)
+
+
+LSTM = """
+g (float[7, n, 8] x) => (float[7, 1, n, 8] y) { y = LSTM<hidden_size=8>(x, w, r, b) }"""
+UP = """
+g (float[n, 8, 6, 6] x) => (float[n, 8, 12, 12] y) {
+    y = ConvTranspose<strides=[2,2], kernel_shape=[2,2]>(x, w, b)
+}"""
+
+
+@pytest.mark.parametrize(
+    ("body", "shapes", "passes"),
+    [
+        (LSTM, {"w": (1, 32, 8), "r": (1, 32, 8), "b": (1, 64)}, "quantize-lstm"),
+        (UP, {"w": (8, 8, 2, 2), "b": (8,)}, "store-weights{least_bytes=16}"),
+    ],
+)
+def test_lstms_and_stored_weights_are_left_alone_the_second_time(
+    build, rng, compiled, body, shapes, passes
+):
+    weights = {k: rng.normal(0, 0.1, v).astype(np.float32) for k, v in shapes.items()}
+    left = build(body, weights)
+    context = compiled(left, f'select-nodes{{exclude=["y"]}},{passes}')
+    assert reasons(context) == {"y": "excluded by y"}
+    assert "w" in left.model.graph.initializers
+    program = build(body, weights)
+    first = compiled(program, f"canonicalise,fold-constants,{passes},quantize-dynamic")
+    assert ALREADY not in reasons(first).values()
+    Pipeline.parse("canonicalise,fold-constants").run(program, Context())
+    before = structure(program)
+    context = compiled(program, f"canonicalise,fold-constants,{passes},quantize-dynamic")
+    assert structure(program) == before
+    assert ALREADY in reasons(context).values()
+    assert not context.get(QuantizationRecord).layers

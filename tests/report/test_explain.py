@@ -107,6 +107,36 @@ def test_a_table_has_a_scale_a_row(tmp_path: Path) -> None:
     assert line.scale_high == pytest.approx(float(np.abs(table).max()) / 127, rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("op", "shapes", "why"),
+    [
+        ("LSTM<hidden_size=32>(x, w, r)", {"w": (1, 128, 8), "r": (1, 128, 32)}, "while the graph"),
+        ("ConvTranspose<strides=[2]>(x, w)", {"w": (8, 32, 8)}, "computes in float"),
+    ],
+)
+def test_weights_of_recurrent_and_transposed_layers_are_explained(
+    op: str, shapes: dict[str, tuple[int, ...]], why: str
+) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]>\n'
+        f"g (float[4, 8, 8] x) => (float y) {{ h = {op}\n y = Relu(h) }}"
+    )
+    rng = np.random.default_rng(1)
+    for name, shape in shapes.items():
+        array = rng.normal(size=shape).astype(np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, name))
+    passes = "quantize-lstm,store-weights{least-bytes=16}"
+    artifact = qcomp.compile(model, target="cpu-dynamic-int8", pipeline=passes)
+    found = explain(Report.from_json((artifact.path / "report.json").read_text()))
+    lines = {line.name: line for line in found.tensors if line.role == "weight"}
+    assert set(lines) == set(shapes)
+    for line in lines.values():
+        assert (line.type, line.method) == ("s8", "round to nearest")
+        assert line.scale_high is not None
+        assert line.scales > 1
+        assert why in line.why
+
+
 def test_what_came_quantized_is_kept_and_its_scales_are_said(tmp_path: Path) -> None:
     _, model = compiled(tmp_path, exclude=["y"])
     path = tmp_path / "half.onnx"
