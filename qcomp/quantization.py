@@ -31,6 +31,7 @@ __all__ = [
     "QuantizationError",
     "QuantizationRecord",
     "QuantizedLayer",
+    "ResidualTerms",
     "SqnrSum",
     "TensorRange",
     "TensorStatistics",
@@ -111,6 +112,17 @@ class CorrectedBiases:
 
     layers: Mapping[str, float]
     left: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ResidualTerms:
+    """What ``quantize-residual`` left of each weight.
+
+    Attributes:
+        errors: Layer -> largest error of its weight over the largest weight, by order.
+    """
+
+    errors: Mapping[str, tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)

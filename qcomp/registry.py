@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "quantize-static": "qcomp.passes.quantize.quantize_static:QuantizeStatic",
         "correct-bias": "qcomp.passes.quantize.correct_bias:CorrectBias",
         "quantize-dynamic": "qcomp.passes.quantize.quantize_dynamic:QuantizeDynamic",
+        "quantize-residual": "qcomp.passes.quantize.quantize_residual:QuantizeResidual",
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "store-weights": "qcomp.passes.quantize.store_weights:StoreWeights",
         "halve-constants": "qcomp.passes.quantize.halve_constants:HalveConstants",

@@ -62,6 +62,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "reduce-t-count": ({}, {"method": "fasttodd"}),
     "quantize-embeddings": ({}, {"least_rows": 2}),
     "halve-constants": ({}, {"least_bytes": 16}),
+    "quantize-residual": ({}, {"order": 3, "bits": 3, "keep": 0.5}, {"store": "float"}),
     "store-weights": ({}, {"least_bytes": 16}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": (
@@ -80,6 +81,7 @@ FIRST: Mapping[str, str] = {
     "quantize-dynamic": "canonicalise",
     "quantize-weights": "canonicalise",
     "quantize-static": "canonicalise,fold-constants,calibrate",
+    "quantize-residual": "canonicalise",
     "correct-bias": "canonicalise,fold-constants,calibrate,quantize-static",
     "quantization-error": "canonicalise,fold-constants,calibrate,quantize-static",
     "insert-dynamical-decoupling": "to-basis{gates=[cx,rz,sx,x]}",
