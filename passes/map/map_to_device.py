@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -36,6 +37,9 @@ _BUDGETS = {
     "default": Budget(),
     "max": Budget(items=2_000_000, trials=200, rounds=4, refinements=4000),
 }
+
+
+_DONE_LATER = re.compile(r",(fuse-one-qubit|consolidate-two-qubit)\{[^}]*\}")
 
 
 @dataclass(frozen=True)
@@ -233,11 +237,15 @@ class MapToDevice(CircuitPass):
 
 @functools.lru_cache(maxsize=16)
 def _reductions(basis: str, effort: str) -> Pipeline:
-    """Return the pipeline of an effort over ``cx``, without what only writes one-qubit gates."""
+    """Return the pipeline of an effort over ``cx``, without what the steps after mapping do.
+
+    Those are one-qubit gates in their fewest, and blocks: routing counts a block as what it costs.
+    """
     gates = (*basis.split("-"), "cx")
-    own, fuse = f"to-basis{{gates=[{','.join(gates)}]}}", f"fuse-one-qubit{{basis={basis}}}"
     text = for_basis(gates, basis, effort)
-    return Pipeline.parse(text.removesuffix(f",{own},{fuse},{own}"))
+    if effort == "default":
+        text = _DONE_LATER.sub("", text)
+    return Pipeline.parse(text)
 
 
 def _reduced(circuit: Circuit, basis: str, effort: str, context: Context) -> Circuit:
