@@ -7,8 +7,8 @@ For a layer ``y = x W + b`` with scales s and zero points z (z_W = 0), the integ
     q_b[c] = round(b[c] / (s_x s_W[c]))        (int32)
 
 Activations are u8 with one scale and zero point a tensor, weights s8 symmetric with one scale an
-output channel (or a tensor). The bias of a convolution is left in float: ONNX Runtime itself rounds it to q_b
-when it loads the graph, and the file needs no scales for it. The graph gets
+output channel (or a tensor). The bias of a convolution is left in float: ONNX Runtime itself rounds
+it to q_b when it loads the graph, and the file needs no scales for it. The graph gets
 QuantizeLinear/DequantizeLinear pairs; which operators become integer kernels is planned in
 :mod:`qcomp.passes.quantize.static_plan`.
 
