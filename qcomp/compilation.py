@@ -40,6 +40,14 @@ COMPARED_BATCHES = 8
 
 Observer = Callable[[PassRecord, "Program"], None]
 
+_SCHEME_PASSES = {
+    "static": ("quantize-static",),
+    "dynamic": ("quantize-dynamic", "quantize-lstm"),
+    "weights": ("quantize-weights", "quantize-embeddings", "quantize-residual", "store-weights"),
+    "float": ("",),
+}
+"""Scheme -> the passes that quantize so."""
+
 
 class Compilation:
     """What one call of :func:`qcomp.driver.compile` works on.
@@ -143,19 +151,33 @@ class Compilation:
                 self._check_schemes(text)
             self.context.target = target
             self.records += Pipeline.parse(text).run(self.program, self.context, observer)
+        self._check_overrides()
 
     def _check_schemes(self, text: str) -> None:
         """Check that the pipeline has a pass for each scheme that the user asks for."""
         rules = self.context.get(NodeRules)
         for override in () if rules is None else rules.override:
             scheme = override.scheme
-            if scheme in (None, "float") or f"quantize-{scheme}" in text:
+            if scheme is None or any(name in text for name in _SCHEME_PASSES[scheme]):
                 continue
             raise UsageError(
                 f"'{override.pattern}' is to have the scheme '{scheme}', but the pipeline has no "
                 f"'quantize-{scheme}'",
                 hint=f"give a pipeline that has it: -p '{text.strip()},quantize-{scheme}'",
             )
+
+    def _check_overrides(self) -> None:
+        """Say which overrides changed nothing, since what they match was not quantized so."""
+        rules = self.context.get(NodeRules)
+        record = self.context.get(QuantizationRecord) or QuantizationRecord()
+        for override in () if rules is None else rules.override:
+            matched = [x for x in record.layers if override.matches(x.node, x.op_type)]
+            if override.scheme not in (None, *(layer.scheme for layer in matched)) or not matched:
+                if override.scheme != "float":
+                    self.context.warn(
+                        f"the override of '{override.pattern}' changed nothing: no operator that "
+                        "it matches was quantized so (the list of operators in float says why)"
+                    )
 
     # --- files -----------------------------------------------------------------------------
 

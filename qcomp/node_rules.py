@@ -69,6 +69,10 @@ class Override:
     method: str | None = None
     scheme: str | None = None
 
+    def matches(self, name: str, op_type: str) -> bool:
+        """Whether the operator of that name and type is meant."""
+        return _matches(self.pattern, name, op_type)
+
     @staticmethod
     def parse(text: str) -> Override:
         """Read ``PATTERN{bits=4,method=mse,scheme=static}``.
@@ -171,7 +175,7 @@ class NodeRules:
             return NodeOptions(True, reason)
         found = NodeOptions()
         for override in self.override:
-            if _matches(override.pattern, name, op_type):
+            if override.matches(name, op_type):
                 given = {
                     key: value
                     for key in ("bits", "method", "scheme")

@@ -79,6 +79,12 @@ class QuantizeDynamic(GraphPass):
                     f"quantize-dynamic cannot store '{node_label(node)}' in {asked.bits} bits",
                     hint="8; 4-bit weights: quantize-weights, or quantize-static{weight-bits=4}",
                 )
+            if asked.method is not None:
+                raise UsageError(
+                    f"quantize-dynamic has no method '{asked.method}', asked for "
+                    f"'{node_label(node)}': it finds the range while the graph runs",
+                    hint="leave 'method' out, or take a static target such as cpu-int8",
+                )
             require_opset(model, 11, "DynamicQuantizeLinear is from opset 11")
             layers.append(_rewrite(node, editor, weights, shared))
         note(context, layers, floats)

@@ -42,7 +42,7 @@ class OperatorLine:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Operators and tensors, in graph order."""
+    """Operators, quantized ones first, and tensors, in graph order."""
 
     operators: tuple[OperatorLine, ...]
     tensors: tuple[TensorLine, ...]

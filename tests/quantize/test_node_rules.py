@@ -231,6 +231,7 @@ def test_an_override_that_cannot_be_read_is_an_error(text):
         ("calibrate,quantize-static", "op:MatMul{bits=5}"),
         ("calibrate,quantize-static", "op:MatMul{method=best}"),
         ("quantize-dynamic", "op:MatMul{bits=4}"),
+        ("quantize-dynamic", "op:MatMul{method=mse}"),
         ("quantize-weights", "op:MatMul{bits=7}"),
         ("quantize-weights", "op:MatMul{method=mse}"),
     ],
@@ -238,6 +239,19 @@ def test_an_override_that_cannot_be_read_is_an_error(text):
 def test_options_that_a_pass_cannot_do_are_refused(tower, rows, passes, override):
     with pytest.raises(UsageError):
         asked(tower, passes, NodeRules.parse(override=[override]), rows)
+
+
+def test_an_override_without_effect_is_said(tmp_path, rng):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(models.mlp((4, 16, 3)).SerializeToString())
+    asked = ["r0{bits=4}", "y{scheme=weights}", "h0{bits=8}"]
+    artifact = qcomp.compile(path, target="cpu-dynamic-int8", override=asked)
+    said = [text for text in artifact.report["warnings"] if "changed nothing" in text]
+    assert len(said) == 2
+    assert "'r0'" in said[0]
+    assert "'y'" in said[1]
+    floats = {x["layer"]: x["reason"] for x in artifact.report["quantization"]["left_in_float"]}
+    assert floats["y"] == "scheme=weights by y: it is not for the scheme 'dynamic'"
 
 
 def test_compile_takes_patterns_and_names_stay_the_source_s(tmp_path, rng):
@@ -253,6 +267,12 @@ def test_compile_takes_patterns_and_names_stay_the_source_s(tmp_path, rng):
     with pytest.raises(UsageError, match="matches no operator"):
         qcomp.compile(path, target="cpu-int8", calibration=data, exclude=[f"{name}zz"])
     with pytest.raises(UsageError, match="no 'quantize-dynamic'"):
-        qcomp.compile(path, target="cpu-int8", calibration=data, override=["op:*{scheme=dynamic}"])
+        qcomp.compile(
+            path,
+            target="cpu-int8",
+            calibration=data,
+            effort="fast",
+            override=["op:*{scheme=dynamic}"],
+        )
     with pytest.raises(UsageError, match="no classical graph"):
         qcomp.compile("OPENQASM 3.0; qubit q; U(0,0,0) q;", target="portable", include=["a"])
