@@ -4,8 +4,11 @@ Rounding a weight W to W_q, and its input x to x_q, shifts the mean of an output
 
     e_c = E[W_q x_q]_c - E[W x]_c                 b'_c = b_c - e_c
 
-which the next layers take for signal. Two ways to know e:
+which the next layers take for signal. Three ways to know e:
 
+* ``local``: the float program runs on the calibration data, and beside each layer the same layer
+  with W_q and with its input rounded to the integers' grid. What earlier layers added to its input
+  is left out: it is corrected there.
 * ``data``: both programs run on the calibration data, layer by layer from the front, so that a
   layer is corrected behind layers that are correct already. e is then exact on these data.
 * ``analytic``: e = (W_q - W) E[x], without data. E[x] of a channel behind a Relu or Clip to [a, b]
@@ -20,8 +23,9 @@ Int32 biases change by whole steps, those of 8-bit convolutions are float in the
 Preconditions: ``quantize-static`` ran in this pipeline.
 Preserved: nothing exactly; each layer is corrected once a pipeline, as the fact
 :class:`qcomp.quantization.CorrectedBiases` says.
-Cost: ``data``: a run of the float program and one of the integer program for each layer over at
-most ``samples`` samples; ``analytic``: one pass over the weights.
+Cost: ``local``: a run of the float program with every layer twice over at most ``samples`` samples,
+and the dequantized weights in memory; ``data``: a run of the float program and one of the integer
+program for each layer; ``analytic``: one pass over the weights.
 Source: Nagel et al. 2019, arXiv:1906.04721, section 4.2 and appendix C and D; Nagel et al. 2021,
 arXiv:2106.08295, section 3.3.
 """
@@ -70,7 +74,8 @@ class CorrectBias(GraphPass):
     """Take the mean error of integer layers out of their biases.
 
     Attributes:
-        method: ``data``, ``analytic``, or ``auto``: by the calibration data if there are any.
+        method: ``local``, ``data``, ``analytic``, or ``auto``: ``local`` if there are calibration
+            data, else ``analytic``.
         samples: Samples to run, at most.
         batch: Samples run at a time.
     """
@@ -78,7 +83,7 @@ class CorrectBias(GraphPass):
     name: ClassVar[str] = "correct-bias"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
-    method: Literal["auto", "data", "analytic"] = "auto"
+    method: Literal["auto", "local", "data", "analytic"] = "auto"
     samples: int = 256
     batch: int = 32
 
@@ -88,9 +93,9 @@ class CorrectBias(GraphPass):
         Raises:
             UsageError: An option outside its range.
         """
-        if self.method not in ("auto", "data", "analytic"):
+        if self.method not in ("auto", "local", "data", "analytic"):
             raise UsageError(
-                f"correct-bias has no method '{self.method}'", hint="auto, data or analytic"
+                f"correct-bias has no method '{self.method}'", hint="auto, local, data or analytic"
             )
         if self.samples < 1 or self.batch < 1:
             raise UsageError("correct-bias: samples and batch are at least 1")
@@ -99,7 +104,7 @@ class CorrectBias(GraphPass):
         """Correct what has a bias; return whether any changed.
 
         Raises:
-            PassError: ``data`` is asked for and there are none.
+            PassError: ``local`` or ``data`` is asked for and there are no calibration data.
             UsageError: Data that does not fit the model.
         """
         record, reference = context.get(QuantizationRecord), context.get(FloatReference)
@@ -114,17 +119,19 @@ class CorrectBias(GraphPass):
         ]
         if not layers:
             return False
-        if self.method == "data" and context.calibration is None:
+        if self.method in ("local", "data") and context.calibration is None:
             raise PassError(
                 "correct-bias has no calibration data", hint="--calib data.npz, or method=analytic"
             )
         places, left = _places(program, reference.program, layers)
         editor = Editor(program.model)
         done: dict[str, float] = {}
-        if self.method != "analytic" and context.calibration is not None:
+        if self.method == "analytic" or context.calibration is None:
+            changes = _by_moments(program, places, context, left)
+        elif self.method == "data":
             changes = self._by_data(program, reference.program, places, context)
         else:
-            changes = _by_moments(program, reference.program, places, context, left)
+            changes = self._by_layer(program, reference.program, places, context)
         for place, change in changes:
             done[place.layer.node] = place.add(editor, change)
         context.put(CorrectedBiases({**fact.layers, **done}, {**fact.left, **left}))
@@ -138,7 +145,7 @@ class CorrectBias(GraphPass):
             if taken >= self.samples:
                 return
             yield context.seed + index, feeds
-            taken += max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
+            taken += _rows(feeds)
 
     def _by_data(
         self, program: Program, reference: Program, places: list[_Place], context: Context
@@ -152,6 +159,33 @@ class CorrectBias(GraphPass):
                 if name in found:
                     yield place, wanted[place.real] - found[name]
                 task.advance()
+
+    def _by_layer(
+        self, program: Program, reference: Program, places: list[_Place], context: Context
+    ) -> Iterator[tuple[_Place, Float64]]:
+        """Yield the corrections of layers that read float values, rounded."""
+        twins = type(program)(reference.model.clone(), reference.circuits, reference.source)
+        editor = Editor(twins.model)
+        nodes = {node_label(node): node for node in twins.model.graph}
+        names = {
+            place.layer.node: _twin(editor, nodes[place.layer.node], place, program)
+            for place in places
+        }
+        from qcomp.execute import HybridSession
+
+        session = HybridSession(twins, taps=list(names.values()))
+        total: dict[str, Float64] = {}
+        rows = 0
+        for seed, feeds in self._batches(twins, context):
+            count = _rows(feeds)
+            values = session.run(feeds, list(names.values()), seed=seed)
+            for node, name in names.items():
+                shift = count * np.asarray(values[name], np.float64)
+                total[node] = total[node] + shift if node in total else shift
+            rows += count
+        for place in places:
+            if rows:
+                yield place, -total[place.layer.node] / rows
 
     def _means(
         self, program: Program, axes: Mapping[str, int], context: Context
@@ -167,11 +201,16 @@ class CorrectBias(GraphPass):
         for seed, feeds in self._batches(program, context):
             values = session.run(feeds, names, seed=seed)
             for name in names:
-                flat = np.moveaxis(np.asarray(values[name], np.float64), axes[name], -1)
-                flat = flat.reshape(-1, flat.shape[-1])
+                flat = np.moveaxis(np.asarray(values[name]), axes[name], -1)
                 count, total = sums.get(name, (0, np.zeros(flat.shape[-1])))
-                sums[name] = (count + len(flat), total + flat.sum(0))
+                rows = flat.size // flat.shape[-1]
+                outer = tuple(range(flat.ndim - 1))
+                sums[name] = (count + rows, total + flat.sum(outer, dtype=np.float64))
         return {name: total / count for name, (count, total) in sums.items() if count}
+
+
+def _rows(feeds: Feeds) -> int:
+    return max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,9 +367,61 @@ def clipped_normal_mean(mean: Float64, deviation: Float64, low: float, high: flo
     return np.asarray(inside, np.float64)
 
 
+def _rounded(program: Program, place: _Place) -> npt.NDArray[np.float32]:
+    """The weight that the integers of a layer stand for, laid out as the float one."""
+    stored, rows_out = dequantized_weight(program.model.graph.initializers[place.layer.quantized])
+    form = LayerForm.of(place.float_node)
+    return stored.T if form.op_type != "Conv" and rows_out != form.rows_out else stored
+
+
+def _twin(editor: Editor, node: ir.Node, place: _Place, program: Program) -> str:
+    """Put a layer beside another that reads its input on the integers' grid, with their weight.
+
+    Returns:
+        Name of the mean difference of each channel, which is made in the graph: the activations of
+        all layers need not be kept.
+    """
+    x, label, form = node.inputs[0], node_label(node), LayerForm.of(node)
+    pair = None if place.node.inputs[0] is None else place.node.inputs[0].producer()
+    if pair is not None and pair.op_type == "DequantizeLinear":
+        arrays = [constant_array(value) for value in pair.inputs[1:3]]
+        grid = [editor.initializer(f"{label}_grid", np.array(a)) for a in arrays if a is not None]
+        for op_type in ("QuantizeLinear", "DequantizeLinear"):
+            made = editor.node(op_type, [x, *grid], name=f"{label}_{op_type}", before=node)
+            x = made.outputs[0]
+    weight = editor.initializer(
+        f"{label}_rounded", np.ascontiguousarray(_rounded(program, place), np.float32)
+    )
+    twin = editor.node(
+        node.op_type,
+        [x, weight, *node.inputs[2:]],
+        {name: attribute.value for name, attribute in node.attributes.items()},
+        name=f"{label}_twin",
+        before=node,
+    )
+    shift = editor.node(
+        "Sub", [twin.outputs[0], node.outputs[0]], name=f"{label}_shift", after=node
+    )
+    axes = [0]
+    last = shift
+    if node.op_type == "Conv":
+        axes += range(2, len(form.shape))
+    else:
+        flat = editor.initializer(f"{label}_flat", np.array([-1, form.outer], np.int64))
+        last = editor.node(
+            "Reshape", [shift.outputs[0], flat], name=f"{label}_Reshape", after=shift
+        )
+    inputs = [last.outputs[0]]
+    attributes: dict[str, int | list[int]] = {"keepdims": 0, "axes": axes}
+    if editor.model.graph.opset_imports.get("", 0) >= 18:
+        del attributes["axes"]
+        inputs.append(editor.initializer(f"{label}_axes", np.array(axes, np.int64)))
+    mean = editor.node("ReduceMean", inputs, attributes, name=f"{label}_mean", after=last)
+    return mean.outputs[0].name or ""
+
+
 def _by_moments(
     program: Program,
-    reference: Program,
     places: list[_Place],
     context: Context,
     left: dict[str, str],
@@ -348,11 +439,7 @@ def _by_moments(
         if known is None or bounds is None or known[0].size != form.groups * form.inner:
             left[place.layer.node] = "no BatchNormalization tells the mean of its input"
             continue
-        levels = program.model.graph.initializers[place.layer.quantized]
-        stored, rows_out = dequantized_weight(levels)
-        if form.op_type != "Conv" and rows_out != form.rows_out:
-            stored = stored.T
-        error = form.view(np.ascontiguousarray(stored).astype(np.float64))
-        error = error - read_view(place.float_node)
+        rounded = np.ascontiguousarray(_rounded(program, place)).astype(np.float64)
+        error = form.view(rounded) - read_view(place.float_node)
         expected = form.spread(clipped_normal_mean(*known, *bounds), "in")
         yield place, -(error * expected).sum((1, 3)).reshape(-1)

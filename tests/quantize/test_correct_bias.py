@@ -26,11 +26,19 @@ def test_means_of_the_outputs_become_those_of_the_float_graph(mlp, compiled, run
     wanted = run(float_of(context), data)["y"]
     plain = run(mlp, data)["y"]
     context.calibration = lambda: iter([data])
-    assert CorrectBias().run(mlp, context)
+    assert CorrectBias(method="data").run(mlp, context)
     corrected = run(mlp, data)["y"]
     assert channel_error(wanted, corrected) < 0.1 * channel_error(wanted, plain)
     assert sqnr(wanted, corrected) > sqnr(wanted, plain) + 1.0
     assert set(context.need(CorrectedBiases, "correct-bias").layers) == {"a", "y"}
+
+
+def test_layers_by_themselves_come_close_in_one_run(mlp, compiled, run, float_of, data):
+    context = compiled(mlp, QUANTIZE, data)
+    wanted, plain = run(float_of(context), data)["y"], run(mlp, data)["y"]
+    context.calibration = lambda: iter([data])
+    assert CorrectBias(method="local").run(mlp, context)
+    assert channel_error(wanted, run(mlp, data)["y"]) < 0.5 * channel_error(wanted, plain)
 
 
 def test_each_layer_is_corrected_once(mlp, compiled, data):
@@ -43,7 +51,7 @@ def test_each_layer_is_corrected_once(mlp, compiled, data):
 def test_convolutions_with_and_without_bias_are_corrected(cnn, compiled, run, float_of, rng, bits):
     data = {"x": np.abs(rng.normal(0.5, 0.5, (32, 3, 12, 12))).astype(np.float32)}
     quantize = f"calibrate,quantize-static{{weight_bits={bits},weight_scales=tensor}}"
-    context = compiled(cnn, f"{quantize},correct-bias,quantization-error", data)
+    context = compiled(cnn, f"{quantize},correct-bias{{method=data}},quantization-error", data)
     fact = context.need(CorrectedBiases, "correct-bias")
     assert {"c1", "c2", "c3", "c4", "y"} <= {*fact.layers, *fact.left}
     assert fact.left == {}
@@ -68,7 +76,7 @@ def test_a_split_product_takes_it_in_the_addition_and_a_bare_one_is_listed(
         },
     )
     data = {"x": rng.normal(0.5, 0.5, (64, 16)).astype(np.float32)}
-    context = compiled(program, f"{QUANTIZE},correct-bias", data)
+    context = compiled(program, f"{QUANTIZE},correct-bias{{method=data}}", data)
     fact = context.need(CorrectedBiases, "correct-bias")
     assert set(fact.layers) == {"a", "m"}
     assert "no bias" in fact.left["y"]
@@ -116,11 +124,12 @@ def test_without_a_quantized_graph_nothing_happens(mlp):
     assert not CorrectBias().run(mlp, Context())
 
 
-def test_data_that_are_asked_for_and_missing_are_an_error(mlp, compiled, data):
+@pytest.mark.parametrize("method", ["local", "data"])
+def test_data_that_are_asked_for_and_missing_are_an_error(mlp, compiled, data, method):
     context = compiled(mlp, QUANTIZE, data)
     context.calibration = None
     with pytest.raises(PassError, match="no calibration data"):
-        CorrectBias(method="data").run(mlp, context)
+        CorrectBias(method=method).run(mlp, context)
 
 
 @pytest.mark.parametrize("options", [{"method": "guess"}, {"samples": 0}, {"batch": 0}])
