@@ -91,6 +91,8 @@ def quantized_already(node: ir.Node) -> bool:
         maker = None if source is None else source.producer()
         if maker is not None and maker.op_type not in _CLAMPS and quantized_behind(maker):
             return quantized_already(maker)
+    if node.op_type == "Mul" and any(_is_scale_or_sum(value) for value in node.inputs):
+        return True
     index = _WEIGHTED.get(node.op_type)
     if index is not None and index < len(node.inputs):
         weight = node.inputs[index]
@@ -101,6 +103,15 @@ def quantized_already(node: ir.Node) -> bool:
             return False
     read = [value for value in node.inputs if value is not None and not is_constant(value)]
     return bool(read) and all(_is_dequantized(v) for v in read) and quantized_behind(node)
+
+
+def _is_scale_or_sum(value: ir.Value | None) -> bool:
+    """Whether a value is a scale found at run time, or an integer sum that becomes real."""
+    node = None if value is None else value.producer()
+    if node is not None and node.op_type == "Cast" and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+        return node is not None and node.op_type in ("ConvInteger", "MatMulInteger")
+    return node is not None and node.op_type == "DynamicQuantizeLinear"
 
 
 def quantized_behind(node: ir.Node) -> bool:

@@ -43,6 +43,20 @@ _WEIGHT_WHY = {
     "dynamic": "one scale an output channel; its activation is quantized while the graph runs",
     "weights": "stored in few bits; what it is multiplied by comes in float",
 }
+_RESULT_SCALE = {
+    "QGemm": 7,
+    "QLinearAdd": 6,
+    "QLinearAveragePool": 3,
+    "QLinearConv": 6,
+    "QLinearGlobalAveragePool": 3,
+    "QLinearLeakyRelu": 3,
+    "QLinearMatMul": 6,
+    "QLinearMul": 6,
+    "QLinearSigmoid": 3,
+}
+"""Operator on integers -> the input that is its result's scale; the zero point comes behind it."""
+
+_CAME = "the graph had this scale when it came"
 _LEAST_VALUES = 2
 """Smaller float constants are not listed: epsilons, clip limits."""
 
@@ -92,6 +106,8 @@ class _Reader:
                 yield self._activation(node)
             elif node.op_type == "DynamicQuantizeLinear":
                 yield self._dynamic(node)
+            elif node.op_type in _RESULT_SCALE:
+                yield self._result(node, _RESULT_SCALE[node.op_type])
             for value in node.inputs:
                 line = self._constant(value, node)
                 if line is not None:
@@ -113,7 +129,7 @@ class _Reader:
         kind = _type(_input(node, 2)) or "u8"
         origin = _name(node.inputs[1]).removesuffix("_scale")
         measured = None if self.statistics is None else self.statistics.ranges.get(origin)
-        method, why = "", "the graph had this scale when it came"
+        method, why = "", _CAME
         if measured is not None and self.statistics is not None:
             method = self.statistics.methods.get(origin, self.statistics.method)
             why = f"range of {self.statistics.samples} calibration samples, widened to hold 0"
@@ -133,6 +149,24 @@ class _Reader:
             maximum=None if measured is None else measured.maximum,
             method=method,
             why=why,
+        )
+
+    def _result(self, node: ir.Node, index: int) -> TensorLine:
+        """The line of what an operator on integers makes."""
+        value, zero = node.outputs[0], _input(node, index + 1)
+        scale, offset = _array(_input(node, index)), _array(zero)
+        kind = _type(zero) or "u8"
+        low, high = _covered(kind, scale, offset)
+        return TensorLine(
+            _name(value),
+            "activation",
+            kind if scale is not None else "f32",
+            tuple(dict.fromkeys(_readers(value))),
+            *_scales(scale),
+            zero_point=None if offset is None or offset.size != 1 else int(offset.reshape(-1)[0]),
+            low=low,
+            high=high,
+            why=_CAME if scale is not None else f"'{_label(node)}' gives a float result",
         )
 
     def _dynamic(self, node: ir.Node) -> TensorLine:
@@ -169,11 +203,15 @@ class _Reader:
         name = _name(value)
         layer = self.by_weight.get(name)
         reader, scale = _reader_and_scale(value, node)
-        if layer is None and kind == "s32":
+        if layer is None and name in self.source:
+            role = "bias" if kind == "s32" else "weight"
+            shown, method, source = kind, "", name
+            why = "the graph had these integers when it came"
+        elif layer is None and kind == "s32":
             why = "steps of the input's scale times the weight's, as the integer sums are"
             role, shown, method = "bias", kind, "round to nearest"
             source = name.removesuffix("_quantized")
-        elif layer is None and name not in self.source and self._source_name(name) in self.source:
+        elif layer is None and self._source_name(name) in self.source:
             role, shown, method, source = "weight", kind, "round to nearest", name
             why = "stored in few bits; what reads it computes in float"
         elif layer is None:
@@ -268,7 +306,7 @@ def _reader_and_scale(value: ir.Value, node: ir.Node) -> tuple[str, NDArray[np.g
         return _label(node), _array(node.inputs[1])
     if kind == "MatMulNBits":
         return _label(node), _array(node.inputs[2])
-    if kind in ("QLinearConv", "QLinearMatMul") and node.inputs[3] is value:
+    if kind in ("QGemm", "QLinearConv", "QLinearMatMul") and node.inputs[3] is value:
         return _label(node), _array(node.inputs[4])
     if kind in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
         index = 2 if kind == "DynamicQuantizeMatMul" else 3
@@ -276,6 +314,8 @@ def _reader_and_scale(value: ir.Value, node: ir.Node) -> tuple[str, NDArray[np.g
     if kind == "DynamicQuantizeLSTM":
         index = 8 if node.inputs[1] is value else 10
         return _label(node), _array(_input(node, index))
+    if kind not in ("Cast", "ConvInteger", "Gather", "GatherND", "MatMulInteger"):
+        return _label(node), None
     for usage in node.outputs[0].uses():  # Cast -> DequantizeLinear, Gather -> Cast -> Mul
         user = usage.node
         if user.op_type == "DequantizeLinear":
@@ -312,8 +352,9 @@ def _is_parameter(value: ir.Value, node: ir.Node) -> bool:
         return node.inputs[1] is not value
     if kind == "MatMulIntegerToFloat":
         return node.inputs[1] is not value
-    if kind in ("QLinearConv", "QLinearMatMul"):
-        return value not in (node.inputs[3], _input(node, 8) if kind == "QLinearConv" else None)
+    if kind in ("QGemm", "QLinearConv", "QLinearMatMul"):
+        bias = {"QGemm": 6, "QLinearConv": 8}.get(kind)
+        return value not in (node.inputs[3], None if bias is None else _input(node, bias))
     return kind != "DynamicQuantizeLSTM" or value not in node.inputs[1:3]
 
 
@@ -333,6 +374,7 @@ def _is_scale(value: ir.Value, node: ir.Node) -> bool:
         "DynamicQuantizeMatMul",
         "DynamicQuantizeLSTM",
         "MatMulIntegerToFloat",
+        "QGemm",
     )
 
 

@@ -1,11 +1,16 @@
 """A graph that holds integers already: kept as it is, said so, and never quantized twice."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+from onnxruntime import quantization as other_tool
 
+import qcomp
 from qcomp.passes.quantize.already import ALREADY
 from qcomp.passmanager import Context, Pipeline
 from qcomp.quantization import QuantizationRecord, sqnr
+from tests import models
 
 STATIC = "canonicalise,fold-constants,calibrate,quantize-static"
 DYNAMIC = "canonicalise,fold-constants,quantize-embeddings,quantize-dynamic"
@@ -199,3 +204,31 @@ def test_lstms_and_stored_weights_are_left_alone_the_second_time(
     assert structure(program) == before
     assert ALREADY in reasons(context).values()
     assert not context.get(QuantizationRecord).layers
+
+
+class Reader(other_tool.CalibrationDataReader):
+    def __init__(self, x):
+        self.feeds = iter([{"x": x}])
+
+    def get_next(self):
+        return next(self.feeds, None)
+
+
+@pytest.mark.parametrize("target", ["cpu-int8", "cpu-dynamic-int8", "cpu-int4"])
+@pytest.mark.parametrize("form", ["QDQ", "QOperator", "dynamic"])
+def test_the_graphs_of_onnx_runtime_s_quantizer_are_kept_bit_for_bit(tmp_path, rng, form, target):
+    source, path = tmp_path / "float.onnx", tmp_path / "quantized.onnx"
+    onnx.save(models.mlp((4, 16, 3)), source)
+    x = rng.normal(size=(32, 4)).astype(np.float32)
+    if form == "dynamic":
+        other_tool.quantize_dynamic(source, path)
+    else:
+        format_ = other_tool.QuantFormat.from_string(form)
+        other_tool.quantize_static(source, path, Reader(x), quant_format=format_, per_channel=True)
+    wanted = onnxruntime.InferenceSession(path).run(None, {"x": x})[0]
+    artifact = qcomp.compile(path, target=target, calibration={"x": x})
+    assert (artifact(x) == wanted).all()
+    found = artifact.report["quantization"]
+    assert not found["layers"]
+    assert [line["reason"] for line in found["left_in_float"]].count(ALREADY) >= 2
+    assert any("kept as they are" in text for text in artifact.report["warnings"])

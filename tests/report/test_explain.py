@@ -150,6 +150,39 @@ def test_what_came_quantized_is_kept_and_its_scales_are_said(tmp_path: Path) -> 
     assert x.why == "the graph had this scale when it came"
 
 
+def test_scales_of_integer_operators_are_read_from_their_inputs(tmp_path: Path) -> None:
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter([DATA])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.left, None)
+
+    onnx.save(mlp((4, 16, 3)), tmp_path / "m.onnx")
+    path = tmp_path / "q.onnx"
+    quantize_static(tmp_path / "m.onnx", path, Reader(), quant_format=QuantFormat.QOperator)
+    artifact = qcomp.compile(path, target="cpu-int8", calibration=DATA)
+    found = explain(Report.from_json((artifact.path / "report.json").read_text()))
+    tensors = {line.name: line for line in found.tensors}
+    stored = constants(onnx.load(path))
+    layers = [line for line in found.operators if line.op == "QGemm"]
+    assert [line.state for line in layers] == ["kept"] * 2
+    assert {line.role for line in tensors.values()} == {"activation", "weight", "bias"}
+    weight = tensors["w0_quantized"]
+    assert weight.scale_high == float(stored["w0_scale"].max())
+    made = [line for line in tensors.values() if line.role == "activation"]
+    assert len(made) >= 3
+    for line in made:
+        assert line.scale_low == float(stored[f"{line.name.removesuffix('_quantized')}_scale"])
+    assert all(line.scales == 0 for line in tensors.values() if line.role == "bias")
+    assert {line.why for line in tensors.values()} == {
+        "the graph had this scale when it came",
+        "the graph had these integers when it came",
+    }
+
+
 def test_names_choose_operators_with_their_tensors(tmp_path: Path) -> None:
     compiled(tmp_path)
     report = Report.from_json((tmp_path / "out" / "report.json").read_text())
