@@ -50,7 +50,13 @@ from qcomp.passes.quantize.record import keep_reference, left_in_float, note
 from qcomp.passes.quantize.static_plan import matmul_weight_reason, weight_axis
 from qcomp.passes.quantize.weights import float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizedLayer, ResidualTerms, rules_of
+from qcomp.quantization import (
+    FloatOp,
+    NodeOptions,
+    QuantizedLayer,
+    ResidualTerms,
+    rules_of,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -180,11 +186,13 @@ class QuantizeResidual(GraphPass):
                 left = left_in_float(node, rules)
                 floats += [] if left is None else [left]
                 continue
-            reason = rules.options(node).refusal("weights") or matmul_weight_reason(node)
+            asked = rules.options(node)
+            reason = asked.refusal("weights") or matmul_weight_reason(node)
             if reason:
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
-            terms = self._terms(node)
+            bits = self._bits(node, asked)
+            terms = self._terms(node, bits)
             if self.store == "float" and terms[0].error <= _EXACT:
                 continue
             if editor is None:
@@ -193,9 +201,9 @@ class QuantizeResidual(GraphPass):
                 editor.name_nodes()
                 keep_reference(program, context)
             label, op_type = node_label(node), node.op_type
-            _expand(editor, node, terms, self.bits, self.store == "integers")
+            _expand(editor, node, terms, bits, self.store == "integers")
             found[label] = tuple(term.error for term in terms)
-            reason = f"it runs in float, its weight is a sum of {len(terms)} s{self.bits} terms"
+            reason = f"it runs in float, its weight is a sum of {len(terms)} s{bits} terms"
             floats.append(FloatOp(label, op_type, reason))
         if not found:
             return False
@@ -205,7 +213,18 @@ class QuantizeResidual(GraphPass):
         context.put(ResidualTerms({**({} if known is None else known.errors), **found}))
         return True
 
-    def _terms(self, node: ir.Node) -> list[Term]:
+    def _bits(self, node: ir.Node, asked: NodeOptions) -> int:
+        """Bits of one operator's terms, as the user asks or as the option says."""
+        bits = self.bits if asked.bits is None else asked.bits
+        if asked.method is not None or not 2 <= bits <= 8:
+            what = f"in {bits} bits" if asked.method is None else f"with method={asked.method}"
+            raise UsageError(
+                f"quantize-residual cannot expand '{node_label(node)}' {what}",
+                hint="bits=2 to 8; no method",
+            )
+        return bits
+
+    def _terms(self, node: ir.Node, bits: int) -> list[Term]:
         weight = node.inputs[1]
         form = LayerForm.of(node)
         whole = form.groups > 1 or (node.op_type == "MatMul" and _rank(node) is None)
@@ -213,7 +232,7 @@ class QuantizeResidual(GraphPass):
             check_finite("" if weight is None else weight.name or "", stored)
             array = np.asarray(stored, np.float32)
             keep = 1.0 if whole else self.keep
-            return residual_terms(array, weight_axis(node), self.bits, self.order, keep)
+            return residual_terms(array, weight_axis(node), bits, self.order, keep)
 
 
 def _rank(node: ir.Node) -> int | None:

@@ -92,3 +92,18 @@ def test_branches_of_every_operator_sum_to_nearly_the_float_result(build, run, r
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(UsageError):
         QuantizeResidual(**options)
+
+
+def test_operators_are_excluded_and_take_bits_of_their_own(mlp, compiled):
+    select = 'select-nodes{exclude=[a],override=["y{bits=2}"]}'
+    context = compiled(mlp, f"{select},quantize-residual{{bits=4,order=1}}")
+    ((name, errors),) = context.need(ResidualTerms, "").errors.items()
+    assert name == "y"
+    assert errors[0] == pytest.approx(1 / 3, rel=0.1)
+    reasons = {op.node: op.reason for op in context.need(QuantizationRecord, "").float_ops}
+    assert "excluded" in reasons["a"]
+
+
+def test_bits_that_no_term_can_have_are_refused(mlp, compiled):
+    with pytest.raises(UsageError, match="'y' in 12 bits"):
+        compiled(mlp, 'select-nodes{override=["y{bits=12}"]},quantize-residual')
