@@ -18,6 +18,9 @@ which the next layers take for signal. Three ways to know e:
     E[x] = m (Phi(v) - Phi(u)) + s (phi(u) - phi(v)) + a Phi(u) + b (1 - Phi(v))
     u = (a - m) / s,  v = (b - m) / s             (b = inf: v = inf, no last term)
 
+``auto`` leaves products over the positions of sequences (MatMul of another rank than 2) alone:
+positions that only pad a row would count in their means, and on transformers it costs decibels.
+
 Int32 biases change by whole steps, those of 8-bit convolutions are float in the file.
 
 Preconditions: ``quantize-static`` ran in this pipeline.
@@ -43,7 +46,13 @@ import numpy.typing as npt
 from qcomp.errors import PassError, UsageError
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.graph.layer_pairs import LayerForm, constant_addend, read_view
-from qcomp.passes.graph.rewriting import Editor, constant_array, node_label, only_use
+from qcomp.passes.graph.rewriting import (
+    Editor,
+    constant_array,
+    node_label,
+    only_use,
+    static_shape,
+)
 from qcomp.passes.quantize.dequantized_weights import dequantized_weight
 from qcomp.passes.quantize.integer_types import INT32
 from qcomp.passes.quantize.static_plan import activation_bounds
@@ -75,7 +84,7 @@ class CorrectBias(GraphPass):
 
     Attributes:
         method: ``local``, ``data``, ``analytic``, or ``auto``: ``local`` if there are calibration
-            data, else ``analytic``.
+            data, else ``analytic``, without products over positions of sequences.
         samples: Samples to run, at most.
         batch: Samples run at a time.
     """
@@ -84,8 +93,8 @@ class CorrectBias(GraphPass):
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
     method: Literal["auto", "local", "data", "analytic"] = "auto"
-    samples: int = 256
-    batch: int = 32
+    samples: int = 128
+    batch: int = 8
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -124,6 +133,9 @@ class CorrectBias(GraphPass):
                 "correct-bias has no calibration data", hint="--calib data.npz, or method=analytic"
             )
         places, left = _places(program, reference.program, layers)
+        if self.method == "auto":
+            left |= {p.layer.node: _POSITIONS for p in places if _over_positions(p.float_node)}
+            places = [place for place in places if place.layer.node not in left]
         editor = Editor(program.model)
         done: dict[str, float] = {}
         if self.method == "analytic" or context.calibration is None:
@@ -164,6 +176,8 @@ class CorrectBias(GraphPass):
         self, program: Program, reference: Program, places: list[_Place], context: Context
     ) -> Iterator[tuple[_Place, Float64]]:
         """Yield the corrections of layers that read float values, rounded."""
+        if not places:
+            return
         twins = type(program)(reference.model.clone(), reference.circuits, reference.source)
         editor = Editor(twins.model)
         nodes = {node_label(node): node for node in twins.model.graph}
@@ -207,6 +221,15 @@ class CorrectBias(GraphPass):
                 outer = tuple(range(flat.ndim - 1))
                 sums[name] = (count + rows, total + flat.sum(outer, dtype=np.float64))
         return {name: total / count for name, (count, total) in sums.items() if count}
+
+
+_POSITIONS = "positions that pad a sequence would count in its mean: method=local takes it too"
+
+
+def _over_positions(node: ir.Node) -> bool:
+    """Whether a matrix product reads more than rows, or may."""
+    shape = static_shape(node.inputs[0])
+    return node.op_type == "MatMul" and (shape is None or len(shape) != 2)
 
 
 def _rows(feeds: Feeds) -> int:

@@ -120,6 +120,33 @@ def test_the_mean_of_a_clipped_normal_is_that_of_samples(rng, low, high):
     np.testing.assert_allclose(clipped_normal_mean(mean, deviation, low, high), samples, atol=0.02)
 
 
+def test_products_over_positions_are_left_to_those_who_ask_for_them(attention, compiled, rng):
+    data = {
+        "x": rng.normal(0.3, 1, (8, 8, 32)).astype(np.float32),
+        "mask": np.zeros((8, 1, 8), np.float32),
+    }
+    context = compiled(attention, f"{QUANTIZE},correct-bias", data)
+    fact = context.need(CorrectedBiases, "correct-bias")
+    assert fact.layers == {}
+    assert "no bias" in fact.left["q"]
+    program = _with_bias(rng)
+    context = compiled(program, f"{QUANTIZE},correct-bias", data)
+    assert "pad" in context.need(CorrectedBiases, "correct-bias").left["m"]
+    program = _with_bias(rng)
+    context = compiled(program, f"{QUANTIZE},correct-bias{{method=local}}", data)
+    assert set(context.need(CorrectedBiases, "correct-bias").layers) == {"m"}
+
+
+def _with_bias(rng):
+    from tests.quantize.conftest import build_program
+
+    return build_program(
+        "g (float[n, 8, 32] x, float[n, 1, 8] mask) => (float[n, 8, 16] y, float[n, 1, 8] z) "
+        "{ m = MatMul(x, w)\n k = Add(m, b)\n y = Softplus(k)\n z = Neg(mask) }",
+        {"w": rng.normal(0, 0.3, (32, 16)).astype(np.float32), "b": np.ones(16, np.float32)},
+    )
+
+
 def test_without_a_quantized_graph_nothing_happens(mlp):
     assert not CorrectBias().run(mlp, Context())
 
