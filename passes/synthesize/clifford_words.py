@@ -67,6 +67,7 @@ _WORDS = {
     "iswap": "s a;s b;h a;cx a b;cx b a;h b",
     "dcx": "cx a b;cx b a",
     "ecr": "h b;cx a b;s b;cx a b;h b;x a",
+    "zzmax": "s a;s b;h b;cx a b;h b",
 }
 """Clifford gates without angles."""
 
@@ -87,7 +88,9 @@ _TURN_WORDS = ("", "s {}", "z {}", "sdg {}")
 COST: NDArray[np.int64] = np.zeros(len(GATES), dtype=np.int64)
 """Two-qubit gates that a Clifford gate or rotation counts for, by code."""
 
-for _name, _cost in {"cx": 1, "cy": 1, "cz": 1, "ecr": 1, "dcx": 2, "iswap": 2, "swap": 3}.items():
+for _name in ("cx", "cy", "cz", "ecr", "zzmax"):
+    COST[gate(_name).code] = 1
+for _name, _cost in {"dcx": 2, "iswap": 2, "swap": 3}.items():
     COST[gate(_name).code] = _cost
 for _name in ("rzz", "rxx", "ryy", "rzx"):
     COST[gate(_name).code] = 2
