@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import functools
 import marshal
+import signal
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Generic, ParamSpec, TypeVar
 
 __all__ = ["HOT_THRESHOLD", "KERNEL_THRESHOLD", "LOADED_THRESHOLD", "Kernel", "kernel"]
@@ -91,7 +94,16 @@ class Kernel(Generic[P, R]):
             used += b"".join(_constants(function) for function in (self.python, *self._calls))
             self.python.__qualname__ += f"_{zlib.crc32(used):08x}"
             options = {"_nrt": False} if self._bare else {}
-            self._compiled = numba.njit(cache=True, fastmath=self._fastmath, **options)(self.python)
+            code = numba.njit(cache=True, fastmath=self._fastmath, **options)(self.python)
+
+            def first(*args: P.args, **kwargs: P.kwargs) -> R:
+                if not kwargs:
+                    with _uninterrupted():
+                        code.compile(tuple(numba.typeof(arg) for arg in args))
+                self._compiled = code
+                return code(*args, **kwargs)
+
+            self._compiled = first
         return self._compiled
 
     @property
@@ -120,6 +132,22 @@ class Kernel(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the compiled form."""
         return self.compiled()(*args, **kwargs)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C wait: one in the middle of compiling may take the process down with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: seen.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if seen:
+        signal.raise_signal(signal.SIGINT)
 
 
 def kernel(

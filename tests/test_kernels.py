@@ -3,6 +3,7 @@
 import types
 
 import numpy as np
+import pytest
 
 from qcomp.kernels import KERNEL_THRESHOLD, LOADED_THRESHOLD, Kernel
 
@@ -36,3 +37,38 @@ def test_a_kernel_that_is_asked_again_and_again_gets_its_machine_code() -> None:
     assert made.at(LOADED_THRESHOLD - 1) is made.python
     assert made.at(LOADED_THRESHOLD) is not made.python
     assert made.loaded
+
+
+def test_ctrl_c_waits_until_a_kernel_is_compiled_and_then_arrives(monkeypatch) -> None:
+    import signal
+
+    import numba
+
+    from qcomp.kernels import Kernel
+
+    real, done = numba.njit, []
+
+    def slow(**options):
+        def wrap(function):
+            code = real(**options)(function)
+            compile_ = code.compile
+
+            def interrupted(signature):
+                signal.raise_signal(signal.SIGINT)
+                compile_(signature)
+                done.append(signature)
+
+            code.compile = interrupted
+            return code
+
+        return wrap
+
+    monkeypatch.setattr(numba, "njit", slow)
+
+    def double(x):
+        return 2 * x
+
+    made = Kernel(double)
+    with pytest.raises(KeyboardInterrupt):
+        made(21)
+    assert len(done) == 1

@@ -141,7 +141,7 @@ def test_the_command_binds_an_artifact(cli: Cli, folder: Path) -> None:
     circuit = Circuit(2, 2, params=("a",))
     circuit.rx(2 * Parameter("a"), 0).cx(0, 1).measure(0, 0).measure(1, 1)
     Path("c.qasm").write_text(write_text(circuit))
-    assert cli("compile", "c.qasm", "-t", "ibm-heron", "-o", "art").code == 0
+    assert cli("compile", "c.qasm", "-t", "ibm-heron", "--no-map", "-o", "art").code == 0
     np.savez("p.npz", params=np.linspace(0, 1, 4)[:, None])
     assert cli("bind", "art", "--input", "p.npz", "-o", "bound").code == 0
     from qcomp.simulate import bit_distribution
