@@ -1,7 +1,12 @@
 """Fixtures and options that all tests share."""
 
 import os
+import signal
 from pathlib import Path
+
+# A suite started in the background ignores Ctrl-C, and so would the processes that it sends one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One thread for every numeric library: the tests share two cores. Set before they are imported.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
