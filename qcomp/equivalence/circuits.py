@@ -14,6 +14,7 @@ from qcomp.equivalence.pauli_windows import distance_by_pauli_windows
 from qcomp.equivalence.qcec import ask_qcec, qcec_installed
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.equivalence.windows import same_by_windows
+from qcomp.ir.blocks import Block
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import G
 from qcomp.ir.run import Run
@@ -79,7 +80,7 @@ def check_circuits(
         return replace(check_channels(a, b, rng), rung="channels")
     first, second = bodies[0][0], bodies[1][0]
     size = len(first) + len(second)
-    rows = _bindings(first, rng)
+    rows = bindings(first, rng)
     if a.num_qubits <= MATRIX_QUBITS and (size << 2 * a.num_qubits) * len(rows) <= work:
         return _by_matrix(first, second, rows)
     error = pauli_form_error(first, second)
@@ -90,7 +91,7 @@ def check_circuits(
     if error is not None and error <= TOLERANCE:
         how = f"two-qubit windows that cancel one by one{_where(rows)}"
         return Verdict(True, how, error, rung="windows")
-    verdict = _by_pauli_windows(first, second, rows)
+    verdict = by_pauli_windows(first, second, rows)
     if verdict is not None:
         return verdict
     count = min(STATES, work // max(size << a.num_qubits, 1))
@@ -143,7 +144,7 @@ def _by_distributions(a: Circuit, b: Circuit, rng: np.random.Generator) -> Verdi
     count = min(STATES, WORK // max((len(first) + len(second)) << a.num_qubits, 1))
     if a.num_qubits > STATE_QUBITS or count < 1:
         return None
-    rows = _bindings(first, rng)
+    rows = bindings(first, rng)
     how = f"distributions of what is measured, from {count} random product states{_where(rows)}"
     rest = sorted(set(range(a.num_qubits)) - {qubit for qubit, _ in wires})
     axes = tuple(a.num_qubits - 1 - qubit for qubit in rest)
@@ -192,12 +193,22 @@ def _window_error(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> float
     return largest
 
 
-def _by_pauli_windows(a: Circuit, b: Circuit, rows: list[dict[str, float]]) -> Verdict | None:
-    """Compare by windows of Pauli rotations at the bindings, None where they do not decide."""
-    how = f"windows of Pauli rotations{_where(rows)}"
+def by_pauli_windows(
+    a: Circuit, b: Circuit, rows: list[dict[str, float]], inputs: int | None = None
+) -> Verdict | None:
+    """Compare by windows of Pauli rotations at the bindings, None where they do not decide.
+
+    Args:
+        a: The reference, unitary.
+        b: The candidate.
+        rows: Bindings of the parameters.
+        inputs: Qubits from this one on are ancillas in |0>.
+    """
+    zero = "" if inputs is None else ", ancillas in |0>"
+    how = f"windows of Pauli rotations{zero}{_where(rows)}"
     largest = 0.0
     for values in rows:
-        distance = distance_by_pauli_windows(a.bind(values), b.bind(values))
+        distance = distance_by_pauli_windows(a.bind(values), b.bind(values), inputs)
         if distance is None:
             return None
         if distance.least > DIFFERENT:
@@ -213,10 +224,15 @@ def _unitary_part(circuit: Circuit) -> tuple[Circuit, frozenset[tuple[int, int]]
     if not is_unitary(circuit):
         return None
     body, wires = final_measurements(circuit)
+    return straight(body, circuit), frozenset(wires)
+
+
+def straight(body: Block, circuit: Circuit) -> Circuit:
+    """Return a circuit with the unitary operations of a body alone, in one run."""
     runs: list[Run] = []
     _collect(body, runs)
     kept = [run.select(run.code != G.BARRIER) for run in runs]
-    return circuit.copy(body=(Run.concat(kept),)), frozenset(wires)
+    return circuit.copy(body=(Run.concat(kept),))
 
 
 def _collect(body: tuple[object, ...], into: list[Run]) -> None:
@@ -227,7 +243,7 @@ def _collect(body: tuple[object, ...], into: list[Run]) -> None:
             _collect(getattr(item, "body", ()), into)
 
 
-def _bindings(circuit: Circuit, rng: np.random.Generator) -> list[dict[str, float]]:
+def bindings(circuit: Circuit, rng: np.random.Generator) -> list[dict[str, float]]:
     """Return random values of the parameters, one empty binding where there are none."""
     if not circuit.params:
         return [{}]

@@ -7,7 +7,16 @@ from dataclasses import replace
 import numpy as np
 
 from qcomp.equivalence.channels import check_channels
-from qcomp.equivalence.circuits import STATES, WORK, check_bits, check_circuits
+from qcomp.equivalence.circuits import (
+    STATES,
+    WORK,
+    bindings,
+    by_pauli_windows,
+    check_bits,
+    check_circuits,
+    straight,
+)
+from qcomp.equivalence.pauli_form import AncillasDiffer, pauli_form_error
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
@@ -26,9 +35,9 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
 
     ``P_final^-1 B P_initial = A (x) 1`` on the qubits of the circuit that was mapped, with the
     ancillas in |0>: virtual qubits go back to their own wires, wires that are idle are left out.
-    Where ancillas are in use, the states made of random product states decide, since the two need
-    only agree while the ancillas are in |0>; else, and for what is too wide, the ladder of
-    circuits.
+    Where ancillas are in use, the two need only agree while the ancillas are in |0>: the states
+    made of random product states decide, and for what is too wide Pauli normal forms and windows
+    of Pauli rotations without the ancillas. Else the ladder of circuits.
 
     Args:
         a: The reference.
@@ -49,6 +58,11 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
     seen = None
     if width > sizes[0]:
         seen = _with_ancillas_at_zero(first, second, sizes[0], seed, only_bits)
+        if seen is None or seen.equal is None:
+            wide = _without_ancillas(first, second, sizes[0], seed)
+            # Other unitaries may measure the same.
+            if wide is not None and (wide.equal or not only_bits):
+                seen = wide
     if seen is None or seen.equal is None:
         verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
         if verdict.equal is not True and width > sizes[0]:
@@ -122,6 +136,31 @@ def _with_ancillas_at_zero(
         if error > TOLERANCE:
             return Verdict(False, how, error, 0.0, {"parameters": values} if values else {})
     return Verdict(True, how, error, rung="states")
+
+
+def _without_ancillas(a: Circuit, b: Circuit, inputs: int, seed: int) -> Verdict | None:
+    """Compare what two circuits do to their inputs by Pauli rotations; None if that decides not.
+
+    Args:
+        a: The reference.
+        b: The candidate.
+        inputs: Wires from this one on are in |0>.
+        seed: Seed of the bindings.
+    """
+    bodies = [final_measurements(c) for c in (a, b)]
+    if set(bodies[0][1]) != set(bodies[1][1]) or not (is_unitary(a) and is_unitary(b)):
+        return None
+    first, second = (straight(body, c) for (body, _), c in zip(bodies, (a, b), strict=True))
+    try:
+        error = pauli_form_error(first, second, inputs)
+        if error is not None and error <= TOLERANCE:
+            how = "Pauli normal form, ancillas in |0>" + ("" if error else ", exact")
+            return Verdict(True, how, error, rung="pauli-form")
+        rows = bindings(first, np.random.default_rng(seed))
+        return by_pauli_windows(first, second, rows, inputs)
+    except AncillasDiffer:
+        how = "Clifford behind all Pauli rotations: an ancilla does not end in |0>"
+        return Verdict(False, how, float("inf"), rung="pauli-form")
 
 
 def _unmeasured(circuit: Circuit) -> Circuit:

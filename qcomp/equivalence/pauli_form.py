@@ -6,6 +6,12 @@ commute may trade places, equal Paulis that meet add their angles, quarter turns
 What is left, layered by what commutes, is the same for two circuits only if they are the same up
 to global phase; it may differ for circuits that are the same, so this method can only say yes.
 
+Ancillas that start in |0> are cut out: as long as no rotation before has an X or Y on an ancilla, a
+Z there is 1 and leaves the Pauli. Where in the end no rotation has anything on an ancilla, and the
+Clifford takes Z of each ancilla to a product of such, every ancilla ends in |0>, and rotations and
+Clifford on the other qubits are those of a circuit without ancillas. Else an ancilla takes part, or
+does not end in |0>, which the Clifford says for certain once the rotations are free of it.
+
 Written apart from the passes, and from another side than they are: no labels, no segments.
 
 Source: Litinski 2019 (arXiv:1808.02892), section 1; Foata's normal form of commuting products
@@ -31,6 +37,7 @@ from qcomp.ir.gates import BY_NAME, GATES, NUM_ANGLES, G, gate
 from qcomp.kernels import kernel
 
 __all__ = [
+    "AncillasDiffer",
     "Local",
     "PauliForm",
     "commutes",
@@ -78,6 +85,10 @@ _AXES: dict[int, tuple[str, Angle | None]] = {
 
 class TooLarge(Exception):  # noqa: N818  a signal inside this module, no error of a user
     """The normal form would take too long."""
+
+
+class AncillasDiffer(Exception):  # noqa: N818  a signal to the ladder, no error of a user
+    """An ancilla that starts in |0> does not end there, whatever the angles are."""
 
 
 def times(a: Local, b: Local) -> Local:
@@ -151,6 +162,7 @@ class PauliForm:
     Args:
         num_qubits: Qubits of the circuit.
         rounding: Radians up to which an angle is taken for rounding.
+        inputs: Qubits from this one on start in |0>; all qubits are inputs where it is None.
 
     Attributes:
         xs: ``C^-1 X_q C`` for each qubit, C the Clifford so far.
@@ -158,8 +170,14 @@ class PauliForm:
         dropped: Sum of the angles that were taken for rounding, radians.
     """
 
-    def __init__(self, num_qubits: int, rounding: float = ROUNDINGS[0]) -> None:
+    def __init__(
+        self, num_qubits: int, rounding: float = ROUNDINGS[0], inputs: int | None = None
+    ) -> None:
         self._rounding = rounding
+        self._inputs = num_qubits if inputs is None else inputs
+        self._zero = (1 << num_qubits) - (1 << self._inputs)
+        # Ancillas with X or Y in a rotation that stays, by the rotation's place.
+        self._turned: dict[int, int] = {}
         self.xs: list[Local] = [(1 << q, 0, 0) for q in range(num_qubits)]
         self.zs: list[Local] = [(0, 1 << q, 0) for q in range(num_qubits)]
         self.dropped = 0.0
@@ -205,12 +223,18 @@ class PauliForm:
         self._insert((x, z, (x & z).bit_count() & 3), angle)
 
     def _insert(self, pauli: Local, angle: Angle) -> None:
+        if pauli[1] & self._zero:
+            turned_before = functools.reduce(int.__or__, self._turned.values(), pauli[0])
+            pauli = pauli[0], pauli[1] & ~(self._zero & ~turned_before), pauli[2]
         key = pauli[0], pauli[1]
+        if key == (0, 0):
+            return
         places = self._places.setdefault(key, [])
         if places and self._moves_to(key, places[-1]):
             at = places.pop()
             angle = self._angles[at] + angle
             self._x[at], self._z[at], self._angles[at] = 0, 0, Angle()
+            self._turned.pop(at, None)
         quarters, angle = _split(angle)
         if quarters:
             self.xs = [turned(row, pauli, quarters) for row in self.xs]
@@ -227,6 +251,8 @@ class PauliForm:
         self._paulis.append(key)
         self._angles.append(angle)
         places.append(at)
+        if pauli[0] & self._zero:
+            self._turned[at] = pauli[0] & self._zero
 
     def _packed(self, bits: int) -> NDArray[np.uint64]:
         return np.frombuffer(bits.to_bytes(8 * self._words, "little"), dtype=np.uint64)
@@ -236,6 +262,37 @@ class PauliForm:
         after = slice(at + 1, len(self._angles))
         mixed = (self._x[after] & self._packed(key[1])) ^ (self._z[after] & self._packed(key[0]))
         return not (np.bitwise_count(mixed).sum(axis=1) & 1).any()
+
+    def without_ancillas(self) -> PauliForm | None:
+        """Return the form on the inputs alone; None where an ancilla takes part in a rotation.
+
+        The form itself where there are no ancillas.
+
+        Raises:
+            AncillasDiffer: If an ancilla does not end in |0>.
+        """
+        if not self._zero:
+            return self
+        out = PauliForm(self._inputs, self._rounding)
+        out.dropped = self.dropped
+        for (x, z), angle in self.rotations():
+            if (x | z) & self._zero:
+                if angle.terms or abs(float(angle)) > _SMALL:
+                    return None
+                out.dropped += abs(float(angle))
+                continue
+            at = len(out._angles)
+            if at == len(out._x):
+                out._x, out._z = (np.concatenate([a, np.zeros_like(a)]) for a in (out._x, out._z))
+            out._x[at], out._z[at] = out._packed(x), out._packed(z)
+            out._paulis.append((x, z))
+            out._angles.append(angle)
+        if any(x or z & ~self._zero or p for x, z, p in self.zs[self._inputs :]):
+            raise AncillasDiffer
+        # What commutes with Z of every ancilla has no X there, and Z is 1.
+        for rows, kept in ((self.xs, out.xs), (self.zs, out.zs)):
+            kept[:] = [(x, z & ~self._zero, p) for x, z, p in rows[: self._inputs]]
+        return out
 
     def rotations(self) -> list[tuple[tuple[int, int], Angle]]:
         """Return the Pauli, (x, z), and the angle of each rotation, the first applied first."""
@@ -306,14 +363,21 @@ def _substituted(angle: Angle, values: dict[str, Angle]) -> Angle:
     return total
 
 
-def pauli_form(circuit: Circuit, rounding: float = ROUNDINGS[0]) -> PauliForm | None:
+def pauli_form(
+    circuit: Circuit, rounding: float = ROUNDINGS[0], inputs: int | None = None
+) -> PauliForm | None:
     """Return the normal form of a unitary, straight-line circuit; None where it takes too long.
 
     Args:
         circuit: The circuit.
         rounding: Radians up to which an angle is taken for rounding.
+        inputs: Qubits from this one on are ancillas, which start in |0>: the form is that of what
+            happens to the others, None where it was not seen that they take no part.
+
+    Raises:
+        AncillasDiffer: If an ancilla does not end in |0>.
     """
-    form = PauliForm(circuit.num_qubits, rounding)
+    form = PauliForm(circuit.num_qubits, rounding, inputs)
     budget = [OPERATIONS]
     run = circuit.run
     try:
@@ -336,7 +400,7 @@ def pauli_form(circuit: Circuit, rounding: float = ROUNDINGS[0]) -> PauliForm | 
                 _put(form, part)
     except TooLarge:
         return None
-    return form
+    return form.without_ancillas()
 
 
 def _put(form: PauliForm, part: Step) -> None:
@@ -347,27 +411,31 @@ def _put(form: PauliForm, part: Step) -> None:
         form.clifford(part.gate.name, part.qubits)
 
 
-def pauli_form_error(a: Circuit, b: Circuit) -> float | None:
+def pauli_form_error(a: Circuit, b: Circuit, inputs: int | None = None) -> float | None:
     """Return a bound of the distance of two circuits with one normal form, None if they have two.
 
     Args:
         a: Straight-line, without measurements and resets.
         b: The same, over the same qubits.
+        inputs: Qubits from this one on start in |0>.
 
     Returns:
         Half the sum of the angles' differences, which bounds ``min_phase ||A - phase B||`` in
         operator norm (coefficients of symbols agree to 1e-12); 0 where all angles are exact.
+
+    Raises:
+        AncillasDiffer: If an ancilla of one does not end in |0>.
     """
     for rounding in ROUNDINGS:
-        error = _form_error(a, b, rounding)
+        error = _form_error(a, b, rounding, inputs)
         if error is not None:
             return error
     return None
 
 
-def _form_error(a: Circuit, b: Circuit, rounding: float) -> float | None:
+def _form_error(a: Circuit, b: Circuit, rounding: float, inputs: int | None) -> float | None:
     """Return the bound of the distance with angles up to ``rounding`` forgotten."""
-    first, second = pauli_form(a, rounding), pauli_form(b, rounding)
+    first, second = (pauli_form(circuit, rounding, inputs) for circuit in (a, b))
     if first is None or second is None:
         return None
     if first.xs != second.xs or first.zs != second.zs:

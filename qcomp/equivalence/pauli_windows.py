@@ -84,14 +84,18 @@ class Distance:
     least: float
 
 
-def distance_by_pauli_windows(a: Circuit, b: Circuit) -> Distance | None:
+def distance_by_pauli_windows(a: Circuit, b: Circuit, inputs: int | None = None) -> Distance | None:
     """Return how far two circuits are apart, None where windows do not come to an end.
 
     Args:
         a: Straight-line and unitary, without parameters.
         b: The same, over the same qubits.
+        inputs: Qubits from this one on are ancillas, which start in |0>.
+
+    Raises:
+        AncillasDiffer: If an ancilla of one does not end in |0>.
     """
-    forms = [form for form in (pauli_form(a), pauli_form(b)) if form is not None]
+    forms = [form for c in (a, b) if (form := pauli_form(c, inputs=inputs)) is not None]
     if len(forms) < 2:
         return None
     first, second = (_turns(form) for form in forms)

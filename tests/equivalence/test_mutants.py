@@ -62,7 +62,9 @@ def differs(a: Operation, b: Operation) -> bool:
     return abs(abs(np.trace(first.conj().T @ second)) - len(first)) > 1e-9
 
 
-def mutant(operations: list[Operation], rng: np.random.Generator) -> list[Operation]:
+def mutant(
+    operations: list[Operation], rng: np.random.Generator, num_qubits: int = QUBITS
+) -> list[Operation]:
     """Drop, add or change one gate; what comes out is never the same unitary."""
     out = list(operations)
     at = int(rng.integers(len(out)))
@@ -72,10 +74,12 @@ def mutant(operations: list[Operation], rng: np.random.Generator) -> list[Operat
         del out[at]
     elif kind == 1:
         row = gate(str(rng.choice(("h", "t", "x", "z", "cx", "cz", "s"))))
-        out.insert(at, (row.name, tuple(rng.permutation(QUBITS)[: row.num_qubits].tolist()), ()))
+        out.insert(
+            at, (row.name, tuple(rng.permutation(num_qubits)[: row.num_qubits].tolist()), ())
+        )
     elif kind == 2 and angles:
         turn = float(rng.choice([-1, 1]) * 10.0 ** rng.uniform(-3, 0))
-        out[at] = (name, qubits, (angles[0] + turn,))
+        out[at] = (name, qubits, (angles[0] + turn, *angles[1:]))
     elif kind == 2 and name == "cx":
         out[at] = (name, qubits[::-1], ())
     else:
