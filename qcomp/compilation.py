@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Compilation"]
 
-COMPARED_BATCHES = 8
-"""Batches of data that the compiled artifact is compared with the source on."""
+COMPARED_SAMPLES = 256
+"""Samples of data that the compiled artifact is compared with the source on."""
+
+COMPARED_BATCH = 4
+"""Of them, those that are run at a time."""
 
 Observer = Callable[[PassRecord, "Program"], None]
 
@@ -304,20 +306,25 @@ class Compilation:
         if self.context.calibration is None:
             return [CheckLine(what, "no data was given", "not checked")]
         from qcomp.execute import HybridSession
+        from qcomp.passes.calibrate.batches import checked_batches
         from qcomp.quantization import SqnrSum
 
         session = HybridSession(self.source)
         sums: dict[str, SqnrSum] = {}
         largest = 0.0
         rows = 0
-        for feeds in islice(self.context.calibration(), COMPARED_BATCHES):
+        data = self.context.calibration()
+        for feeds in checked_batches(self.source.model, data, COMPARED_BATCH):
+            if rows >= COMPARED_SAMPLES:
+                break
             expected = session.run(feeds, shots=0)
             got = artifact.run(feeds, shots=0)
             rows += len(next(iter(feeds.values())))
             for name, value in expected.items():
-                a, b = np.asarray(value, np.float64), np.asarray(got[name], np.float64)
+                a, b = np.asarray(value), np.asarray(got[name])
                 sums.setdefault(name, SqnrSum()).add(a, b)
-                largest = max(largest, float(np.abs(a - b).max(initial=0.0)))
+                difference = np.subtract(a, b, dtype=np.float64)
+                largest = max(largest, float(np.abs(difference).max(initial=0.0)))
         words = ", ".join(f"{name} {total.decibels:.1f} dB" for name, total in sums.items())
         how = f"{rows} samples of the calibration data, exact simulation; SQNR {words}"
         return [CheckLine(what, how, "measured", largest, "largest difference")]

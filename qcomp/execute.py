@@ -137,17 +137,25 @@ class HybridSession:
         taps: Values of the main graph to return beside the outputs. They are computed in the same
             run; the runtime does not fuse over them.
         threads: Threads of the runtime.
+        only_taps: Whether the program's own outputs are left out, and what only they wait for.
 
     Attributes:
         inputs: Names of the inputs that have to be given, in order.
-        outputs: Names of the program's outputs, then the taps.
+        outputs: Names of the program's outputs (not with ``only_taps``), then the taps.
 
     Raises:
         PassError: When a stage cannot be run.
         UsageError: When a tap is no value of the graph.
     """
 
-    def __init__(self, program: Program, *, taps: Sequence[str] = (), threads: int = 1) -> None:
+    def __init__(
+        self,
+        program: Program,
+        *,
+        taps: Sequence[str] = (),
+        threads: int = 1,
+        only_taps: bool = False,
+    ) -> None:
         from qcomp.ir.stages import ClassicalStage, cut_into_stages
 
         graph = program.model.graph
@@ -160,10 +168,10 @@ class HybridSession:
         self.inputs: tuple[str, ...] = tuple(
             value.name or "" for value in graph.inputs if not value.is_initializer()
         )
-        named = [value.name or "" for value in graph.outputs]
+        named = [] if only_taps else [value.name or "" for value in graph.outputs]
         self.outputs: tuple[str, ...] = tuple(dict.fromkeys([*named, *taps]))
         self._stages: list[Session | CircuitStage] = []
-        for stage in cut_into_stages(program, keep=taps):
+        for stage in cut_into_stages(program, keep=taps, outputs=not only_taps):
             if isinstance(stage, ClassicalStage):
                 self._stages.append(Session(stage.model, threads))
             else:

@@ -72,7 +72,7 @@ class MeasureQuantizationError(GraphPass):
     preserves: ClassVar[Guarantee] = Guarantee.EXACT
 
     samples: int = 64
-    batch: int = 16
+    batch: int = 4
 
     def run(self, program: Program, context: Context) -> bool:
         """Measure; the program stays as it is."""

@@ -20,11 +20,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from qcomp.errors import PassError, UsageError
+from qcomp.integer_rules import IntegerRules, integer_rules_of
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.calibrate.entropy import entropy_range
 from qcomp.passes.calibrate.minmax import minmax_range
 from qcomp.passes.calibrate.mse import mse_range
 from qcomp.passes.calibrate.percentile import percentile_range
+from qcomp.passes.calibrate.symmetric_mse import symmetric_mse_range
 from qcomp.passes.calibrate.statistics import Histogram
 from qcomp.passes.graph.rewriting import node_label
 from qcomp.passes.quantize.static_plan import StaticPlan, plan_static
@@ -83,7 +85,7 @@ class Calibrate(GraphPass):
 
     method: Literal["minmax", "percentile", "mse", "entropy"] = "minmax"
     percentile: float = 99.999
-    batch: int = 32
+    batch: int = 8
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -111,7 +113,8 @@ class Calibrate(GraphPass):
         from qcomp.execute import HybridSession
 
         rules = rules_of(context)
-        plan = plan_static(program.model, rules)
+        machine = integer_rules_of(context)
+        plan = plan_static(program.model, rules, machine)
         names = plan.measured
         if not names:
             return False
@@ -123,7 +126,7 @@ class Calibrate(GraphPass):
             )
         given = {value.name for value in program.model.graph.inputs}
         taps = [name for name in names if name not in given]
-        session = HybridSession(program, taps=taps)
+        session = HybridSession(program, taps=taps, only_taps=True)
         methods = {**dict.fromkeys(names, self.method), **_asked_methods(plan, rules)}
         histograms = {name: Histogram(bins=methods[name] != "minmax") for name in names}
         samples = 0
@@ -143,14 +146,18 @@ class Calibrate(GraphPass):
                     histograms[name].add(array)
                 samples += max((a.shape[0] for a in feeds.values() if a.ndim), default=1)
                 task.advance()
-        ranges = {name: self._range(found, methods[name]) for name, found in histograms.items()}
+        ranges = {
+            name: self._range(found, methods[name], machine) for name, found in histograms.items()
+        }
         context.put(TensorStatistics(self.method, samples, ranges, methods))
         return False
 
-    def _range(self, histogram: Histogram, method: str) -> TensorRange:
+    def _range(self, histogram: Histogram, method: str, machine: IntegerRules) -> TensorRange:
         if histogram.count == 0:
             return TensorRange(0.0, 0.0, 0.0, 0.0, 0)
-        if method == "percentile":
+        if method == "mse" and machine.symmetric:
+            low, high = symmetric_mse_range(histogram, machine)
+        elif method == "percentile":
             low, high = percentile_range(histogram, self.percentile)
         elif method == "mse":
             low, high = mse_range(histogram)

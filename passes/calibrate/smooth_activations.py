@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import UsageError
+from qcomp.integer_rules import IntegerRules, integer_rules_of
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.graph.rewriting import (
     Editor,
@@ -83,7 +84,7 @@ class SmoothActivations(GraphPass):
     strengths: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     rows: int = 256
     gain: float = 2.0
-    batch: int = 32
+    batch: int = 8
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -102,7 +103,7 @@ class SmoothActivations(GraphPass):
         Raises:
             UsageError: Data that does not fit the model.
         """
-        groups = _groups(program.model, rules_of(context))
+        groups = _groups(program.model, rules_of(context), integer_rules_of(context))
         if not groups or context.calibration is None:
             return False
         seen = self._observe(program, groups, context)
@@ -120,7 +121,7 @@ class SmoothActivations(GraphPass):
         names = [group.source.name or "" for group in groups]
         given = {value.name for value in program.model.graph.inputs}
         taps = [name for name in names if name not in given]
-        session = HybridSession(program, taps=taps)
+        session = HybridSession(program, taps=taps, only_taps=True)
         seen = {name: _Seen() for name in names}
         batches = checked_batches(program.model, context.calibration(), self.batch)
         with context.progress.task("looking for outliers", None) as task:
@@ -133,11 +134,11 @@ class SmoothActivations(GraphPass):
         return seen
 
     def _smooth(self, editor: Editor, group: _Group, seen: _Seen) -> bool:
-        if not seen.kept:
+        if not len(seen.kept):
             return False
         low, high = np.minimum(seen.low, 0), np.maximum(seen.high, 0)
         peak = np.maximum(-low, high)
-        x = np.concatenate(seen.kept)[: self.rows]
+        x = seen.kept
         if peak.max() == 0.0 or not np.isfinite(x).all():
             return False
         W = group.weights()
@@ -164,26 +165,39 @@ class SmoothActivations(GraphPass):
 
 @dataclass(slots=True)
 class _Seen:
-    """What the data showed of one tensor: ranges float32[K] of its channels, and rows of it."""
+    """What the data showed of one tensor: ranges float32[K] of its channels, and rows of it.
+
+    Attributes:
+        low: Least value of each channel.
+        high: Largest value of each channel.
+        kept: Rows that stay.
+        drawn: The number that each of them drew.
+    """
 
     low: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     high: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-    kept: list[Floats] = field(default_factory=list)
+    kept: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    drawn: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def add(self, array: Floats, rows: int, rng: np.random.Generator) -> None:
-        """Count one batch; the rows that are kept are drawn evenly from the first batches."""
+        """Count one batch; the rows that are kept are drawn evenly from all batches.
+
+        Every row draws a number; those with the lowest stay (Vitter 1985, reservoir sampling).
+        """
         flat = array.reshape(-1, array.shape[-1])
         if not len(flat):
             return
         low, high = flat.min(0), flat.max(0)
-        if not self.kept:
-            self.low, self.high = low, high
+        if not len(self.drawn):
+            self.low, self.high, self.kept = low, high, flat[:0]
         else:
             self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
-        missing = rows - sum(len(part) for part in self.kept)
-        if missing > 0:
-            chosen = rng.choice(len(flat), min(missing, len(flat)), replace=False)
-            self.kept.append(flat[np.sort(chosen)].copy())
+        drawn = rng.random(len(flat))
+        chosen = np.argsort(drawn)[:rows]
+        drawn = np.concatenate([self.drawn, drawn[chosen]])
+        best = np.sort(np.argsort(drawn)[:rows])
+        self.kept = np.concatenate([self.kept, flat[chosen]])[best]
+        self.drawn = drawn[best]
 
 
 def _error(x: Floats, W: Floats, wanted: Floats, low: Floats, high: Floats) -> float:
@@ -279,10 +293,10 @@ def _inner(layer: ir.Node) -> int:
     return 1 if layer.op_type == "Gemm" and int_attribute(layer, "transB") else 0
 
 
-def _groups(model: ir.Model, rules: NodeRules) -> list[_Group]:
+def _groups(model: ir.Model, rules: NodeRules, machine: IntegerRules) -> list[_Group]:
     """Return the tensors that integer matrix products will read, in graph order."""
     groups: dict[ir.Value, _Group] = {}
-    for layer in plan_static(model, rules).layers:
+    for layer in plan_static(model, rules, machine).layers:
         source = layer.node.inputs[0]
         if layer.weighted and layer.node.op_type in ("MatMul", "Gemm") and source is not None:
             if layer.node.graph is model.graph and (source.dtype is None or source.dtype == 1):

@@ -18,7 +18,7 @@ __all__ = ["BINS", "Histogram", "TensorRange", "TensorStatistics"]
 BINS = 4096
 """Bins on each side of zero; between half and all of them are in use on the longer side."""
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 
 
 class Histogram:
@@ -62,9 +62,12 @@ class Histogram:
             self._cover(max(abs(self.minimum), abs(self.maximum)))
             flat = values.reshape(-1)
             for start in range(0, flat.size, _CHUNK):
-                # float64 holds value / 2^exponent exactly, so no value changes its bin.
-                scaled = flat[start : start + _CHUNK].astype(np.float64) / self.width
-                index = np.floor(scaled).astype(np.int64) + BINS
+                # A product with a power of two is exact, so no value changes its bin. In float32
+                # it could be too large or vanish for some powers.
+                kind = np.float32 if -100 <= self.exponent <= 0 else np.float64
+                scaled = flat[start : start + _CHUNK].astype(kind)
+                scaled *= kind(1.0 / self.width)
+                index = np.floor(scaled).astype(np.intp) + BINS
                 self.counts += np.bincount(index, minlength=2 * BINS)
         self.count += values.size
 

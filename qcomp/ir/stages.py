@@ -66,7 +66,9 @@ class CircuitStage:
 Stage = ClassicalStage | CircuitStage
 
 
-def cut_into_stages(program: Program, keep: Sequence[str] = ()) -> list[Stage]:
+def cut_into_stages(
+    program: Program, keep: Sequence[str] = (), *, outputs: bool = True
+) -> list[Stage]:
     """Cut a program at its Circuit nodes.
 
     The stages run in the order given. Circuits that do not wait for one another follow directly
@@ -78,6 +80,8 @@ def cut_into_stages(program: Program, keep: Sequence[str] = ()) -> list[Stage]:
     Args:
         program: The program. At most types and shapes that it lacks are filled in.
         keep: Names of more values of the main graph that the stages give as outputs.
+        outputs: Whether the program's outputs are wanted; else nodes that no value of ``keep``
+            waits for are left out.
 
     Returns:
         The stages: for a program without Circuit nodes one classical stage.
@@ -92,19 +96,24 @@ def cut_into_stages(program: Program, keep: Sequence[str] = ()) -> list[Stage]:
     if any(value.type is None for value in _handed_on(graph, level, circuits)):
         # What enters or leaves a stage needs a type, which a graph in the making may lack.
         infer_shapes(program)
-    kept = _kept(graph, keep) | set(graph.outputs)
+    kept = _kept(graph, keep) | (set(graph.outputs) if outputs else set())
     needed = _needed_later(graph, level, circuits) | kept
-    fixed = [value for value in graph.outputs if value.is_initializer()]
+    fixed = [value for value in graph.outputs if value.is_initializer() and outputs]
     fixed += [v for node in graph if node in constants for v in node.outputs if v in kept]
+    dead: set[ir.Node] = set() if outputs else _without_use(graph, kept)
     stages: list[Stage] = []
     for index in range(max(level.values(), default=0) + 1):
-        here = [node for node in graph if level[node] == index and node not in constants]
+        here = [
+            node
+            for node in graph
+            if level[node] == index and node not in constants and node not in dead
+        ]
         nodes = [node for node in here if node not in circuits]
-        outputs = [value for node in nodes for value in node.outputs if value in needed]
+        made = [value for node in nodes for value in node.outputs if value in needed]
         if index == 0:
-            outputs += list(dict.fromkeys(fixed))
-        if outputs:
-            stages.append(_classical_stage(program, nodes, outputs, constants))
+            made += list(dict.fromkeys(fixed))
+        if made:
+            stages.append(_classical_stage(program, nodes, made, constants))
         stages += [_circuit_stage(node) for node in here if node in circuits]
     return stages
 
@@ -215,6 +224,18 @@ def _kept(graph: ir.Graph, names: Sequence[str]) -> set[ir.Value]:
                 hint=suggest(name, [item for item in known if item]),
             )
     return {known[name] for name in names}
+
+
+def _without_use(graph: ir.Graph, kept: set[ir.Value]) -> set[ir.Node]:
+    """Return the nodes that no kept value waits for."""
+    wanted = set(kept)
+    dead: set[ir.Node] = set()
+    for node in reversed(graph):
+        if wanted.isdisjoint(node.outputs):
+            dead.add(node)
+        else:
+            wanted.update(captured_values(node))
+    return dead
 
 
 def _handed_on(
