@@ -70,7 +70,7 @@ def test_phase_that_depends_on_parameters_is_said() -> None:
 def test_larger_circuits_are_compared_on_random_states(
     n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(circuits, "distance_by_pauli_windows", lambda a, b: None)
+    monkeypatch.setattr(circuits, "distance_by_pauli_windows", lambda a, b, inputs=None: None)
     first = chain(n)
     # Euler angles, which the Pauli normal form does not see, and gates that trade places, which
     # two-qubit windows do not see.
@@ -96,7 +96,7 @@ def test_any_size_is_decided_by_the_pauli_normal_form() -> None:
 
 
 def test_what_no_rung_decides_is_said_not_to_be_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(circuits, "distance_by_pauli_windows", lambda a, b: None)
+    monkeypatch.setattr(circuits, "distance_by_pauli_windows", lambda a, b, inputs=None: None)
     verdict = check_circuits(chain(80), chain(80).t(5), qcec_seconds=0)
     assert verdict.equal is None
     assert verdict.rung == ""
