@@ -31,10 +31,12 @@ __all__ = [
     "blocks",
     "dequantize",
     "dequantize_blocks",
+    "pack_int2",
     "pack_int4",
     "quantize",
     "quantize_blocks",
     "symmetric_scale",
+    "unpack_int2",
     "unpack_int4",
     "within",
 ]
@@ -235,7 +237,7 @@ def quantize_blocks(
     Args:
         weight: float32[N, K], rows are output channels.
         group: Block length along K.
-        bits: 2, 4 or 8.
+        bits: 2 to 8.
         symmetric: Whether the zero point is fixed in the middle.
 
     Returns:
@@ -321,3 +323,24 @@ def unpack_int4(packed: npt.NDArray[np.uint8], count: int, signed: bool = False)
     if not signed:
         return nibbles
     return ((nibbles ^ np.uint8(8)).astype(np.int8) - np.int8(8)).astype(np.int8)
+
+
+def pack_int2(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Pack values in [0, 3] four a byte along the last axis, the first in the lowest bits.
+
+    | values         | bytes     |
+    |----------------|-----------|
+    | 1, 2, 3, 0     | 0x39      |
+    | 3, 0, 0, 1, 2  | 0x43 0x02 |
+    """
+    rest = -levels.shape[-1] % 4
+    if rest:
+        levels = np.pad(levels, [(0, 0)] * (levels.ndim - 1) + [(0, rest)])
+    four = levels.reshape(*levels.shape[:-1], -1, 4) << np.arange(0, 8, 2, dtype=np.uint8)
+    return np.asarray(np.bitwise_or.reduce(four, axis=-1), dtype=np.uint8)
+
+
+def unpack_int2(packed: npt.NDArray[np.uint8], count: int) -> npt.NDArray[np.uint8]:
+    """Inverse of :func:`pack_int2`: ``count`` values along the last axis."""
+    four = (packed[..., None] >> np.arange(0, 8, 2, dtype=np.uint8)) & np.uint8(3)
+    return np.asarray(four.reshape(*packed.shape[:-1], -1)[..., :count], dtype=np.uint8)

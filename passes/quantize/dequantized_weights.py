@@ -14,6 +14,7 @@ from qcomp.passes.quantize.arithmetic import (
     Integers,
     dequantize,
     dequantize_blocks,
+    unpack_int2,
     unpack_int4,
 )
 
@@ -122,9 +123,15 @@ def _from_matmulnbits(node: ir.Node, channels: Channels) -> Floats:
     bits, group = int_attribute(node, "bits", 4), int_attribute(node, "block_size")
     packed = np.asarray(_array(node.inputs[1], channels), np.uint8)
     scale = np.asarray(_array(node.inputs[2], channels), np.float32)
-    levels = unpack_int4(packed, group) if bits == 4 else packed
+    levels = _unpacked(packed, bits, group)
     zero = np.full(scale.shape, 1 << (bits - 1), dtype=np.uint8)
     if len(node.inputs) > 3 and node.inputs[3] is not None:
         stored = np.asarray(_array(node.inputs[3], channels), np.uint8)
-        zero = np.asarray(unpack_int4(stored, scale.shape[1]) if bits == 4 else stored, np.uint8)
+        zero = np.asarray(_unpacked(stored, bits, scale.shape[1]), np.uint8)
     return dequantize_blocks(np.asarray(levels, np.uint8), scale, zero, int_attribute(node, "K"))
+
+
+def _unpacked(packed: npt.NDArray[np.uint8], bits: int, count: int) -> Integers:
+    if bits == 2:
+        return unpack_int2(packed, count)
+    return unpack_int4(packed, count) if bits == 4 else packed

@@ -28,7 +28,7 @@ from qcomp.passes.quantize.record import keep_reference, left_in_float, note, wa
 from qcomp.passes.quantize.static_plan import matmul_weight_reason, weight_axis
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizedLayer, rules_of
+from qcomp.quantization import ChosenWeights, FloatOp, QuantizedLayer, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -55,7 +55,7 @@ class QuantizeDynamic(GraphPass):
         editor = Editor(model)
         editor.name_nodes()
         keep_reference(program, context)
-        weights = ChannelWeights(editor)
+        weights = ChannelWeights(editor, chosen=context.get(ChosenWeights))
         shared: dict[ir.Value, ir.Node] = {}
         layers: list[QuantizedLayer] = []
         floats: list[FloatOp] = []
@@ -100,6 +100,7 @@ def _rewrite(
     assert x is not None
     assert w is not None
     flip = node.op_type == "Gemm" and int_attribute(node, "transB") != 0
+    found = weights.chosen.weights.get(w.name or "")
     levels, w_scale, w_zero, _ = weights.add(w, weight_axis(node), INT8, transpose=flip)
     if x not in shared:
         shared[x] = editor.node(
@@ -128,8 +129,9 @@ def _rewrite(
         scheme="dynamic",
         weight=w.name or "",
         quantized=levels.name or "",
-        weight_type=INT8.name,
+        weight_type=INT8.name if found is None else f"s{found.bits}",
         kernel="DynamicQuantizeMatMul",
         source=source,
         output=y.name or "",
+        method="" if found is None else found.method,
     )

@@ -42,7 +42,7 @@ from qcomp.passes.graph.rewriting import (
 )
 from qcomp.passes.quantize.already import dequantized_affine
 from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters, within
-from qcomp.passes.quantize.integer_types import INT4_NARROW, INT7, INT8, INT32, UINT8
+from qcomp.passes.quantize.integer_types import INT32, UINT8, IntegerType
 from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import (
     PlannedLayer,
@@ -53,7 +53,14 @@ from qcomp.passes.quantize.static_plan import (
 )
 from qcomp.passes.quantize.weights import ChannelWeights, float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import NodeRules, QuantizedLayer, TensorStatistics, rules_of
+from qcomp.quantization import (
+    ChosenWeight,
+    ChosenWeights,
+    NodeRules,
+    QuantizedLayer,
+    TensorStatistics,
+    rules_of,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -63,7 +70,7 @@ if TYPE_CHECKING:
 __all__ = ["QuantizeStatic"]
 
 _BIAS_LIMIT = np.float32(2**30)
-_WEIGHT_TYPES = {8: INT8, 7: INT7, 4: INT4_NARROW}
+_WEIGHT_BITS = (8, 7, 4)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,7 @@ class QuantizeStatic(GraphPass):
         Raises:
             UsageError: An option outside its range.
         """
-        if self.weight_bits not in _WEIGHT_TYPES:
+        if self.weight_bits not in _WEIGHT_BITS:
             raise UsageError(
                 f"quantize-static: weight_bits is {self.weight_bits}", hint="8, 7 or 4"
             )
@@ -112,8 +119,12 @@ class QuantizeStatic(GraphPass):
         if not plan.layers:
             warn_if_nothing(self.name, context)
             return False
+        chosen = context.get(ChosenWeights) or ChosenWeights()
         bits = {layer.node: self._bits(layer.node, rules) for layer in plan.layers}
-        if 4 in bits.values():
+        for layer in plan.layers:
+            found = _chosen(layer, chosen)
+            bits[layer.node] = bits[layer.node] if found is None else found.bits
+        if min(bits.values()) <= 4:
             require_opset(program.model, 21, "4-bit integers are from opset 21")
         require_opset(program.model, 13, "per-channel DequantizeLinear is from opset 13")
         statistics = context.get(TensorStatistics)
@@ -128,7 +139,7 @@ class QuantizeStatic(GraphPass):
         Editor(program.model).name_nodes()
         keep_reference(program, context)
         per_tensor = self.weight_scales == "tensor"
-        layers = _Rewriter(program.model, plan, statistics, bits, per_tensor).run()
+        layers = _Rewriter(program.model, plan, statistics, bits, per_tensor, chosen).run()
         note(context, layers, ())
         return True
 
@@ -137,7 +148,7 @@ class QuantizeStatic(GraphPass):
         bits = rules.options(node).bits
         if bits is None:
             return self.weight_bits
-        if bits not in _WEIGHT_TYPES:
+        if bits not in _WEIGHT_BITS:
             raise UsageError(
                 f"quantize-static cannot store '{node_label(node)}' in {bits} bits",
                 hint="8, 7 or 4",
@@ -155,12 +166,17 @@ class _Rewriter:
         statistics: TensorStatistics,
         bits: Mapping[ir.Node, int],
         per_tensor: bool,
+        chosen: ChosenWeights,
     ) -> None:
         self.plan = plan
         self.statistics = statistics
-        self.kinds = {layer.node: _WEIGHT_TYPES[bits[layer.node]] for layer in plan.layers}
+        self.kinds = {
+            layer.node: IntegerType(bits[layer.node], signed=True, narrow=True)
+            for layer in plan.layers
+        }
         self.editor = Editor(model)
-        self.weights = ChannelWeights(self.editor, per_tensor)
+        self.chosen = chosen
+        self.weights = ChannelWeights(self.editor, per_tensor, chosen)
         self.source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
         self.inside = {layer.output for layer in plan.layers} | set(self.source)
         self.parameters: dict[ir.Value, tuple[Affine, ir.Value, ir.Value]] = {}
@@ -226,7 +242,11 @@ class _Rewriter:
             parts = SharedParts(
                 lambda: {"weight": tensor.numpy().T}, {"weight": (tensor.dtype, shape)}
             )
+            found = self.chosen.find(weight.name, tuple(tensor.shape.numpy()))
             weight = self.editor.initializer(f"{weight.name}_T", parts.tensor("weight"))
+            if found is not None:
+                self.chosen = self.chosen.joined({weight.name or "": found.transposed()})
+                self.weights.chosen = self.chosen
         label = node_label(node)
         matmul = self.editor.node(
             "MatMul", [node.inputs[0], weight], name=f"{label}_MatMul", before=node
@@ -242,6 +262,7 @@ class _Rewriter:
 
     def _record(self, layer: PlannedLayer) -> QuantizedLayer:
         output = layer.output if layer.output is not None else layer.node.outputs[0]
+        found = _chosen(layer, self.chosen)
         return QuantizedLayer(
             node=node_label(layer.node),
             op_type=layer.node.op_type,
@@ -252,6 +273,7 @@ class _Rewriter:
             kernel=layer.kernel,
             source=output.name or "",
             output=output.name or "",
+            method="" if found is None else found.method,
         )
 
     def _finish(
@@ -355,7 +377,7 @@ class _Rewriter:
             floor = np.asarray(np.abs(bias) / (x_scale * _BIAS_LIMIT), dtype=np.float32)
         levels, scale, zero, scales = self.weights.add(value, axis, kind, bias_floor=floor)
         name = value.name or ""
-        if kind.bits == 4:
+        if kind.bits <= 4:
             levels = self.editor.node(
                 "Cast",
                 [levels],
@@ -391,6 +413,14 @@ class _Rewriter:
             outputs=[f"{name}_dequantized"],
             before=node,
         ).outputs[0]
+
+
+def _chosen(layer: PlannedLayer, chosen: ChosenWeights) -> ChosenWeight | None:
+    """The integers that a pass chose for a layer's weight."""
+    value = layer.node.inputs[1] if layer.weighted else None
+    if value is None or value.name not in chosen.weights:
+        return None
+    return chosen.find(value.name, tuple(float_weight(value).shape.numpy()))
 
 
 def _name(value: ir.Value | None) -> str:

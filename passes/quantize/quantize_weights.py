@@ -8,10 +8,13 @@
 * ``matmulnbits``: the operator com.microsoft::MatMulNBits. ``accuracy_level=4`` lets ONNX Runtime
   round
   activations to 8 bits inside the kernel (fast); 0 computes in float32.
-* ``dequantize``: the standard, blocked DequantizeLinear of opset 21, INT4 or UINT4 (INT8/UINT8 for
-  8 bits), which ONNX Runtime turns into the same operator.
+* ``dequantize``: the standard, blocked DequantizeLinear of opset 21, INT4 or UINT4 (INT8/UINT8
+  above 4 bits), which ONNX Runtime turns into the same operator.
 
-The integers are computed when the model is saved, one weight at a time.
+2, 4 and 8 bits are stored as such, 3 in 4 and 5 to 7 in 8; ``dequantize`` stores 2 in 4, too.
+Integers that a pass before chose (:class:`qcomp.quantization.ChosenWeights`) are taken as they are,
+with their own bits, blocks and zero points; scales of channels or tensors are repeated for each
+block. The others are computed when the model is saved, one weight at a time.
 
 Preconditions: opset 21 for ``form=dequantize``.
 Preserved: nothing exactly; the error is reported per layer.
@@ -22,6 +25,7 @@ Source: blocked round-to-nearest as the baseline of Frantar et al. 2022, arXiv:2
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -29,7 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.errors import UsageError
+from qcomp.errors import PassError, UsageError
 from qcomp.passes.graph.rewriting import (
     Editor,
     SharedParts,
@@ -40,12 +44,25 @@ from qcomp.passes.graph.rewriting import (
     require_opset,
 )
 from qcomp.passes.quantize.already import quantized_already
-from qcomp.passes.quantize.arithmetic import Floats, pack_int4, quantize_blocks
+from qcomp.passes.quantize.arithmetic import (
+    Floats,
+    blocks,
+    pack_int2,
+    pack_int4,
+    quantize_blocks,
+)
 from qcomp.passes.quantize.record import keep_reference, left_in_float, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import matmul_weight_reason
 from qcomp.passes.quantize.weights import float_weight, int4_parts
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, NodeOptions, QuantizedLayer, rules_of
+from qcomp.quantization import (
+    ChosenWeight,
+    ChosenWeights,
+    FloatOp,
+    NodeOptions,
+    QuantizedLayer,
+    rules_of,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -57,16 +74,19 @@ __all__ = ["QuantizeWeights"]
 _SLAB = 1 << 23
 """Weights that are quantized at a time (float32: 32 MB)."""
 
+_BITS = (2, 3, 4, 5, 6, 7, 8)
+_GROUPS = (16, 32, 64, 128, 256)
+
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class QuantizeWeights(GraphPass):
-    """Store the weights of MatMul and Gemm in blocks of 4 or 8 bits.
+    """Store the weights of MatMul and Gemm in blocks of few bits.
 
     Attributes:
-        bits: 4 or 8.
+        bits: 2 to 8.
         method: ``rtn``, round to nearest.
         group: Weights that share a scale, along the input channels: 16, 32, 64, 128 or 256.
         symmetric: Whether the zero point is fixed in the middle of the range.
@@ -91,9 +111,9 @@ class QuantizeWeights(GraphPass):
             UsageError: An option outside its range.
         """
         checks = {
-            "bits": (self.bits, (4, 8)),
+            "bits": (self.bits, _BITS),
             "method": (self.method, ("rtn",)),
-            "group": (self.group, (16, 32, 64, 128, 256)),
+            "group": (self.group, _GROUPS),
             "form": (self.form, ("matmulnbits", "dequantize")),
             "accuracy_level": (self.accuracy_level, (0, 4)),
         }
@@ -117,6 +137,7 @@ class QuantizeWeights(GraphPass):
         layers: list[QuantizedLayer] = []
         floats: list[FloatOp] = []
         rules = rules_of(context)
+        chosen = context.get(ChosenWeights) or ChosenWeights()
         for node in list(model.graph):
             if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
                 left = left_in_float(node, rules)
@@ -131,7 +152,10 @@ class QuantizeWeights(GraphPass):
             if reason:
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
-            layers.append(self._for(node, asked)._rewrite(node, editor))
+            value = node.inputs[1]
+            assert value is not None
+            found = chosen.find(value.name, tuple(float_weight(value).shape.numpy()))
+            layers.append(self._for(node, asked)._rewrite(node, editor, found))
         note(context, layers, floats)
         warn_if_nothing(self.name, context)
         return bool(layers)
@@ -140,20 +164,25 @@ class QuantizeWeights(GraphPass):
         """The pass with the options that the user asks for one operator."""
         bits = self.bits if asked.bits is None else asked.bits
         method = self.method if asked.method is None else asked.method
-        if bits not in (4, 8) or method != "rtn":
-            what = f"with method={method}" if bits in (4, 8) else f"in {bits} bits"
+        if bits not in _BITS or method != "rtn":
+            what = f"with method={method}" if bits in _BITS else f"in {bits} bits"
             raise UsageError(
                 f"quantize-weights cannot store '{node_label(node)}' {what}",
-                hint="bits=4 or 8; method=rtn",
+                hint="bits=2 to 8; method=rtn",
             )
         return replace(self, bits=bits)
 
-    def _rewrite(self, node: ir.Node, editor: Editor) -> QuantizedLayer:
+    def _rewrite(
+        self, node: ir.Node, editor: Editor, chosen: ChosenWeight | None
+    ) -> QuantizedLayer:
         value = node.inputs[1]
         assert value is not None
-        weight = _BlockedWeight(
-            value, int_attribute(node, "transB") != 0, self.bits, self.group, self.symmetric
-        )
+        by_rows = int_attribute(node, "transB") != 0
+        weight: _BlockedWeight
+        if chosen is None:
+            weight = _RoundedWeight(value, by_rows, self.bits, self.group, self.symmetric)
+        else:
+            weight = _ChosenWeight(value, by_rows, chosen)
         label = node_label(node)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         if self.form == "matmulnbits":
@@ -165,8 +194,8 @@ class QuantizeWeights(GraphPass):
                 {
                     "K": weight.columns,
                     "N": weight.rows,
-                    "bits": self.bits,
-                    "block_size": self.group,
+                    "bits": weight.stored_bits(self.form),
+                    "block_size": weight.group,
                     "accuracy_level": self.accuracy_level,
                 },
                 domain="com.microsoft",
@@ -179,7 +208,7 @@ class QuantizeWeights(GraphPass):
             real = editor.node(
                 "DequantizeLinear",
                 inputs,
-                {"axis": 0, "block_size": self.group},
+                {"axis": 0, "block_size": weight.group},
                 name=f"{value.name}_DequantizeLinear",
                 before=node,
             )
@@ -201,17 +230,21 @@ class QuantizeWeights(GraphPass):
             scheme="weights",
             weight=value.name or "",
             quantized=inputs[0].name or "",
-            weight_type=f"{'s' if self.symmetric else 'u'}{self.bits}/{self.group}",
+            weight_type=f"{'s' if weight.symmetric else 'u'}{weight.bits}/{weight.group}",
             kernel="MatMulNBits",
             source=source,
             output=y.name or "",
+            method="" if chosen is None else chosen.method,
         )
 
 
-class _BlockedWeight:
+class _BlockedWeight(ABC):
     """The lazily computed tensors of one weight.
 
     Attributes:
+        bits: Bits of its integers; they are stored in :meth:`stored_bits`.
+        group: Block length.
+        symmetric: Whether there are no zero points.
         rows: Output channels N.
         columns: Input channels K.
         count: Blocks a row, ceil(K / group).
@@ -230,33 +263,43 @@ class _BlockedWeight:
         with read_weight(self.tensor) as array:
             check_finite(self.name, array)
 
+    def stored_bits(self, form: str) -> int:
+        """Bits that an integer takes in the file."""
+        if self.bits == 2 and form == "matmulnbits":
+            return 2
+        return 4 if self.bits <= 4 else 8
+
+    @abstractmethod
     def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
-        """Quantize slabs of output channels: rows, integers uint8[n, B, group], scales, zeros."""
-        step = max(1, _SLAB // max(1, self.columns))
-        with read_weight(self.tensor) as array:
-            for start in range(0, self.rows, step):
-                part = slice(start, min(start + step, self.rows))
-                w = np.ascontiguousarray(array[part] if self.by_rows else array[:, part].T)
-                levels, scale, zero = quantize_blocks(
-                    w.astype(np.float32, copy=False), self.group, self.bits, self.symmetric
-                )
-                yield part, levels, scale, zero
+        """Slabs of output channels: rows, integers uint8[n, B, group], scales, zero points.
+
+        Integers and zero points in [0, 2^bits - 1]; the zero point is in the middle where it is
+        fixed.
+        """
+
+    def _stored_slabs(self, form: str) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """The slabs with integers and zero points about the middle of what they are stored in."""
+        shift = np.uint8((1 << (self.stored_bits(form) - 1)) - (1 << (self.bits - 1)))
+        for part, levels, scale, zero in self.slabs():
+            yield part, levels + shift, scale, zero + shift
 
     def matmulnbits(self, editor: Editor) -> list[ir.Value]:
         """B uint8[N, B, group * bits / 8], scales float32[N, B] and packed zero points."""
         import onnx_ir as ir
 
-        blob = self.group * self.bits // 8
-        zeros = -(-self.count * self.bits // 8)
+        bits = self.stored_bits("matmulnbits")
+        blob = self.group * bits // 8
+        zeros = -(-self.count * bits // 8)
+        pack = {2: pack_int2, 4: pack_int4}.get(bits, np.ascontiguousarray)
 
         def compute() -> Arrays:
             packed = np.empty((self.rows, self.count, blob), dtype=np.uint8)
             scales = np.empty((self.rows, self.count), dtype=np.float32)
             zero = np.empty((self.rows, zeros), dtype=np.uint8)
-            for part, levels, scale, offset in self.slabs():
-                packed[part] = pack_int4(levels) if self.bits == 4 else levels
+            for part, levels, scale, offset in self._stored_slabs("matmulnbits"):
+                packed[part] = pack(levels)
                 scales[part] = scale
-                zero[part] = pack_int4(offset) if self.bits == 4 else offset
+                zero[part] = pack(offset)
             return {"levels": packed, "scale": scales, "zero": zero}
 
         parts = SharedParts(
@@ -273,11 +316,11 @@ class _BlockedWeight:
         """Integers [K, N], scales float32[B, N] and zero points [B, N]."""
         import onnx_ir as ir
 
-        signed = self.symmetric
-        kind = ir.DataType[f"{'INT' if signed else 'UINT'}{self.bits}"]
+        signed, bits = self.symmetric, self.stored_bits("dequantize")
+        kind = ir.DataType[f"{'INT' if signed else 'UINT'}{bits}"]
 
         def stored(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-            if self.bits == 4:
+            if bits == 4:
                 return int4_parts(levels, signed)
             return (levels ^ np.uint8(128)).view(np.int8) if signed else levels
 
@@ -285,7 +328,7 @@ class _BlockedWeight:
             levels = np.empty((self.columns, self.rows), dtype=np.uint8)
             scales = np.empty((self.count, self.rows), dtype=np.float32)
             zero = np.empty((self.count, self.rows), dtype=np.uint8)
-            for part, q, scale, offset in self.slabs():
+            for part, q, scale, offset in self._stored_slabs("dequantize"):
                 levels[:, part] = q.reshape(q.shape[0], -1)[:, : self.columns].T
                 scales[:, part] = scale.T
                 zero[:, part] = offset.T
@@ -309,3 +352,61 @@ class _BlockedWeight:
         if not self.symmetric:
             values.append(editor.initializer(f"{self.name}_zero_point", parts.tensor("zero")))
         return values
+
+
+class _RoundedWeight(_BlockedWeight):
+    """A weight that is rounded to nearest."""
+
+    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """See :class:`_BlockedWeight`."""
+        step = max(1, _SLAB // max(1, self.columns))
+        with read_weight(self.tensor) as array:
+            for start in range(0, self.rows, step):
+                part = slice(start, min(start + step, self.rows))
+                w = np.ascontiguousarray(array[part] if self.by_rows else array[:, part].T)
+                levels, scale, zero = quantize_blocks(
+                    w.astype(np.float32, copy=False), self.group, self.bits, self.symmetric
+                )
+                yield part, levels, scale, zero
+
+
+class _ChosenWeight(_BlockedWeight):
+    """A weight whose integers somebody chose."""
+
+    def __init__(self, value: ir.Value, by_rows: bool, chosen: ChosenWeight) -> None:
+        chosen = chosen if by_rows else chosen.transposed()
+        columns = chosen.levels.shape[1]
+        if chosen.group is None:
+            sizes = [g for g in _GROUPS if g >= columns] or [_GROUPS[-1]]
+        else:
+            sizes = [g for g in reversed(_GROUPS) if chosen.group % g == 0]
+        if not sizes or (chosen.group is not None and chosen.axis != 1):
+            raise PassError(
+                f"the integers chosen for '{value.name}' lie in blocks of {chosen.group} along "
+                f"{'input' if chosen.axis == 1 else 'output'} channels",
+                hint="multiples of 16 along input channels can be stored",
+            )
+        if chosen.group is None and chosen.scale.ndim and chosen.axis != 0:
+            raise PassError(f"the scales chosen for '{value.name}' lie along input channels")
+        super().__init__(value, by_rows, chosen.bits, sizes[0], chosen.zero_point is None)
+        self.chosen = chosen
+
+    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """See :class:`_BlockedWeight`."""
+        half, chosen = 1 << (self.bits - 1), self.chosen
+        middle = np.zeros(chosen.scale.shape, np.int8)
+        zero = middle if chosen.zero_point is None else chosen.zero_point
+        parts = []
+        for part in (chosen.scale, zero):
+            if chosen.group is None:
+                wide = np.broadcast_to(part.reshape(-1, 1), (self.rows, self.count))
+            else:
+                wide = np.repeat(part, chosen.group // self.group, axis=1)[:, : self.count]
+            parts.append(wide)
+        levels = blocks(chosen.levels.astype(np.float32), self.group) + np.float32(half)
+        yield (
+            slice(0, self.rows),
+            levels.astype(np.uint8),
+            np.asarray(parts[0], np.float32),
+            (parts[1].astype(np.int16) + half).astype(np.uint8),
+        )

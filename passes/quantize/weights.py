@@ -18,6 +18,7 @@ from qcomp.passes.graph.rewriting import (
 )
 from qcomp.passes.quantize.arithmetic import Floats, pack_int4, quantize, symmetric_scale
 from qcomp.passes.quantize.integer_types import IntegerType
+from qcomp.quantization import ChosenWeight, ChosenWeights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -43,11 +44,15 @@ class ChannelWeights:
     Args:
         editor: Where the initializers go.
         per_tensor: One scale a weight, a scalar, in place of one an output channel.
+        chosen: Integers that other passes chose, taken as they are.
     """
 
-    def __init__(self, editor: Editor, per_tensor: bool = False) -> None:
+    def __init__(
+        self, editor: Editor, per_tensor: bool = False, chosen: ChosenWeights | None = None
+    ) -> None:
         self._editor = editor
         self._per_tensor = per_tensor
+        self.chosen = chosen or ChosenWeights()
         self._done: dict[
             tuple[int, int, bool, int], tuple[ir.Value, ir.Value, ir.Value, Floats]
         ] = {}
@@ -82,6 +87,11 @@ class ChannelWeights:
             return self._done[key]
         name = value.name or "weight"
         tensor = float_weight(value)
+        chosen = self.chosen.find(name, tuple(tensor.shape.numpy()))
+        if chosen is not None:
+            entry = self._add_chosen(name, chosen, axis, kind, bias_floor, transpose)
+            self._done.setdefault(key, entry)
+            return entry
         with read_weight(tensor) as array:
             check_finite(name, array)
             shared = None if self._per_tensor else axis
@@ -96,9 +106,7 @@ class ChannelWeights:
             with read_weight(tensor) as array:
                 levels = quantize(array.astype(np.float32, copy=False), scale, 0, kind, axis)
             levels = levels.T if transpose else levels
-            return {
-                "levels": pack_int4(levels.reshape(-1).view(np.uint8)) if kind.bits == 4 else levels
-            }
+            return {"levels": _stored(levels, kind)}
 
         parts = SharedParts(compute, {"levels": (kind.onnx, shape)})
         entry = (
@@ -109,6 +117,47 @@ class ChannelWeights:
         )
         self._done.setdefault(key, entry)
         return entry
+
+    def _add_chosen(
+        self,
+        name: str,
+        chosen: ChosenWeight,
+        axis: int,
+        kind: IntegerType,
+        bias_floor: Floats | None,
+        transpose: bool,
+    ) -> tuple[ir.Value, ir.Value, ir.Value, Floats]:
+        """Add integers as they were chosen."""
+        zero = chosen.zero_point
+        if chosen.group is not None or (zero is not None and zero.any()):
+            raise PassError(
+                f"the integers chosen for '{name}' have blocks or zero points",
+                why="an integer kernel has one scale an output channel, and no zero point",
+                hint="choose symmetric ones a channel, or store them by 'quantize-weights'",
+            )
+        if chosen.scale.ndim and chosen.axis != axis:
+            raise PassError(f"the scales chosen for '{name}' do not lie along output channels")
+        levels, scale = chosen.levels, np.asarray(chosen.scale)
+        if not _above(scale, bias_floor):  # a channel whose bias would not fit 32 bits
+            assert bias_floor is not None
+            floor = bias_floor if scale.ndim else bias_floor.max(initial=0.0)
+            real, scale = chosen.real(), np.maximum(scale, floor).astype(np.float32)
+            levels = quantize(real, scale, 0, kind, axis).astype(np.int8)
+        levels = np.ascontiguousarray(levels.T) if transpose else levels
+        parts = SharedParts(
+            lambda: {"levels": _stored(levels, kind)}, {"levels": (kind.onnx, levels.shape)}
+        )
+        return (
+            self._editor.initializer(f"{name}_quantized", parts.tensor("levels")),
+            self._editor.initializer(f"{name}_scale", scale),
+            self._editor.initializer(f"{name}_zero_point", np.zeros(scale.shape, kind.storage)),
+            scale,
+        )
+
+
+def _stored(levels: npt.NDArray[np.generic], kind: IntegerType) -> npt.NDArray[np.generic]:
+    """Integers as the type's ONNX tensor holds them: up to 4 bits packed."""
+    return pack_int4(levels.reshape(-1).view(np.uint8)) if kind.bits <= 4 else levels
 
 
 def _above(scale: Floats, floor: Floats | None) -> bool:

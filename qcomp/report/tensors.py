@@ -219,7 +219,8 @@ class _Reader:
             why = "the graph had these integers when it came"
         else:
             role = "table" if layer.op_type in ("Gather", "GatherND") else "weight"
-            shown, method, source = layer.weight_type or kind, "round to nearest", layer.weight
+            shown, source = layer.weight_type or kind, layer.weight
+            method = layer.method or "round to nearest"
             why = "one scale a row" if role == "table" else _weight_why(layer)
         low, high = (None, None) if scale is None else _covered(_base(shown, kind), scale, None)
         names = tuple(dict.fromkeys(_readers(value)))

@@ -232,7 +232,7 @@ def test_an_override_that_cannot_be_read_is_an_error(text):
         ("calibrate,quantize-static", "op:MatMul{method=best}"),
         ("quantize-dynamic", "op:MatMul{bits=4}"),
         ("quantize-dynamic", "op:MatMul{method=mse}"),
-        ("quantize-weights", "op:MatMul{bits=7}"),
+        ("quantize-weights", "op:MatMul{bits=9}"),
         ("quantize-weights", "op:MatMul{method=mse}"),
     ],
 )

@@ -298,7 +298,7 @@ def test_an_opset_that_is_too_old_is_refused(build, compiled, pipeline, opset):
 
 
 @pytest.mark.parametrize(
-    "options", ["bits=3", "group=48", "accuracy_level=1", "method=magic", "form=packed"]
+    "options", ["bits=9", "group=48", "accuracy_level=1", "method=magic", "form=packed"]
 )
 def test_weight_options_out_of_range_are_refused(options):
     with pytest.raises(UsageError):
