@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qcomp.errors import PassError
 from qcomp.ir.program import Program, is_circuit_node
+from qcomp.passes.graph.rewriting import KeptOpset
 from qcomp.passmanager import Context, GraphPass, Guarantee
 
 if TYPE_CHECKING:
@@ -17,13 +18,17 @@ __all__ = ["Canonicalise"]
 
 _MAX_ROUNDS = 20
 
+_COMPARED = 1 << 30
+"""Bytes of weights up to which outputs are compared after operators were converted."""
+
 
 @dataclass(frozen=True)
 class Canonicalise(GraphPass):
     """Simplify a graph without changing one bit of what it computes.
 
     1. Standard operators are raised to opset ``min_opset`` (left as they are, with a warning,
-       where that cannot be done).
+       where that cannot be done). Where operators had to change, the outputs are compared with
+       those before, on random inputs.
     2. Constant nodes of tensors become initializers.
     3. Types and shapes are inferred.
     4. Nodes that do nothing are removed (Identity, Dropout, Cast to the same type, Reshape to
@@ -52,15 +57,9 @@ class Canonicalise(GraphPass):
     def run(self, program: Program, context: Context) -> bool:
         """Simplify the program's graph; return whether it changed."""
         from qcomp.ir.shapes import infer_shapes
-        from qcomp.passes.graph.opset import raise_opset
 
+        changed = self._raise(program, context)
         model = program.model
-        changed = False
-        try:
-            changed = raise_opset(model, self.min_opset)
-        except PassError as error:
-            why = f": {error.why}" if error.why else ""
-            context.warn(f"the model keeps its opset: {error.what}{why}")
         changed = _lift_constants(model) or changed
         for _ in range(_MAX_ROUNDS):
             infer_shapes(program)
@@ -68,6 +67,50 @@ class Canonicalise(GraphPass):
                 break
             changed = True
         return _drop_circuits(program) or changed
+
+    def _raise(self, program: Program, context: Context) -> bool:
+        """Raise the opset, or say why it stays; return whether the model changed."""
+        from qcomp.equivalence.graphs import check_programs
+        from qcomp.ir.shapes import infer_shapes
+        from qcomp.passes.graph.opset import raise_opset, unchanged_since
+
+        if unchanged_since(program.model, self.min_opset):
+            return raise_opset(program.model, self.min_opset)
+        made = program.copy()
+        infer_shapes(made)
+        try:
+            raise_opset(made.model, self.min_opset)
+        except PassError as error:
+            where = f" ({error.where})" if error.where else ""
+            why = f": {error.why}" if error.why else ""
+            return _kept(context, f"{error.what}{where}{why}")
+        before = program.model.graph.opset_imports.get("", 0)
+        what = f"the conversion from opset {before} to {self.min_opset}"
+        if _weight_bytes(made) > _COMPARED:
+            context.warn(f"{what} was not checked: the model is large")
+        else:
+            verdict = check_programs(program, made, context.seed)
+            if verdict.equal is False:
+                runs = "candidate" not in verdict.how
+                found = f"changes what it computes, by {verdict.error:.3g}"
+                refused = "gives operators that ONNX Runtime has no kernels for"
+                return _kept(context, f"{what} {found if runs else refused}")
+            if verdict.equal is None:
+                context.warn(f"{what} was {verdict.how}")
+        program.model = made.model
+        return True
+
+
+def _kept(context: Context, why: str) -> bool:
+    """Say that the opset stays as it is."""
+    context.put(KeptOpset(why))
+    context.warn(f"the model keeps its opset: {why}")
+    return False
+
+
+def _weight_bytes(program: Program) -> int:
+    values = program.model.graph.initializers.values()
+    return sum(v.const_value.nbytes for v in values if v.const_value is not None)
 
 
 def _drop_circuits(program: Program) -> bool:

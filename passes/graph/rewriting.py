@@ -10,6 +10,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +22,11 @@ from qcomp.node_rules import name_nodes, node_name
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qcomp.passmanager import Context
+
 __all__ = [
     "Editor",
+    "KeptOpset",
     "SharedParts",
     "attribute",
     "check_finite",
@@ -159,19 +163,36 @@ def check_finite(name: str, array: npt.NDArray[np.generic]) -> None:
             )
 
 
-def require_opset(model: ir.Model, minimum: int, why: str) -> None:
+@dataclass(frozen=True, slots=True)
+class KeptOpset:
+    """Why ``canonicalise`` could not raise the model's opset."""
+
+    why: str
+
+
+def require_opset(model: ir.Model, minimum: int, why: str, context: Context | None = None) -> None:
     """Refuse a model whose opset of the default domain is below ``minimum``.
+
+    Args:
+        model: The model.
+        minimum: The opset needed.
+        why: What needs it.
+        context: Knows why the opset was not raised, if that was tried.
 
     Raises:
         PassError: The opset is too old.
     """
     version = model.graph.opset_imports.get("", minimum)
-    if version < minimum:
-        raise PassError(
-            f"the model has opset {version}, at least {minimum} is needed",
-            why=why,
-            hint=f"onnx.version_converter.convert_version(model, {minimum})",
-        )
+    if version >= minimum:
+        return
+    kept = None if context is None else context.get(KeptOpset)
+    raise PassError(
+        f"the model has opset {version}, at least {minimum} is needed: {why}",
+        why=f"it could not be raised: {kept.why}" if kept else "nothing has raised it",
+        hint="export the model again with a newer opset"
+        if kept
+        else f"run 'canonicalise{{min-opset={minimum}}}' before this pass",
+    )
 
 
 class SharedParts:
@@ -228,7 +249,8 @@ class Editor:
         self.model = model
         self.graph = model.graph if graph is None else graph
         self._names: set[str] = set()
-        for each in model.graphs():
+        # The graph of a function is none of the model's.
+        for each in dict.fromkeys((*model.graphs(), self.graph, *self.graph.subgraphs())):
             self._names.update(v.name for v in each.inputs if v.name)
             self._names.update(each.initializers)
             for node in each:

@@ -85,7 +85,7 @@ class QuantizeDynamic(GraphPass):
                     f"'{node_label(node)}': it finds the range while the graph runs",
                     hint="leave 'method' out, or take a static target such as cpu-int8",
                 )
-            require_opset(model, 11, "DynamicQuantizeLinear is from opset 11")
+            require_opset(model, 11, "DynamicQuantizeLinear is from opset 11", context)
             layers.append(_rewrite(node, editor, weights, shared))
         note(context, layers, floats)
         warn_if_nothing(self.name, context)
