@@ -28,6 +28,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
         "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",
+        "optimize-scales": "qcomp.passes.calibrate.optimize_scales:OptimizeScales",
         "quantize-embeddings": "qcomp.passes.quantize.quantize_embeddings:QuantizeEmbeddings",
         "quantize-lstm": "qcomp.passes.quantize.quantize_lstm:QuantizeLstm",
         "quantize-static": "qcomp.passes.quantize.quantize_static:QuantizeStatic",

@@ -64,6 +64,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "halve-constants": ({}, {"least_bytes": 16}),
     "quantize-residual": ({}, {"order": 3, "bits": 3, "keep": 0.5}, {"store": "float"}),
     "store-weights": ({}, {"least_bytes": 16}),
+    "optimize-scales": ({}, {"layers": "all", "weight_scales": "tensor", "rounds": 1}),
     "search": ({"steps": 3}, {"steps": 2, "cost": "gates+depth", "temperature": 1.0}),
     "consolidate-two-qubit": (
         *({}, {"basis": "u"}, {"basis": "rz-sx-x"}, {"basis": "h-x-rz"}),
@@ -82,6 +83,7 @@ FIRST: Mapping[str, str] = {
     "quantize-weights": "canonicalise",
     "quantize-static": "canonicalise,fold-constants,calibrate",
     "quantize-residual": "canonicalise",
+    "optimize-scales": "canonicalise,fold-constants,calibrate",
     "correct-bias": "canonicalise,fold-constants,calibrate,quantize-static",
     "quantization-error": "canonicalise,fold-constants,calibrate,quantize-static",
     "insert-dynamical-decoupling": "to-basis{gates=[cx,rz,sx,x]}",
