@@ -170,10 +170,11 @@ class Compilation:
 
     def _check_overrides(self) -> None:
         """Say which overrides changed nothing, since what they match was not quantized so."""
-        rules = self.context.get(NodeRules)
+        rules = self.context.get(NodeRules) or NodeRules()
         record = self.context.get(QuantizationRecord) or QuantizationRecord()
-        for override in () if rules is None else rules.override:
-            matched = [x for x in record.layers if override.matches(x.node, x.op_type)]
+        for override in rules.override:
+            pattern = override.pattern
+            matched = [x for x in record.layers if rules.matches(pattern, x.node, x.op_type)]
             if override.scheme not in (None, *(layer.scheme for layer in matched)) or not matched:
                 if override.scheme != "float":
                     self.context.warn(

@@ -11,8 +11,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -69,10 +69,6 @@ class Override:
     method: str | None = None
     scheme: str | None = None
 
-    def matches(self, name: str, op_type: str) -> bool:
-        """Whether the operator of that name and type is meant."""
-        return _matches(self.pattern, name, op_type)
-
     @staticmethod
     def parse(text: str) -> Override:
         """Read ``PATTERN{bits=4,method=mse,scheme=static}``.
@@ -118,11 +114,14 @@ class NodeRules:
         exclude: Patterns of operators that stay as they are.
         include: Patterns of the only operators that may be quantized; all where it is empty.
         override: Options by pattern; a later one wins.
+        origins: Name and type of an operator -> those of the one of the source that it was made
+            of; patterns that match that one match it, too.
     """
 
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     override: tuple[Override, ...] = ()
+    origins: Mapping[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
 
     @staticmethod
     def parse(
@@ -152,7 +151,28 @@ class NodeRules:
             self.exclude + other.exclude,
             self.include + other.include,
             self.override + other.override,
+            {**self.origins, **other.origins},
         )
+
+    def made_of(self, origin: tuple[str, str], made: Iterable[ir.Node]) -> NodeRules:
+        """Return rules by which operators are also known as the one whose place they take.
+
+        Args:
+            origin: Name and type of that one.
+            made: The operators.
+        """
+        keys = [(node_name(new), new.op_type) for new in made]
+        news = {key: origin for key in keys if key != origin}
+        return replace(self, origins={**self.origins, **news}) if self and news else self
+
+    def matches(self, pattern: str, name: str, op_type: str) -> bool:
+        """Whether a pattern means the operator of that name and type, or what it was made of."""
+        known: tuple[str, str] | None = (name, op_type)
+        while known is not None:
+            if _matches(pattern, *known):
+                return True
+            known = self.origins.get(known)
+        return False
 
     def refusal(self, node: ir.Node) -> str:
         """``excluded by PATTERN``; "" for an operator that is not excluded by name.
@@ -169,13 +189,13 @@ class NodeRules:
         """What is asked of the operator of that name and type."""
         reason = self._refusal(name, op_type)
         if not reason and self.include:
-            if not any(_matches(pattern, name, op_type) for pattern in self.include):
+            if not any(self.matches(pattern, name, op_type) for pattern in self.include):
                 reason = f"not among the included {', '.join(self.include)}"
         if reason:
             return NodeOptions(True, reason)
         found = NodeOptions()
         for override in self.override:
-            if override.matches(name, op_type):
+            if self.matches(override.pattern, name, op_type):
                 given = {
                     key: value
                     for key in ("bits", "method", "scheme")
@@ -202,7 +222,7 @@ class NodeRules:
                 )
 
     def _refusal(self, name: str, op_type: str) -> str:
-        found = next((p for p in self.exclude if _matches(p, name, op_type)), None)
+        found = next((p for p in self.exclude if self.matches(p, name, op_type)), None)
         return "" if found is None else f"excluded by {found}"
 
 

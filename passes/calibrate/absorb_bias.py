@@ -49,7 +49,7 @@ from qcomp.passes.graph.rewriting import (
     only_use,
 )
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import AbsorbedBiases, ChannelMoments
+from qcomp.quantization import AbsorbedBiases, ChannelMoments, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -96,7 +96,8 @@ class AbsorbBias(GraphPass):
         Raises:
             UsageError: Data that does not fit the model.
         """
-        pairs = [pair for pair in layer_pairs(program.model, _THROUGH) if _absorbs(pair)]
+        found = layer_pairs(program.model, _THROUGH, rules_of(context))
+        pairs = [pair for pair in found if _absorbs(pair)]
         if not pairs:
             return False
         fact = context.get(ChannelMoments)

@@ -60,7 +60,15 @@ __all__ = ["SmoothActivations"]
 
 Floats = npt.NDArray[np.float32]
 
-_NORMALIZATIONS = {"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"}
+_NORMALIZATIONS: Mapping[str, tuple[int, ...]] = {
+    "LayerNormalization": (1, 2),
+    "RMSNormalization": (1,),
+    "SimplifiedLayerNormalization": (1,),
+    "SkipLayerNormalization": (2, 3),
+    "SkipSimplifiedLayerNormalization": (2,),
+}
+"""Operator -> its inputs that scale and shift each channel of its first output."""
+
 _LEAST_GAIN = 0.05
 """Decibels below which nothing is moved: rounding of the search itself."""
 
@@ -218,9 +226,10 @@ class _Group:
         layers: MatMul and Gemm nodes whose input 0 it is, in graph order.
     """
 
-    def __init__(self, source: ir.Value) -> None:
+    def __init__(self, source: ir.Value, rules: NodeRules) -> None:
         self.source = source
         self.layers: list[ir.Node] = []
+        self._rules = rules
 
     def weights(self) -> Floats:
         """The weights of all layers side by side, float32[K, N]."""
@@ -235,9 +244,12 @@ class _Group:
         node = self.source.producer()
         if node is None or node.op_type not in _NORMALIZATIONS or self.source.is_graph_output():
             return None
+        if self.source is not node.outputs[0] or self._rules.refusal(node):
+            return None
         if {usage.node for usage in self.source.uses()} != set(self.layers):
             return None
-        constants = [value for value in node.inputs[1:] if value is not None]
+        places = [index for index in _NORMALIZATIONS[node.op_type] if index < len(node.inputs)]
+        constants = [value for i in places if (value := node.inputs[i]) is not None]
         channels = int(float_weight(self.layers[0].inputs[1]).shape.numpy()[_inner(self.layers[0])])
         arrays = [constant_array(value) for value in constants]
         return (
@@ -248,8 +260,9 @@ class _Group:
         """Divide the tensor by s and multiply the weights by it."""
         node = self.normalization()
         if node is not None:
-            for index, value in enumerate(node.inputs):
-                array = constant_array(value) if index else None
+            for index in _NORMALIZATIONS[node.op_type]:
+                value = node.inputs[index] if index < len(node.inputs) else None
+                array = constant_array(value)
                 if value is None or array is None:
                     continue
                 made = (np.asarray(array, np.float32).reshape(-1) / s).astype(array.dtype)
@@ -300,5 +313,5 @@ def _groups(model: ir.Model, rules: NodeRules, machine: IntegerRules) -> list[_G
         source = layer.node.inputs[0]
         if layer.weighted and layer.node.op_type in ("MatMul", "Gemm") and source is not None:
             if layer.node.graph is model.graph and (source.dtype is None or source.dtype == 1):
-                groups.setdefault(source, _Group(source)).layers.append(layer.node)
+                groups.setdefault(source, _Group(source, rules)).layers.append(layer.node)
     return list(groups.values())

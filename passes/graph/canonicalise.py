@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qcomp.errors import PassError
 from qcomp.ir.program import Program, is_circuit_node
+from qcomp.node_rules import NodeRules, rules_of
 from qcomp.passes.graph.rewriting import KeptOpset
 from qcomp.passmanager import Context, GraphPass, Guarantee
 
@@ -33,7 +34,7 @@ class Canonicalise(GraphPass):
     3. Types and shapes are inferred.
     4. Nodes that do nothing are removed (Identity, Dropout, Cast to the same type, Reshape to
        the same shape, pairs of Transpose and Reshape, Concat of one ...).
-    5. Equal small constants, and equal nodes, become one.
+    5. Equal small constants, and equal nodes of which the user asks the same, become one.
     6. Nodes, initializers, functions and circuits that no output needs are removed.
 
     3 to 6 repeat until nothing changes. Inputs and outputs of the graph keep name, order and
@@ -61,9 +62,10 @@ class Canonicalise(GraphPass):
         changed = self._raise(program, context)
         model = program.model
         changed = _lift_constants(model) or changed
+        rules = rules_of(context)
         for _ in range(_MAX_ROUNDS):
             infer_shapes(program)
-            if not _one_round(model):
+            if not _one_round(model, rules):
                 break
             changed = True
         return _drop_circuits(program) or changed
@@ -132,7 +134,7 @@ def _lift_constants(model: ir.Model) -> bool:
     return bool(result.modified)
 
 
-def _one_round(model: ir.Model) -> bool:
+def _one_round(model: ir.Model, rules: NodeRules) -> bool:
     from qcomp.passes.graph.merge_equal import merge_equal_initializers, merge_equal_nodes
     from qcomp.passes.graph.no_ops import remove_no_ops
 
@@ -140,7 +142,7 @@ def _one_round(model: ir.Model) -> bool:
     for graph, opset in _graphs(model):
         changed = remove_no_ops(graph, opset) or changed
         changed = merge_equal_initializers(graph) or changed
-        changed = merge_equal_nodes(graph) or changed
+        changed = merge_equal_nodes(graph, rules) or changed
     return _remove_unused(model) or changed
 
 

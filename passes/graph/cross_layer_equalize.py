@@ -13,6 +13,8 @@ Depthwise convolutions and groups take part. A Clip with an upper bound (ReLU6) 
 would differ by channel, which no integer kernel knows, and the paper's plain Relu in its place is
 another function; that is left to the user. A channel without weights on one side keeps its scale.
 
+A layer that the user excludes keeps its weights, and so does its neighbour on that side.
+
 Preconditions: BatchNorm is folded; weights and biases are constants of type FLOAT; nothing else
 reads what lies between two layers.
 Preserved: the function, up to float32 rounding. A second run changes nothing.
@@ -40,7 +42,7 @@ from qcomp.passes.graph.rewriting import (
     read_weight,
 )
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import ChannelMoments
+from qcomp.quantization import ChannelMoments, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -87,7 +89,8 @@ class CrossLayerEqualize(GraphPass):
 
     def run(self, program: Program, context: Context) -> bool:
         """Equalize all pairs of the main graph; return whether any scale moved."""
-        pairs = [pair for pair in layer_pairs(program.model, _THROUGH) if _finite(pair)]
+        found = layer_pairs(program.model, _THROUGH, rules_of(context))
+        pairs = [pair for pair in found if _finite(pair)]
         scales = self._scales(pairs)
         if scales is None:
             return False

@@ -31,6 +31,8 @@ from qcomp.passes.graph.rewriting import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qcomp.node_rules import NodeRules
+
 __all__ = [
     "LayerForm",
     "LayerPair",
@@ -130,18 +132,24 @@ class LayerPair:
     repeat: int = 1
 
 
-def layer_pairs(model: ir.Model, through: Collection[str]) -> list[LayerPair]:
+def layer_pairs(
+    model: ir.Model, through: Collection[str], rules: NodeRules | None = None
+) -> list[LayerPair]:
     """Return the pairs of the main graph in graph order.
 
     Args:
         model: The model.
         through: Operators that may stand between the layers; Flatten and pools, if named, only
             where they keep channels apart.
+        rules: What the user asks of single operators: no pair has a layer that is excluded.
     """
     pairs = []
     for node in model.graph:
         pair = _pair(node, through) if _is_layer(node) else None
-        if pair is not None:
+        if pair is None:
+            continue
+        layers = (pair.first, pair.second)
+        if rules is None or not any(rules.options(layer).excluded for layer in layers):
             pairs.append(pair)
     return pairs
 

@@ -8,6 +8,8 @@ from collections import Counter
 
 import onnx_ir as ir
 
+from qcomp.node_rules import NodeRules
+
 __all__ = ["merge_equal_initializers", "merge_equal_nodes"]
 
 _READ_LIMIT = 1024
@@ -73,14 +75,15 @@ def _looks(value: ir.Value) -> _Key:
     return (tensor.dtype, tuple(tensor.shape.numpy()))
 
 
-def merge_equal_nodes(graph: ir.Graph) -> bool:
+def merge_equal_nodes(graph: ir.Graph, rules: NodeRules | None = None) -> bool:
     """Let nodes of one operator with equal inputs and attributes be one.
 
     Left alone are random operators, operators with subgraphs, and all that is not in ONNX's own
-    domains, for of these nothing is known.
+    domains, for of these nothing is known; and operators of which the user asks different things.
 
     Args:
         graph: A graph in topological order, changed in place.
+        rules: What the user asks of single operators.
 
     Returns:
         Whether any node was merged.
@@ -91,6 +94,8 @@ def merge_equal_nodes(graph: ir.Graph) -> bool:
         key = _node_key(node)
         if key is None:
             continue
+        if rules:
+            key = (*key, rules.options(node))
         kept = first.setdefault(key, node)
         if kept is not node:
             changed = _merge(graph, node, kept) or changed

@@ -24,7 +24,13 @@ from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import Editor, int_attribute, node_label, require_opset
 from qcomp.passes.quantize.already import quantized_already
 from qcomp.passes.quantize.integer_types import INT8
-from qcomp.passes.quantize.record import keep_reference, left_in_float, note, warn_if_nothing
+from qcomp.passes.quantize.record import (
+    inner_float_ops,
+    keep_reference,
+    left_in_float,
+    note,
+    warn_if_nothing,
+)
 from qcomp.passes.quantize.static_plan import matmul_weight_reason, weight_axis
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
@@ -87,7 +93,7 @@ class QuantizeDynamic(GraphPass):
                 )
             require_opset(model, 11, "DynamicQuantizeLinear is from opset 11", context)
             layers.append(_rewrite(node, editor, weights, shared))
-        note(context, layers, floats)
+        note(context, layers, [*floats, *inner_float_ops(model)])
         warn_if_nothing(self.name, context)
         return bool(layers)
 

@@ -51,7 +51,13 @@ from qcomp.passes.quantize.arithmetic import (
     pack_int4,
     quantize_blocks,
 )
-from qcomp.passes.quantize.record import keep_reference, left_in_float, note, warn_if_nothing
+from qcomp.passes.quantize.record import (
+    inner_float_ops,
+    keep_reference,
+    left_in_float,
+    note,
+    warn_if_nothing,
+)
 from qcomp.passes.quantize.static_plan import matmul_weight_reason
 from qcomp.passes.quantize.weights import float_weight, int4_parts
 from qcomp.passmanager import Context, GraphPass, Guarantee
@@ -156,7 +162,7 @@ class QuantizeWeights(GraphPass):
             assert value is not None
             found = chosen.find(value.name, tuple(float_weight(value).shape.numpy()))
             layers.append(self._for(node, asked)._rewrite(node, editor, found))
-        note(context, layers, floats)
+        note(context, layers, [*floats, *inner_float_ops(model)])
         warn_if_nothing(self.name, context)
         return bool(layers)
 

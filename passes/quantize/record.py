@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from qcomp.passes.graph.rewriting import constant_tensor, is_constant, node_label
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qcomp.ir.program import Program
     from qcomp.passmanager import Context
 
-__all__ = ["keep_reference", "left_in_float", "note", "warn_if_nothing"]
+__all__ = ["inner_float_ops", "keep_reference", "left_in_float", "note", "warn_if_nothing"]
 
 
 def keep_reference(program: Program, context: Context) -> None:
@@ -78,26 +78,37 @@ def warn_if_nothing(name: str, context: Context) -> None:
 
 
 _NO_KERNEL = "ONNX Runtime's CPU provider has no integer kernel for it"
+_SCORES = "attention is computed in float: its scores meet the mask, and no integer kernel has both"
 _REASONS = {
+    "Attention": _SCORES,
     "BatchNormalization": "not folded into a convolution; fold it first (fuse-batch-norm)",
     "ConvTranspose": _NO_KERNEL,
+    "BiasGelu": _NO_KERNEL,
     "Einsum": _NO_KERNEL,
     "Elu": _NO_KERNEL,
     "Erf": _NO_KERNEL,
+    "FastGelu": _NO_KERNEL,
     "GRU": _NO_KERNEL,
     "Gelu": _NO_KERNEL,
     "GroupNormalization": _NO_KERNEL,
+    "GroupQueryAttention": _SCORES,
     "HardSigmoid": _NO_KERNEL,
     "HardSwish": _NO_KERNEL,
     "InstanceNormalization": _NO_KERNEL,
     "LSTM": "its recurrent state is kept in float",
     "LayerNormalization": _NO_KERNEL,
+    "MultiHeadAttention": _SCORES,
     "Pow": _NO_KERNEL,
+    "QuickGelu": _NO_KERNEL,
     "RMSNormalization": _NO_KERNEL,
     "RNN": "its recurrent state is kept in float",
     "ReduceMean": _NO_KERNEL,
     "ReduceSum": _NO_KERNEL,
     "Resize": "interpolation is done on float values",
+    "RotaryEmbedding": _NO_KERNEL,
+    "SimplifiedLayerNormalization": _NO_KERNEL,
+    "SkipLayerNormalization": _NO_KERNEL,
+    "SkipSimplifiedLayerNormalization": _NO_KERNEL,
     "Softmax": "its output lies in [0, 1] with most of it near 0: eight bits lose it",
     "Sqrt": _NO_KERNEL,
     "Swish": _NO_KERNEL,
@@ -105,6 +116,16 @@ _REASONS = {
 }
 _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Relu", "Clip", "Sigmoid", "LeakyRelu", "Concat"}
 _POOLS = {"AveragePool", "GlobalAveragePool", "MaxPool"}
+_QUIET = {
+    *("Cast", "CastLike", "Constant", "ConstantOfShape", "DepthToSpace", "DequantizeLinear"),
+    *("Dropout", "DynamicQuantizeLinear", "Expand", "EyeLike", "Flatten", "Gather"),
+    *("GatherElements", "GatherND", "Identity", "Pad", "QuantizeLinear", "Range", "Reshape"),
+    *("ReverseSequence", "Scatter", "ScatterElements", "ScatterND", "Shape", "Size", "Slice"),
+    *("SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where"),
+}
+"""Operators that only move, convert or choose values."""
+
+_WEIGHTED = {"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"}
 
 
 def left_in_float(node: ir.Node, rules: NodeRules | None = None) -> FloatOp | None:
@@ -136,6 +157,8 @@ def left_in_float(node: ir.Node, rules: NodeRules | None = None) -> FloatOp | No
         if _few_values(node.inputs[0]):
             return None
         reason = "its table is looked up in float; quantize-embeddings stores it in 8 bits"
+    elif node.domain and any(_is_weight(value) for value in node.inputs):
+        reason = "its weights are inside of a fused operator that has no other form"
     elif node.op_type in _REASONS:
         reason = _REASONS[node.op_type]
     elif node.op_type in _ELEMENTWISE or node.op_type in _POOLS:
@@ -145,9 +168,34 @@ def left_in_float(node: ir.Node, rules: NodeRules | None = None) -> FloatOp | No
         for attr in node.attributes.values()
     ):
         reason = "the body of a control-flow operator is left as it is"
-    else:
+    elif node.op_type in _QUIET:
         return None
+    else:
+        reason = _NO_KERNEL
     return FloatOp(node_label(node), node.op_type, reason)
+
+
+def inner_float_ops(model: ir.Model) -> Iterator[FloatOp]:
+    """Give the operators with weights inside of control-flow bodies and model functions.
+
+    Args:
+        model: Whose main graph a pass quantizes.
+    """
+    for graph in model.graphs():
+        for node in graph if graph is not model.graph else ():
+            if not node.domain and node.op_type in _WEIGHTED and not quantized_already(node):
+                yield FloatOp(node_label(node), node.op_type, "it is inside a control-flow body")
+    for function in model.functions.values():
+        for node in function:
+            if not node.domain and node.op_type in _WEIGHTED:
+                reason = f"it is inside the function '{function.name}', which was not inlined"
+                yield FloatOp(node_label(node), node.op_type, reason)
+
+
+def _is_weight(value: ir.Value | None) -> bool:
+    """Whether a value is a constant of two axes and more: a matrix, a table, a kernel."""
+    tensor = constant_tensor(value)
+    return tensor is not None and len(tensor.shape) >= 2 and min(tensor.shape.numpy()) > 1
 
 
 def _few_values(table: ir.Value | None) -> bool:

@@ -1,0 +1,219 @@
+"""Models in float16 or bfloat16 compute in float32: what the CPU has kernels for.
+
+ONNX Runtime's CPU provider runs most float16 operators by casting to float32 and back around each
+of them, and has next to no bfloat16 kernels; quantizing passes want float32 weights with float32
+scales. So:
+
+* weights and other constants become float32, computed from the stored halves when they are needed;
+* a Cast to float16 or bfloat16 inside of the graph is one to float32;
+* inputs and outputs keep their types, with a Cast behind or before them.
+
+Values are no longer rounded to 11 (8) bits between operators, so results are nearer to those of
+the model before it was halved, and do not overflow at 65504. What stays a constant in the end goes
+back into the file as halves (``restore-halves``).
+
+Preconditions: functions are inlined.
+Preserved: nothing exactly; results differ by the rounding to halves that is left out.
+Cost: one pass over nodes and values; no weight is read.
+Source: IEEE 754-2019, binary16; ONNX data type BFLOAT16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.passes.graph.rewriting import Editor, SharedParts, read_weight
+from qcomp.passmanager import Context, GraphPass, Guarantee
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from qcomp.ir.program import Program
+
+__all__ = ["HalvedTensors", "WidenFloats"]
+
+_FLOAT = 1
+_HALVES = {10: "float16", 16: "bfloat16"}
+"""ONNX type -> its name."""
+
+_TYPED = {
+    *("dtype", "output_dtype", "precision", "softmax_precision", "stash_type", "to"),
+    "qk_matmul_softmax_precision",
+}
+"""Attributes that hold an ONNX type."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HalvedTensors:
+    """Constants that became float32.
+
+    Attributes:
+        tensors: Name of the initializer -> (its float32 tensor, the tensor of halves).
+    """
+
+    tensors: Mapping[str, tuple[ir.TensorProtocol, ir.TensorProtocol]]
+
+
+@dataclass(frozen=True)
+class WidenFloats(GraphPass):
+    """Let a graph of float16 or bfloat16 compute in float32."""
+
+    name: ClassVar[str] = "widen-floats"
+    preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Widen everything; return whether there was anything."""
+        from qcomp.ir.shapes import infer_shapes
+
+        model = program.model
+        found = _types(model)
+        if not found:
+            return False
+        names = " and ".join(_HALVES[kind] for kind in sorted(found))
+        if model.functions:
+            context.warn(f"the model computes in {names}, and has functions: it stays so")
+            return False
+        declared = {
+            value: value.type
+            for value in model.graph.outputs
+            if value.type is not None and _is_half(value) and not value.is_graph_input()
+        }
+        _widen_inputs(model)
+        halves = _widen_constants(model.graph)
+        for graph in model.graphs():
+            if graph is not model.graph:
+                _widen_constants(graph)
+                for value in graph.inputs:
+                    value.type = _widened(value.type)
+            for node in graph:
+                _widen_node(node)
+        _narrow_outputs(model, declared)
+        context.put(HalvedTensors(halves))
+        count = sum(tensor.nbytes for _, tensor in halves.values())
+        context.warn(
+            f"the model is in {names}, for which the CPU has no fast kernels: it computes in "
+            f"float32 ({len(halves)} constants, {count:,} bytes); inputs and outputs keep their "
+            "types"
+        )
+        infer_shapes(program)
+        return True
+
+
+def _types(model: ir.Model) -> set[int]:
+    """The half types that the graph stores, takes, makes or casts to."""
+    found: set[int] = set()
+    for graph in model.graphs():
+        for value in _values(graph):
+            found |= {value.dtype.value} if value.dtype is not None else set()
+            if value.const_value is not None:
+                found.add(value.const_value.dtype.value)
+        for node in graph:
+            to = node.attributes.get("to")
+            if node.op_type == "Cast" and to is not None and not to.is_ref():
+                found.add(to.as_int())
+    return found & set(_HALVES)
+
+
+def _values(graph: ir.Graph) -> Iterator[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
+def _is_half(value: ir.Value) -> bool:
+    return value.dtype is not None and value.dtype.value in _HALVES
+
+
+def _widened(kind: ir.TypeProtocol | None) -> ir.TypeProtocol | None:
+    """A type with float32 in place of halves; of sequences and optionals, too."""
+    import onnx_ir as ir
+
+    if isinstance(kind, ir.TensorType):
+        return ir.TensorType(ir.DataType.FLOAT) if kind.dtype.value in _HALVES else kind
+    if isinstance(kind, (ir.SequenceType, ir.OptionalType)):
+        inner = _widened(kind.elem_type)
+        return kind if inner is kind.elem_type or inner is None else type(kind)(inner)
+    return kind
+
+
+def _float(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The float32 tensor of the same values, computed when it is needed."""
+
+    def compute() -> Mapping[str, npt.NDArray[np.generic]]:
+        with read_weight(tensor) as array:
+            return {"float": array.astype(np.float32)}
+
+    import onnx_ir as ir
+
+    shape = [int(dim) for dim in tensor.shape.numpy()]
+    made = SharedParts(compute, {"float": (ir.DataType.FLOAT, shape)}).tensor("float")
+    made.name = tensor.name
+    return made
+
+
+def _widen_inputs(model: ir.Model) -> None:
+    """Cast the inputs that are halves, for all that reads them."""
+    import onnx_ir as ir
+
+    editor = Editor(model)
+    first = next(iter(model.graph), None)
+    for value in model.graph.inputs:
+        uses = list(value.uses())
+        if not _is_half(value) or not uses or first is None:
+            continue
+        name = f"{value.name}_float"
+        cast = editor.node("Cast", [value], {"to": _FLOAT}, name=name, before=first)
+        real = cast.outputs[0]
+        real.type, real.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
+        for usage in uses:
+            usage.node.replace_input_with(usage.idx, real)
+
+
+def _widen_constants(
+    graph: ir.Graph,
+) -> dict[str, tuple[ir.TensorProtocol, ir.TensorProtocol]]:
+    found: dict[str, tuple[ir.TensorProtocol, ir.TensorProtocol]] = {}
+    for name, value in graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype.value not in _HALVES or value.is_graph_input():
+            continue
+        value.const_value = _float(tensor)
+        value.type = _widened(value.type)
+        found[name] = (value.const_value, tensor)
+    return found
+
+
+def _widen_node(node: ir.Node) -> None:
+    import onnx_ir as ir
+
+    for name, attribute in list(node.attributes.items()):
+        if attribute.is_ref():
+            continue
+        kind = attribute.type
+        if kind == ir.AttributeType.TENSOR and attribute.as_tensor().dtype.value in _HALVES:
+            node.attributes[name] = ir.AttrTensor(name, _float(attribute.as_tensor()))
+        elif name in _TYPED and kind == ir.AttributeType.INT and attribute.as_int() in _HALVES:
+            node.attributes[name] = ir.AttrInt64(name, _FLOAT)
+    for value in node.outputs:
+        value.type = _widened(value.type)
+
+
+def _narrow_outputs(model: ir.Model, declared: Mapping[ir.Value, ir.TypeProtocol]) -> None:
+    """Give the graph's outputs the types that they are declared with."""
+    editor = Editor(model)
+    graph = model.graph
+    for value, kind in declared.items():
+        name, shape = value.name or "", value.shape
+        value.name = editor.fresh(f"{name}_float")
+        cast = editor.node("Cast", [value], {"to": kind.dtype.value}, name=f"{name}_Cast")
+        half = cast.outputs[0]
+        half.name, half.type, half.shape = name, kind, shape
+        for index, output in enumerate(graph.outputs):
+            if output is value:
+                graph.outputs[index] = half
