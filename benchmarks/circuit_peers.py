@@ -184,10 +184,13 @@ class Worker:
     Args:
         peer: The tool.
         limit: Wall seconds that one circuit may take.
+
+    Attributes:
+        peer: The tool.
     """
 
     def __init__(self, peer: Peer, limit: float) -> None:
-        self._peer, self._limit = peer, limit
+        self.peer, self._limit = peer, limit
         self._process: multiprocessing.process.BaseProcess | None = None
         self._pipe: Connection | None = None
 
@@ -202,11 +205,11 @@ class Worker:
     def _start(self) -> Connection:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, self._peer), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self.peer), daemon=True)
         self._process.start()
         theirs.close()
         if self._pipe.recv() != "ready":
-            raise RuntimeError(f"{self._peer.name} did not start")
+            raise RuntimeError(f"{self.peer.name} did not start")
         return self._pipe
 
     def _stop(self) -> None:

@@ -40,8 +40,12 @@ def one_line(before: Counts, results: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a circuit's counts by tool in one line."""
     parts = [f"{before.gates}/{before.two_qubit}/{before.rotations}"]
     for tool, row in results.items():
+        if "verdict" not in row:
+            parts.append(f"{tool} none")
+            continue
         verdict = row["verdict"]
-        word = {True: verdict["rung"], False: "WRONG", None: "undecided"}[verdict["equal"]]
+        open_ = "not asked" if verdict["how"] == "not asked" else "undecided"
+        word = {True: verdict["rung"], False: "WRONG", None: open_}[verdict["equal"]]
         counts = "/".join(str(row[key]) for key in JUDGED)
         parts.append(f"{tool} {counts} {row['cpu_s']:.3f} s {word}")
     return " | ".join(parts)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qcomp.cost import CostModel
     from qcomp.driver import compile, judge, optimize, read, verify
     from qcomp.equivalence.layered import Judgement
     from qcomp.errors import PassError, QcompError, SourceError, TargetError, UsageError
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _PLACES = {
     "Artifact": "qcomp.runtime.artifact",
     "Circuit": "qcomp.ir.circuit",
+    "CostModel": "qcomp.cost",
     "Judgement": "qcomp.equivalence.layered",
     "Observable": "qcomp.ir.observable",
     "Parameter": "qcomp.ir.angle",
@@ -52,6 +54,7 @@ _PLACES = {
 __all__ = [
     "Artifact",
     "Circuit",
+    "CostModel",
     "Judgement",
     "Observable",
     "Parameter",

@@ -6,10 +6,17 @@ import dataclasses
 import math
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from qcomp.errors import UsageError, suggest
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.stats import Stats
+
+if TYPE_CHECKING:
+    from qcomp.device import Device
+    from qcomp.target import Target
 
 __all__ = ["CostModel"]
 
@@ -24,6 +31,7 @@ class CostModel:
         gates: Weight of a gate, those on several qubits among them.
         two_qubit: Weight that a gate on two qubits has besides.
         multi_qubit: Weight that a gate on three or more qubits has besides.
+        pulses: Weight that a gate on one qubit has besides when it is no turn about Z.
         t: Weight of a T gate.
         rotations: Weight of a rotation that is not Clifford, T gates among them.
         depth: Weight of a layer.
@@ -33,6 +41,7 @@ class CostModel:
     gates: float = 0.0
     two_qubit: float = 0.0
     multi_qubit: float = 0.0
+    pulses: float = 0.0
     t: float = 0.0
     rotations: float = 0.0
     depth: float = 0.0
@@ -95,6 +104,57 @@ class CostModel:
         single = -math.log1p(-one_qubit)
         return CostModel(gates=single, two_qubit=-math.log1p(-two_qubit) - single)
 
+    @staticmethod
+    def of_device(device: Device, virtual: tuple[str, ...] = ()) -> CostModel:
+        """Return the model whose cost is -log of the chance that no gate of a machine fails.
+
+        The rates are medians over the machine's qubits and pairs: of its worst pulse, and of its
+        best gate on two qubits.
+
+        Args:
+            device: The machine.
+            virtual: Gates that are a change of frame and do not fail, such as ``rz``.
+
+        Raises:
+            UsageError: If the device does not know the error rates of its gates.
+        """
+        from qcomp.device import num_operands
+
+        medians: dict[int, list[float]] = {1: [], 2: []}
+        for gate, rates in device.errors.items():
+            known = rates[np.isfinite(rates) & (rates < 1)]
+            if gate not in ("measure", "reset", "id", *virtual) and len(known):
+                medians.setdefault(num_operands(gate), []).append(float(np.median(known)))
+        if not medians[1] or not medians[2]:
+            raise UsageError(
+                f"the error rates of '{device.name}' are not known, so they are no cost",
+                hint="take a machine with figures, such as --device fake_torino, or say the "
+                "weights, such as pulses+30*two_qubit",
+            )
+        single, pair = (-math.log1p(-rate) for rate in (max(medians[1]), min(medians[2])))
+        if "rz" in virtual:
+            return CostModel(pulses=single, two_qubit=pair)
+        return CostModel(gates=single, two_qubit=max(pair - single, 0.0))
+
+    @staticmethod
+    def for_target(text: str | CostModel, target: Target | None) -> CostModel:
+        """Return the model that a user names: a text, or ``errors`` for the target's error rates.
+
+        Raises:
+            UsageError: If the text is no cost, or there are no error rates to take.
+        """
+        if isinstance(text, CostModel):
+            return text
+        if text.strip() != "errors":
+            return CostModel.parse(text)
+        device = None if target is None else target.hardware
+        if target is None or device is None:
+            raise UsageError(
+                "the cost 'errors' needs a machine whose error rates are known",
+                hint="for instance -t ibm-heron --device fake_torino",
+            )
+        return CostModel.of_device(device, target.native.virtual)
+
     def __str__(self) -> str:
         """Return the text form; parsing it gives an equal model."""
         parts = []
@@ -111,6 +171,7 @@ class CostModel:
             self.gates * stats.gates
             + self.two_qubit * stats.two_qubit
             + self.multi_qubit * stats.multi_qubit
+            + self.pulses * stats.pulses
             + self.t * stats.t_count
             + self.rotations * stats.rotations
             + self.depth * stats.depth

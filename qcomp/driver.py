@@ -94,6 +94,7 @@ def optimize(
     seed: int = 0,
     verify_each: bool = False,
     seconds: float | None = None,
+    cost: CostModel | str | None = None,
     progress: Progress | None = None,
 ) -> Circuit | Program:
     """Run a pipeline of passes; the source itself is not changed.
@@ -106,6 +107,8 @@ def optimize(
         verify_each: Whether every pass's promise is checked.
         seconds: Wall time in which ``max`` looks for something better; by default it takes a number
             of steps, and the same seed gives the same bytes.
+        cost: What ``max`` makes less, such as ``"t"``, ``"gates+10*two_qubit"`` or
+            ``CostModel.of_device(device)``.
         progress: Where long work shows how far it is.
 
     Returns:
@@ -120,7 +123,7 @@ def optimize(
     program = read(source)
     if isinstance(source, Program):
         program = program.copy()
-    passes = effort_pipeline(effort, pipeline)
+    passes = effort_pipeline(effort, pipeline, cost)
     context = Context(seed=seed, verify_each=verify_each)
     context.deadline = deadline_of(seconds, effort, pipeline)
     if progress is not None:
@@ -129,16 +132,37 @@ def optimize(
     return program.only_circuit if isinstance(source, Circuit) else program
 
 
-def effort_pipeline(effort: str, pipeline: str | None = None) -> Pipeline:
+def effort_pipeline(
+    effort: str,
+    pipeline: str | None = None,
+    cost: CostModel | str | None = None,
+    target: Target | None = None,
+) -> Pipeline:
     """Return the pipeline of a text, or the one that an effort names.
 
+    Args:
+        effort: fast, default or max.
+        pipeline: A pipeline's text, in place of the effort's.
+        cost: What ``max`` makes less, ``errors`` for the target's error rates.
+        target: The machine, if any.
+
     Raises:
-        UsageError: If the effort, a pass or an option is unknown.
+        UsageError: If the effort, a pass, an option or the cost is unknown.
     """
-    from qcomp.pipelines import EFFORT_PIPELINES
+    from qcomp.cost import CostModel
+    from qcomp.pipelines import EFFORT_PIPELINES, for_cost
 
     if effort not in EFFORTS:
         raise UsageError(f"there is no effort '{effort}'", hint=suggest(effort, EFFORTS))
+    if cost is not None:
+        if pipeline is not None:
+            raise UsageError(
+                "a pipeline of one's own takes no cost besides",
+                hint="write it there: best{cost=t}(way(...),way(...)) or search{cost=t}",
+            )
+        return Pipeline.parse(for_cost(CostModel.for_target(cost, target), effort, target))
+    if pipeline is None and target is not None:
+        return Pipeline.parse(target.pipeline(effort))
     return Pipeline.parse(EFFORT_PIPELINES[effort] if pipeline is None else pipeline)
 
 
@@ -237,6 +261,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
     )
     start = time.process_time()
     program = read(source, **options)
+    if program is source or program.model is source:  # what the caller holds is not changed
+        program = program.copy()
     _match_targets(program, graph, circuit, "+".join(t.name for t in (graph, circuit) if t))
     if circuit is not None:
         check_fit(circuit, program.circuits.items())

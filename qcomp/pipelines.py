@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
+from qcomp.errors import UsageError
 from qcomp.ir.gates import gate
 
-__all__ = ["EFFORT_PIPELINES", "for_basis"]
+if TYPE_CHECKING:
+    from qcomp.cost import CostModel
+    from qcomp.target import Target
+
+__all__ = ["EFFORT_PIPELINES", "for_basis", "for_cost"]
 
 _SWEEP = "merge-rotations,cancel-inverses"
 """Linear: rotations meet over wires and parities, inverse neighbours go."""
 
 _ACROSS = f"{_SWEEP},merge-pauli-rotations,cancel-inverses"
 """Rotations meet across Hadamards too; the sweep first leaves it little to visit."""
+
+_PLAIN = ("rz", "sx", "x", "cx")
+"""What circuits are reduced over before they are mapped."""
 
 _MAX_ROUNDS = 3
 """Most rounds of each way of the ``max`` effort; it stops as soon as nothing changes."""
@@ -105,3 +114,44 @@ def for_basis(gates: tuple[str, ...], one_qubit: str, effort: str = "default") -
     own = f"to-basis{{gates=[{','.join(gates)}]}}"
     last = f"{own},{fuse},{own}" if "cx" in gates else f"{own},{_SWEEP},{fuse},{own}"
     return f"{over_cx},{_efforts(one_qubit, f'{into},')[effort]},{last}"
+
+
+def for_cost(cost: CostModel, effort: str, target: Target | None = None) -> str:
+    """Return the pipeline text that makes a cost of the user's own less, by the effort ``max``.
+
+    ``best`` of ways, judged by the cost in the gates that are written in the end: the ``default``
+    effort; ``max`` with searches by this cost; where T gates have a weight, ``default`` and
+    ``reduce-t-count``; where circuits are mapped, ``max`` by either cost before the mapping.
+
+    Args:
+        cost: What is to become less.
+        effort: The effort that was asked for.
+        target: The machine; None where gates stay the user's own.
+
+    Raises:
+        UsageError: If the effort is another: fast and default are fixed steps, no search.
+    """
+    if effort != "max":
+        raise UsageError(
+            f"the effort '{effort}' looks for no cost of one's own: its steps are fixed",
+            hint="give the cost to the effort max",
+        )
+    usual, most = (
+        EFFORT_PIPELINES[name] if target is None else target.pipeline(name)
+        for name in ("default", "max")
+    )
+    ways = [usual, _searching(most, cost)]
+    if target is None and cost.t:
+        ways.append(f"{usual},reduce-t-count,{_SWEEP}")
+    if target is not None and target.device is not None:
+        reduced = for_basis(_PLAIN, "rz-sx-x", "max")
+        ways += [f"{before},{usual}" for before in (reduced, _searching(reduced, cost))]
+    # Weights become numbers in the graph, before any way looks at a circuit.
+    first = "bind-weights," if "bind-weights," in ways[0] else ""
+    ways = [way.replace("bind-weights,", "") for way in dict.fromkeys(ways)]
+    return f'{first}best{{cost="{cost}"}}({",".join(f"way({way})" for way in ways)})'
+
+
+def _searching(text: str, cost: CostModel) -> str:
+    """Return a pipeline whose choices and searches go by another cost than the usual one."""
+    return text.replace(f'cost="{_COST}"', f'cost="{cost}"')

@@ -38,14 +38,14 @@ def snapped(value: NDArray[np.float64]) -> Turn:
 
 
 def _plus(*terms: Turn | int) -> Turn:
-    """Add angles; an integer counts quarters of pi."""
-    frac: NDArray[np.int64] = np.zeros(1, dtype=np.int64)
-    rem: NDArray[np.float64] = np.zeros(1)
-    for term in terms:
-        if isinstance(term, int):
-            frac = frac + term * (PI >> 2)
-        else:
-            frac, rem = frac + term[0], rem + term[1]
+    """Add angles, at least one; an integer counts quarters of pi."""
+    turns = [term for term in terms if not isinstance(term, int)]
+    frac, rem = turns[0]
+    for more, rest in turns[1:]:
+        frac, rem = frac + more, rem + rest
+    quarters = sum(term for term in terms if isinstance(term, int))
+    if quarters:
+        frac = frac + quarters * (PI >> 2)
     # One turn is enough: the rest is phase, which is measured at the end.
     return ((frac + PI) & (2 * PI - 1)) - PI, rem
 
@@ -311,16 +311,18 @@ def _around(
     """Yield the identities with rotations about Z on both sides of something else."""
     everywhere = np.ones(len(flat), dtype=bool)
     yield flat, ((z, (_plus(phi, lam),)),)
-    if G.X in has:
-        yield half, ((z, (_plus(lam, _minus(phi), 4),)), (G.X, ()))
-    if G.Y in has:
-        yield half, ((z, (_plus(lam, _minus(phi)),)), (G.Y, ()))
-    if G.H in has:
-        yield right, ((z, (_plus(lam, 4),)), (G.H, ()), (z, (phi,)))
-    if G.SX in has:
-        yield right, ((z, (_plus(lam, -2),)), (G.SX, ()), (z, (_plus(phi, 2),)))
-    if G.SXDG in has:
-        yield right, ((z, (_plus(lam, 2),)), (G.SXDG, ()), (z, (_plus(phi, -2),)))
+    if half.any():
+        if G.X in has:
+            yield half, ((z, (_plus(lam, _minus(phi), 4),)), (G.X, ()))
+        if G.Y in has:
+            yield half, ((z, (_plus(lam, _minus(phi)),)), (G.Y, ()))
+    if right.any():
+        if G.H in has:
+            yield right, ((z, (_plus(lam, 4),)), (G.H, ()), (z, (phi,)))
+        if G.SX in has:
+            yield right, ((z, (_plus(lam, -2),)), (G.SX, ()), (z, (_plus(phi, 2),)))
+        if G.SXDG in has:
+            yield right, ((z, (_plus(lam, 2),)), (G.SXDG, ()), (z, (_plus(phi, -2),)))
     # u(theta, phi, lambda) = rz(phi + lambda) r(theta, pi/2 - lambda)
     axis, rest = _plus(_minus(lam), 2), _plus(phi, lam)
     if G.R in has:

@@ -56,7 +56,9 @@ Examples:
 
   qcomp opt in.qasm -o out.qasm -t ibm-heron --device fake_torino
 
-  qcomp opt in.qasm -o out.qasm --effort max --seconds 60
+  qcomp opt in.qasm -o out.qasm --effort max --seconds 60 --cost t
+
+  qcomp opt in.qasm -o out.qasm --effort max --cost errors -t ibm-heron --device fake_torino
 
   qcomp opt in.qasm -o out.qasm -p 'merge-rotations,to-basis{gates=[cz,rz,sx,x]}'
 
@@ -83,6 +85,15 @@ def opt_command(
     fractional: FractionalOption = False,
     effort: EffortOption = "default",
     seconds: SecondsOption = None,
+    cost: Annotated[
+        str | None,
+        typer.Option(
+            "--cost",
+            metavar="COST",
+            help="With --effort max: what to make less, such as two_qubit, t, gates+3*two_qubit, "
+            "depth, or 'errors' for the error rates of the machine.",
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option("--profile", help="OpenQASM profile: full, portable, ibm, braket, qasm2 ..."),
@@ -117,10 +128,9 @@ def opt_command(
 
     observer = pass_observer(print_after, json_output)
     machine = _machine(target, device, coupling, layout_of(initial_layout), mapping, fractional)
-    text = pipeline if machine is None else pipeline or machine.pipeline(effort)
     if profile is None:
         profile = "full" if machine is None else machine.profile
-    passes = effort_pipeline(effort, text)
+    passes = effort_pipeline(effort, pipeline, cost, machine)
     program = read(source)
     before = single_circuit(program)
     if machine is not None:

@@ -20,6 +20,7 @@ __all__ = ["Stats", "circuit_stats"]
 _IS_CONTROLLED_ROTATION = np.array(
     [row.num_angles >= 1 and row.num_qubits == 2 and row.name[0] == "c" for row in GATES]
 )
+_IS_PULSE = np.array([row.num_qubits == 1 and not row.is_diagonal for row in GATES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Stats:
         gates: Unitary operations, global phases and identities left out.
         two_qubit: Unitary operations on two qubits.
         multi_qubit: Unitary operations on three and more qubits.
+        pulses: Gates on one qubit that are no turns about Z, which most machines have for free.
         t_count: Rotations by odd multiples of pi/4; 3 for a controlled S, 7 for a Toffoli.
         rotations: Rotations that are not Clifford, T gates among them.
         depth: Longest chain of operations that share a wire; barriers order but do not count.
@@ -45,6 +47,7 @@ class Stats:
     gates: int
     two_qubit: int
     multi_qubit: int
+    pulses: int
     t_count: int
     rotations: int
     depth: int
@@ -69,6 +72,7 @@ def circuit_stats(num_qubits: int, num_clbits: int, body: Block) -> Stats:
         total.gates,
         total.two,
         total.multi,
+        total.pulses,
         total.t,
         total.rotations,
         int(depth.max(initial=0)),
@@ -79,7 +83,7 @@ def circuit_stats(num_qubits: int, num_clbits: int, body: Block) -> Stats:
 
 
 class _Counts:
-    gates = two = multi = t = rotations = measurements = control_flow = 0
+    gates = two = multi = pulses = t = rotations = measurements = control_flow = 0
 
     def add(self, run: Run) -> None:
         code = run.code
@@ -88,6 +92,7 @@ class _Counts:
         self.gates += int(counted.sum())
         self.two += int((counted & (arity == 2)).sum())
         self.multi += int((counted & (arity > 2)).sum())
+        self.pulses += int((counted & _IS_PULSE[code]).sum())
         self.measurements += int((code == G.MEASURE).sum())
         several = code == G.MCX
         controls, times = np.unique(run.qubit[several, 1] - 1, return_counts=True)

@@ -285,6 +285,18 @@ def test_every_effort_keeps_what_the_circuit_does(cli: Cli, effort: str) -> None
 
 
 @pytest.mark.usefixtures("files")
+def test_a_cost_is_for_the_effort_max(cli: Cli) -> None:
+    done(cli("opt", "c.qasm", "-o", "o.qasm", "--effort", "max", "--cost", "two_qubit"))
+    for options, words in (
+        (("--cost", "t"), "its steps are fixed"),
+        (("--effort", "max", "--cost", "toffolis"), "has no count"),
+        (("--effort", "max", "--cost", "errors"), "-t ibm-heron --device fake_torino"),
+    ):
+        result = cli("opt", "c.qasm", "-o", "o.qasm", *options)
+        assert result.code == 2
+        assert words in result.err
+
+
 def test_seconds_are_for_the_effort_max(cli: Cli) -> None:
     done(cli("opt", "c.qasm", "-o", "o.qasm", "--effort", "max", "--seconds", "0.2"))
     assert "equal" in done(cli("verify", "c.qasm", "o.qasm"))

@@ -8,12 +8,15 @@ import pytest
 import qcomp
 from qcomp.cost import CostModel
 from qcomp.deadline import Deadline
+from qcomp.device import get_device
+from qcomp.driver import effort_pipeline
 from qcomp.equivalence import check
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.program import Program
 from qcomp.passmanager import Context, Pipeline
 from qcomp.pipelines import EFFORT_PIPELINES
+from qcomp.target import get_target
 from tests.generators import append_random
 
 
@@ -97,3 +100,50 @@ def test_seconds_are_for_max_and_use_a_clock() -> None:
         qcomp.optimize(before, seconds=1.0)
     with pytest.raises(UsageError, match="more than 0 seconds"):
         qcomp.optimize(before, effort="max", seconds=-1.0)
+
+
+def toffolis() -> Circuit:
+    """x y z + x y w: fourteen T gates, of which twelve meet no other and seven are needed."""
+    return Circuit(4).h(2).ccx(0, 1, 2).h(2).h(3).ccx(0, 1, 3).h(3)
+
+
+def test_max_makes_the_cost_less_that_it_is_given() -> None:
+    before = toffolis()
+    usual = qcomp.optimize(before).stats()
+    fewer = qcomp.optimize(before, effort="max", cost="t")
+    shallow = qcomp.optimize(before, effort="max", cost="depth")
+    assert check(before, fewer).equal
+    assert check(before, shallow).equal
+    assert fewer.stats().t_count == 7 < usual.t_count
+    assert shallow.stats().depth < min(usual.depth, fewer.stats().depth)
+
+
+def test_a_cost_is_a_value_or_its_text() -> None:
+    model = CostModel(gates=1.0, two_qubit=2.5)
+    texts = {str(effort_pipeline("max", None, cost)) for cost in (model, str(model))}
+    assert len(texts) == 1
+    assert "search{" in (text := texts.pop())
+    assert text.count("gates+2.5*two_qubit") > 3
+    assert "gates+3*two_qubit" not in text
+
+
+def test_a_cost_is_for_max_and_for_no_pipeline_of_ones_own() -> None:
+    with pytest.raises(UsageError, match="its steps are fixed"):
+        qcomp.optimize(toffolis(), cost="t")
+    with pytest.raises(UsageError, match="takes no cost besides"):
+        qcomp.optimize(toffolis(), effort="max", pipeline="merge-rotations", cost="t")
+    with pytest.raises(UsageError, match="did you mean 'gates'"):
+        qcomp.optimize(toffolis(), effort="max", cost="gate")
+
+
+def test_a_mapped_circuit_is_chosen_by_the_machines_error_rates() -> None:
+    target = get_target("ibm-heron").on(get_device("fake_torino"))
+    before = Circuit(4).h(0).cx(0, 1).cx(1, 2).cx(2, 3).cx(0, 3)
+    pipeline = effort_pipeline("max", None, "errors", target)
+    program = Program.of_circuit(before)
+    pipeline.run(program, Context(target=target, deadline=Deadline(2.0)))
+    model = CostModel.for_target("errors", target)
+    usual = Program.of_circuit(before)
+    effort_pipeline("default", None, None, target).run(usual, Context(target=target))
+    assert model.of(program.only_circuit) <= model.of(usual.only_circuit)
+    assert check(before, program.only_circuit).equal
