@@ -26,7 +26,8 @@ def around_mapping(one_qubit: str, effort: str = "default") -> str:
         effort: fast, default or max.
     """
     blocks = f"consolidate-two-qubit{{basis={one_qubit},two_qubit=4}}"
-    mapping = f"map-to-device{{basis={one_qubit},effort={effort}}}"
+    seeds = ",seeds=4" if effort == "max" else ""
+    mapping = f"map-to-device{{basis={one_qubit},effort={effort}{seeds}}}"
     return f"{mapping},{_SWEEP},{blocks},{_SWEEP}"
 
 
@@ -47,7 +48,7 @@ def for_device(
     own = f"to-basis{{gates=[{','.join(basis)}]}}"
     fuse = f"fuse-one-qubit{{basis={one_qubit}}}"
     if native == for_basis(basis, one_qubit, "fast"):
-        # What it does over cx is done.
-        native = f"{own},{_SWEEP},{fuse},{own}"
+        # What it does over cx is done: only the ends of blocks are left to fuse.
+        native = f"{own},{fuse},{own}"
     text = f"{_OVER_CX},{_SWEEP},{around_mapping(one_qubit, effort)},{native}"
     return text if device.is_symmetric else f"{text},orient-gates,{own},{fuse},{own}"

@@ -57,7 +57,7 @@ def _constants(function: Callable[..., Any]) -> bytes:
 
 
 class Kernel(Generic[P, R]):
-    """A function over arrays with a plain and a compiled form.
+    """A function over arrays with a plain and a compiled form, which lets other threads run.
 
     Args:
         function: The plain function; nothing but what numba's nopython mode takes.
@@ -94,7 +94,9 @@ class Kernel(Generic[P, R]):
             used += b"".join(_constants(function) for function in (self.python, *self._calls))
             self.python.__qualname__ += f"_{zlib.crc32(used):08x}"
             options = {"_nrt": False} if self._bare else {}
-            code = numba.njit(cache=True, fastmath=self._fastmath, **options)(self.python)
+            code = numba.njit(cache=True, nogil=True, fastmath=self._fastmath, **options)(
+                self.python
+            )
 
             def first(*args: P.args, **kwargs: P.kwargs) -> R:
                 if not kwargs:

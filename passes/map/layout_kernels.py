@@ -91,6 +91,7 @@ def search(
     trials: Any,
     rounds: Any,
     refinements: Any,
+    rival: Any,
     state: Any,
     event: Any,
     best_event: Any,
@@ -100,8 +101,9 @@ def search(
 
     First ``trials`` placements, those of ``starts`` first, go forwards and backwards through the
     circuit ``rounds`` times, as in SABRE: where a pass ends the next one starts. Then the best is
-    changed at random places ``refinements`` times, and kept where it is no worse. With ``fixed``
-    the first start is the placement, and only the swaps are searched.
+    changed at random places ``refinements`` times, and kept where it is no worse; one that costs
+    more than ``rival`` is not worth it. With ``fixed`` the first start is the placement, and only
+    the swaps are searched.
     """
     n = len(best_start)
     size = len(distance)
@@ -154,7 +156,7 @@ def search(
             )  # fmt: skip
             if events < 0:
                 return NEVER, -1
-    for _ in range(refinements):
+    for _ in range(refinements if best[0] <= rival else 0):
         tuning[:] = chosen
         tuning[0] *= 0.8 + 0.4 * random(state)
         tuning[3] *= 0.9 + 0.2 * random(state)

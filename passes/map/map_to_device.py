@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -22,6 +25,7 @@ from qcomp.ir.run import Run
 from qcomp.passes.map.control_flow import Walker
 from qcomp.passes.map.perfect import perfect_start, quieter, success
 from qcomp.passes.map.placing import placed
+from qcomp.passes.map.route_kernels import NEVER
 from qcomp.passes.map.routing import Budget, Region, Routed, route_skeleton
 from qcomp.passes.map.skeleton import Skeleton, skeleton_of
 from qcomp.passes.map.to_basis import ToBasis
@@ -38,6 +42,9 @@ _BUDGETS = {
     "max": Budget(items=2_000_000, trials=200, rounds=4, refinements=4000),
 }
 
+
+_HOPELESS = 1.1
+"""A second form of the circuit that costs so many times the first is not searched further."""
 
 _DONE_LATER = re.compile(r",(fuse-one-qubit|consolidate-two-qubit)\{[^}]*\}")
 
@@ -80,7 +87,8 @@ class MapToDevice(CircuitPass):
         basis: One-qubit gates as ``fuse-one-qubit`` takes them: the circuit reduced over them and
             ``cx`` with this effort is mapped too, and the better one counts, since fewer gates may
             need more swaps. Where empty, only the circuit as it is.
-        seeds: Searches of their own; the best result counts.
+        seeds: Searches of their own, side by side in threads; the best result counts, the first
+            of those that cost the same.
 
     Raises:
         TargetError: If the circuit is wider than the device or its largest connected part.
@@ -124,7 +132,8 @@ class MapToDevice(CircuitPass):
         if self.basis and self.effort != "fast":
             other = _reduced(circuit, self.basis, self.effort, context)
             if other is not circuit:
-                tries.append(self._route(other, device, region, places, seeds))
+                rival = int(_HOPELESS * tries[0].routed.cost)
+                tries.append(self._route(other, device, region, places, seeds, rival))
         least = min(t.routed.cost for t in tries)
         best = [t for t in tries if t.routed.cost == least]
         if places is None:
@@ -177,20 +186,20 @@ class MapToDevice(CircuitPass):
         region: Region,
         places: Int32 | None,
         seeds: list[int],
+        rival: int = NEVER,
     ) -> _Try:
         run, bound = circuit.run, _with_numbers(circuit).run
         skeleton, phase = skeleton_of(run, bound, circuit.num_qubits)
         budget = _BUDGETS[self.effort]
-        best: Routed | None = None
         starts = None if places is None else region.local(places)[None]
-        for seed in seeds:
-            routed = route_skeleton(
+
+        def search(seed: int) -> Routed:
+            return route_skeleton(
                 skeleton, circuit.num_qubits, region, budget, seed, starts,
-                fixed=places is not None,
+                fixed=places is not None, rival=rival,
             )  # fmt: skip
-            if best is None or routed.cost < best.cost:
-                best = routed
-        assert best is not None
+
+        best = min(_side_by_side(search, seeds), key=lambda routed: routed.cost)
         if places is None:
             start = perfect_start(skeleton, best, circuit.num_qubits, region)
             if start is not None:
@@ -233,6 +242,16 @@ class MapToDevice(CircuitPass):
         new = new.copy(body=body, forms=circuit.forms)
         new.layout = _composed(circuit, region, start, walker.v2p, device)
         return new
+
+
+def _side_by_side(search: Callable[[int], Routed], seeds: list[int]) -> list[Routed]:
+    """Search with every seed, in as many threads as there are cores."""
+    # The first compiles the kernels where no call before has.
+    done = [search(seeds[0])]
+    if len(seeds) < 3:
+        return done + [search(seed) for seed in seeds[1:]]
+    with ThreadPoolExecutor(min(len(seeds) - 1, os.cpu_count() or 1)) as pool:
+        return done + list(pool.map(search, seeds[1:]))
 
 
 @functools.lru_cache(maxsize=16)

@@ -158,6 +158,7 @@ def route_skeleton(
     starts: Int32 | None = None,
     *,
     fixed: bool = False,
+    rival: int = NEVER,
 ) -> Routed:
     """Search a placement and swaps.
 
@@ -169,6 +170,7 @@ def route_skeleton(
         seed: Seed of the search.
         starts: int32[t, n], placements to try first.
         fixed: Whether the first of them is the placement.
+        rival: CX gates above which the best of the first passes is not refined.
     """
     size = len(skeleton.kind)
     if starts is None:
@@ -201,6 +203,7 @@ def route_skeleton(
             max(trials, len(starts)),
             budget.rounds,
             refinements,
+            rival,
             state,
             event,
             best,
