@@ -27,6 +27,7 @@ from qcomp.report import collect
 from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine, TensorLine
 
 if TYPE_CHECKING:
+    from qcomp.execute import HybridSession
     from qcomp.feeds import Batches, Evaluation
     from qcomp.ir.program import Program
     from qcomp.runtime.artifact import Artifact
@@ -306,11 +307,10 @@ class Compilation:
             return []
         if self.context.calibration is None:
             return [CheckLine(what, "no data was given", "not checked")]
-        from qcomp.execute import HybridSession
         from qcomp.passes.calibrate.batches import checked_batches
         from qcomp.quantization import SqnrSum
 
-        session = HybridSession(self.source)
+        session = self._source_session()
         sums: dict[str, SqnrSum] = {}
         largest = 0.0
         rows = 0
@@ -330,13 +330,24 @@ class Compilation:
         how = f"{rows} samples of the calibration data, exact simulation; SQNR {words}"
         return [CheckLine(what, how, "measured", largest, "largest difference")]
 
+    def _source_session(self) -> HybridSession:
+        """Run the source; in float32 where the runtime has no kernels of its types."""
+        from qcomp.execute import HybridSession
+
+        try:
+            return HybridSession(self.source)
+        except PassError:
+            wide = self.source.copy()
+            if not load_part("passes", "widen-floats")().run(wide, Context()):
+                raise
+            return HybridSession(wide)
+
     def _accuracy(self, artifact: Artifact, checks: list[CheckLine]) -> tuple[AccuracyLine, ...]:
         if self.labels is None:
             return ()
-        from qcomp.execute import HybridSession
         from qcomp.feeds import Scorer
 
-        session = HybridSession(self.source)
+        session = self._source_session()
         output = artifact.outputs[0]
         source, compiled = Scorer(), Scorer()
         start = 0

@@ -54,9 +54,10 @@ class _Builder:
         *,
         domain: str = "",
         outputs: int = 1,
+        name: str = "",
     ) -> list[ir.Value]:
         """Insert a node; return its outputs."""
-        name = f"{self.label}_{op_type}"
+        name = f"{self.label}_{name or op_type}"
         wishes = [f"{name}_output{index or ''}" for index in range(outputs)]
         node = self.editor.node(
             op_type,
@@ -179,6 +180,8 @@ def _attention(editor: Editor, node: ir.Node) -> list[ir.Node]:
 def _is_batch(mask: ir.Value | None, x: ir.Value) -> bool:
     """Whether a mask of one axis has one length a row (and no starts behind them)."""
     maker = None if mask is None else mask.producer()
+    if maker is not None and maker.op_type == "Cast" and maker.inputs[0] is not None:
+        maker = maker.inputs[0].producer()
     if maker is not None and maker.op_type in ("EmbedLayerNormalization", "ReduceSum"):
         return True
     if mask is None or mask.shape is None or x.shape is None:
@@ -218,9 +221,11 @@ def _embeddings(editor: Editor, node: ir.Node) -> list[ir.Node]:
         (shape,) = new("Shape", [tokens])
         (count,) = new("Gather", [shape, one])
         (positions,) = new("Range", [zero, count, one])
-    (total,) = new("Add", [total, new("Gather", [places, positions], {"axis": 0})[0]])
+    (found,) = new("Gather", [places, positions], {"axis": 0}, name="positions")
+    (total,) = new("Add", [total, found])
     if kinds is not None:
-        (total,) = new("Add", [total, new("Gather", [types, kinds], {"axis": 0})[0]])
+        (found,) = new("Gather", [types, kinds], {"axis": 0}, name="types")
+        (total,) = new("Add", [total, found])
     attributes = {"axis": -1, "epsilon": float_attribute(node, "epsilon", 1e-12)}
     inputs = [total, gamma, *([] if beta is None else [beta])]
     pairs = [(node.outputs[0], new("LayerNormalization", inputs, attributes)[0])]
@@ -234,7 +239,10 @@ def _embeddings(editor: Editor, node: ir.Node) -> list[ir.Node]:
         else:
             last = new.ints("axis", [1])
             (column,) = new("ReduceSum", [mask, last], {"keepdims": 0})
-        pairs.append((lengths, new("Cast", [column], {"to": _INT32.value})[0]))
+        (count,) = new("Cast", [column], {"to": _INT32.value})
+        batch = tokens.shape[0] if tokens.shape is not None else None
+        count.type, count.shape = ir.TensorType(_INT32), ir.Shape([batch])
+        pairs.append((lengths, count))
     return new.done(pairs)
 
 

@@ -3,8 +3,8 @@
 Exporters write blocks of a model as functions. ONNX Runtime inlines them when it loads a graph;
 passes that look at operators have to see them before.
 
-An operator of the body is named ``call/operator``, and patterns that match the call match it. A
-function stays where one of its calls is excluded by the user.
+An operator of the body is named ``call/operator``, and patterns that match the call match it: with
+the call, all that it did is excluded.
 
 Preconditions: functions and graph have the same opset (``canonicalise`` sees to it).
 Preserved: the outputs, bit for bit.
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["InlineFunctions"]
 
-_CALL = "qcomp.call"
-"""Metadata of an operator: the number of the call that it comes from."""
+_CALL, _NODE = "qcomp.call", "qcomp.node"
+"""Metadata of an operator: the number of the call that it comes from, its name in the function."""
 
 
 @dataclass(frozen=True)
@@ -39,45 +39,56 @@ class InlineFunctions(GraphPass):
     preserves: ClassVar[Guarantee] = Guarantee.EXACT
 
     def run(self, program: Program, context: Context) -> bool:
-        """Inline what can be inlined; return whether anything was."""
+        """Inline all calls; return whether there were any."""
         from onnx_ir.passes.common import InlinePass, RemoveUnusedFunctionsPass
 
         if not program.model.functions:
             return False
-        rules = rules_of(context)
-        made = program.copy()
-        model = made.model
-        calls = _mark_calls(model)
-        kept = {node.op_identifier() for node in calls if rules.options(node).excluded}
+        model = program.model.clone()
+        calls = _mark(model)
         try:
-            inlined = InlinePass(lambda function: function.identifier() not in kept)(model)
+            inlined = InlinePass()(model)
         except ValueError as error:
             context.warn(f"the functions of the model were not inlined: {error}")
             return False
         if not inlined.modified:
             return False
         RemoveUnusedFunctionsPass()(model)  # type: ignore[no-untyped-call]
-        context.put(_name(model, calls, rules))
+        context.put(_name(model, calls, rules_of(context)))
         program.model = model
         return True
 
 
-def _mark_calls(model: ir.Model) -> list[ir.Node]:
-    """Number the calls of the graph; the operators that take their place inherit the number."""
+def _mark(model: ir.Model) -> list[tuple[str, str]]:
+    """Mark calls and bodies; the operators that take a call's place inherit the marks.
+
+    Returns:
+        Name and type of each call of the graph.
+    """
     name_nodes(model.graph)
+    for function in model.functions.values():
+        for node in function.all_nodes():
+            node.metadata_props[_NODE] = node_name(node)
     calls = [node for node in model.graph.all_nodes() if node.op_identifier() in model.functions]
     for index, node in enumerate(calls):
         node.metadata_props[_CALL] = str(index)
-    return calls
+    return [(node_name(node), node.op_type) for node in calls]
 
 
-def _name(model: ir.Model, calls: list[ir.Node], rules: NodeRules) -> NodeRules:
+def _name(model: ir.Model, calls: list[tuple[str, str]], rules: NodeRules) -> NodeRules:
     """Name the operators that came in; return the rules that know them by their calls."""
+    taken: set[str] = set()
     for node in model.graph.all_nodes():
-        index = node.metadata_props.pop(_CALL, None)
-        if index is None or node in calls:
+        index, inner = (node.metadata_props.pop(key, None) for key in (_CALL, _NODE))
+        if index is None:
             continue
         call = calls[int(index)]
-        node.name = f"{node_name(call)}/{node_name(node)}"
-        rules = rules.made_of((node_name(call), call.op_type), [node])
+        base = name = f"{call[0]}/{inner}"
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{base}_{count}"
+        taken.add(name)
+        node.name = name
+        rules = rules.made_of(call, [node])
     return rules

@@ -125,6 +125,10 @@ _QUIET = {
 }
 """Operators that only move, convert or choose values."""
 
+_CACHED = {"GroupQueryAttention", "RotaryEmbedding"}
+"""Operators whose constants are tables of sines and cosines."""
+
+_PRODUCTS = {"FusedMatMul", "TransposeMatMul"}
 _WEIGHTED = {"Conv", "ConvTranspose", "GRU", "Gemm", "LSTM", "MatMul", "RNN"}
 
 
@@ -157,8 +161,10 @@ def left_in_float(node: ir.Node, rules: NodeRules | None = None) -> FloatOp | No
         if _few_values(node.inputs[0]):
             return None
         reason = "its table is looked up in float; quantize-embeddings stores it in 8 bits"
-    elif node.domain and any(_is_weight(value) for value in node.inputs):
+    elif node.domain and node.op_type not in _CACHED and any(map(_is_weight, node.inputs)):
         reason = "its weights are inside of a fused operator that has no other form"
+    elif node.domain and node.op_type in _PRODUCTS:
+        reason = "both operands are activations; attention scores meet the mask's -1e4 in float"
     elif node.op_type in _REASONS:
         reason = _REASONS[node.op_type]
     elif node.op_type in _ELEMENTWISE or node.op_type in _POOLS:
