@@ -15,6 +15,7 @@ from qcomp.registry import load, table
 
 if TYPE_CHECKING:
     from qcomp.device import Device
+    from qcomp.integer_rules import IntegerRules
 
 __all__ = [
     "EFFORTS",
@@ -84,6 +85,7 @@ class Target:
         pipelines: Effort -> pipeline text, without the mapping to a device.
         requires: Facts a graph pipeline cannot do without: ``calibration`` or nothing.
         fusions: Op types of the integer kernels that the backend counts on.
+        integers: Which integers a graph target takes, and where; None for those of CPUs.
         native: How the gates are meant.
         machine: The device, or what a description of one holds; ``device`` is made of it.
         mapped: Whether circuits are mapped to the device's couplings.
@@ -101,6 +103,7 @@ class Target:
     pipelines: Mapping[str, str] = field(default_factory=dict)
     requires: tuple[str, ...] = ()
     fusions: tuple[str, ...] = ()
+    integers: IntegerRules | None = None
     native: Native = field(default_factory=Native)
     machine: Device | Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
     mapped: bool = True

@@ -10,6 +10,7 @@ from typing import Any
 
 from qcomp.device_json import all_faults, check_keys, read_json
 from qcomp.errors import QcompError, TargetError, UsageError, suggest
+from qcomp.integer_rules import read_integers
 from qcomp.target import EFFORTS, Limit, Native, Target, with_pipelines
 
 __all__ = ["pipeline_lines", "read_target", "read_toml", "target_from"]
@@ -27,6 +28,7 @@ _FIELDS = (
     "pipelines",
     "requires",
     "fusions",
+    "integers",
 )
 _NATIVE = ("one_qubit", "virtual", "fractional", "limits", "conventions")
 _LIMIT = ("gate", "angle", "least", "most", "step")
@@ -98,6 +100,10 @@ def target_from(data: object, where: str, *, own: bool = False) -> Target:
         _check_profile(words["profile"], faults)
     if kind == "graph" and "pipelines" not in data:
         faults.append("it lacks 'pipelines'")
+    integers = None
+    if "integers" in data:
+        integers, wrong = read_integers(data["integers"])
+        faults += wrong
     if faults:
         raise all_faults(f"{where} does not describe a target", faults)
     target = Target(
@@ -111,6 +117,7 @@ def target_from(data: object, where: str, *, own: bool = False) -> Target:
         pipelines=pipelines,
         requires=lists["requires"],
         fusions=lists["fusions"],
+        integers=integers,
         native=native,
         machine=machine,
     )

@@ -26,8 +26,8 @@ from qcomp.passes.calibrate.entropy import entropy_range
 from qcomp.passes.calibrate.minmax import minmax_range
 from qcomp.passes.calibrate.mse import mse_range
 from qcomp.passes.calibrate.percentile import percentile_range
-from qcomp.passes.calibrate.symmetric_mse import symmetric_mse_range
 from qcomp.passes.calibrate.statistics import Histogram
+from qcomp.passes.calibrate.symmetric_mse import symmetric_mse_range
 from qcomp.passes.graph.rewriting import node_label
 from qcomp.passes.quantize.static_plan import StaticPlan, plan_static
 from qcomp.passmanager import Context, GraphPass, Guarantee

@@ -44,6 +44,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import PassError, UsageError
+from qcomp.integer_rules import IntegerRules, integer_rules_of
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.graph.layer_pairs import LayerForm, constant_addend, read_view
 from qcomp.passes.graph.rewriting import (
@@ -54,7 +55,7 @@ from qcomp.passes.graph.rewriting import (
     static_shape,
 )
 from qcomp.passes.quantize.dequantized_weights import dequantized_weight
-from qcomp.passes.quantize.integer_types import INT32
+from qcomp.passes.quantize.machine_form import bias_levels
 from qcomp.passes.quantize.static_plan import activation_bounds
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import (
@@ -132,7 +133,8 @@ class CorrectBias(GraphPass):
             raise PassError(
                 "correct-bias has no calibration data", hint="--calib data.npz, or method=analytic"
             )
-        places, left = _places(program, reference.program, layers)
+        machine = integer_rules_of(context)
+        places, left = _places(program, reference.program, layers, machine)
         if self.method == "auto":
             left |= {p.layer.node: _POSITIONS for p in places if _over_positions(p.float_node)}
             places = [place for place in places if place.layer.node not in left]
@@ -247,6 +249,7 @@ class _Place:
         node: The integer layer.
         value: The same result in the integer graph.
         holder: Node and input index of the bias.
+        machine: The form that biases have.
     """
 
     layer: QuantizedLayer
@@ -255,6 +258,7 @@ class _Place:
     node: ir.Node
     value: ir.Value
     holder: tuple[ir.Node, int]
+    machine: IntegerRules
 
     @property
     def axis(self) -> int:
@@ -285,34 +289,39 @@ class _Place:
         return float(np.abs(change).max())
 
     def _float_bias(self) -> bool:
-        """Whether ONNX Runtime rounds a float bias of this layer itself."""
+        """Whether the machine takes a float bias of this layer, or rounds it itself."""
         weight = self.node.inputs[1].producer() if self.node.inputs[1] is not None else None
         levels = None if weight is None else weight.inputs[0]
         made = None if levels is None else levels.producer()
-        return self.node.op_type == "Conv" and made is None
+        return self.machine.bias_of(self.node.op_type) == "float" and made is None
 
     def _new_integers(self, editor: Editor, change: Float64) -> float:
-        """Give a layer without bias an int32 one, in steps of s_x s_W."""
+        """Give a layer without bias one of integers: s32 in steps of s_x s_W, or s8."""
         pairs = [value.producer() for value in self.node.inputs[:2] if value is not None]
         steps = [constant_array(pair.inputs[1]) for pair in pairs if pair is not None]
         assert len(steps) == 2
-        scale = np.asarray(np.multiply(*(np.asarray(s, np.float32) for s in steps)), np.float32)
-        levels = np.rint(change / scale).astype(np.int32)
+        step = np.asarray(np.multiply(*(np.asarray(s, np.float32) for s in steps)), np.float32)
+        form = "s8" if self.machine.bias == "s8" else "s32"
+        levels, scale = bias_levels(change.astype(np.float32), form, step, self.machine)
         if not levels.any():
             return 0.0
         name = node_label(self.node)
+        point = np.zeros(scale.shape, levels.dtype)
+        zero = [editor.initializer(f"{name}_bias_zero_point", point)] if form == "s8" else []
         made = editor.node(
             "DequantizeLinear",
             [
                 editor.initializer(f"{name}_bias_quantized", levels),
                 editor.initializer(f"{name}_bias_scale", scale),
+                *zero,
             ],
             {"axis": 0},
             name=f"{name}_bias_DequantizeLinear",
+            domain=pairs[1].domain if pairs[1] is not None else "",
             before=self.node,
         )
         _put(self.node, 2, made.outputs[0])
-        return float(np.abs(levels * scale).max())
+        return float(np.abs(levels.astype(np.float32) * scale).max())
 
 
 def _put(node: ir.Node, index: int, value: ir.Value) -> None:
@@ -322,7 +331,7 @@ def _put(node: ir.Node, index: int, value: ir.Value) -> None:
 
 
 def _add_steps(editor: Editor, pair: ir.Node, change: Float64) -> float:
-    """Add whole steps to an int32 bias."""
+    """Add whole steps to a bias of integers."""
     levels, scale = constant_array(pair.inputs[0]), constant_array(pair.inputs[1])
     old = pair.inputs[0]
     assert levels is not None
@@ -331,14 +340,15 @@ def _add_steps(editor: Editor, pair: ir.Node, change: Float64) -> float:
     steps = np.rint(change / scale.astype(np.float64))
     if not steps.any():
         return 0.0
-    made = np.clip(levels.astype(np.float64) + steps, INT32.min, INT32.max).astype(np.int32)
+    limits = np.iinfo(np.int8 if levels.dtype == np.int8 else np.int32)
+    made = np.clip(levels.astype(np.float64) + steps, limits.min, limits.max).astype(levels.dtype)
     pair.replace_input_with(0, editor.initializer(f"{old.name}_corrected", made))
     editor.drop_if_unused(old)
     return float(np.abs(steps * scale).max())
 
 
 def _places(
-    program: Program, reference: Program, layers: list[QuantizedLayer]
+    program: Program, reference: Program, layers: list[QuantizedLayer], machine: IntegerRules
 ) -> tuple[list[_Place], dict[str, str]]:
     """Find the biases in graph order, and say why a layer has no place for one."""
     before = {node_label(node): node for node in reference.model.graph}
@@ -366,7 +376,8 @@ def _places(
             if real.op_type == "Gemm":
                 value = holder[0].outputs[0]
         assert holder is not None
-        places.append(_Place(layer, real, real.outputs[0].name or "", node, value, holder))
+        name = real.outputs[0].name or ""
+        places.append(_Place(layer, real, name, node, value, holder, machine))
     places.sort(key=lambda place: order[place.node])
     return places, left
 

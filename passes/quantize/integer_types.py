@@ -11,6 +11,8 @@ and ONNX data type.
 | UINT4   | [0, 15]       | uint8     | asymmetric 4-bit weights                     |
 | INT4    | [-8, 7]       | int8      | 4-bit weights in blocks                      |
 | INT4_NARROW | [-7, 7]   | int8      | 4-bit weights with a scale an output channel |
+| UINT16  | [0, 65535]    | uint16    | activations of machines that take 16 bits    |
+| INT16   | [-32768, 32767] | int16   | the same, symmetric                          |
 | INT32   | [-2^31, 2^31-1] | int32   | bias and accumulator                         |
 """
 
@@ -29,10 +31,12 @@ __all__ = [
     "INT7",
     "INT8",
     "INT8_FULL",
+    "INT16",
     "INT32",
     "INT4_NARROW",
     "UINT4",
     "UINT8",
+    "UINT16",
     "IntegerType",
 ]
 
@@ -74,7 +78,7 @@ class IntegerType:
     @property
     def storage(self) -> np.dtype[np.generic]:
         """NumPy type that holds one unpacked value."""
-        size = 8 if self.bits <= 8 else 32
+        size = 8 if self.bits <= 8 else 16 if self.bits <= 16 else 32
         return np.dtype(f"{'int' if self.signed else 'uint'}{size}")
 
     @property
@@ -82,7 +86,7 @@ class IntegerType:
         """The ONNX data type that stores it: 4 bits are packed, 5 to 8 bits take a byte."""
         import onnx_ir
 
-        size = 4 if self.bits <= 4 else 8 if self.bits <= 8 else 32
+        size = next(size for size in (4, 8, 16, 32) if self.bits <= size)
         return onnx_ir.DataType[f"{'INT' if self.signed else 'UINT'}{size}"]
 
 
@@ -90,6 +94,8 @@ UINT8 = IntegerType(8, signed=False)
 INT8 = IntegerType(8, signed=True, narrow=True)
 INT8_FULL = IntegerType(8, signed=True)
 INT7 = IntegerType(7, signed=True, narrow=True)
+UINT16 = IntegerType(16, signed=False)
+INT16 = IntegerType(16, signed=True)
 UINT4 = IntegerType(4, signed=False)
 INT4 = IntegerType(4, signed=True)
 INT4_NARROW = IntegerType(4, signed=True, narrow=True)

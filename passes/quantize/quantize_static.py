@@ -29,20 +29,23 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from qcomp.errors import PassError, UsageError
+from qcomp.integer_rules import IntegerRules, integer_rules_of
 from qcomp.passes.graph.rewriting import (
     Editor,
     SharedParts,
     check_finite,
     constant_array,
     int_attribute,
+    is_constant,
     node_label,
     only_use,
     require_opset,
     static_shape,
 )
 from qcomp.passes.quantize.already import dequantized_affine
-from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters, within
-from qcomp.passes.quantize.integer_types import INT32, UINT8, IntegerType
+from qcomp.passes.quantize.arithmetic import Affine, Floats
+from qcomp.passes.quantize.integer_types import IntegerType
+from qcomp.passes.quantize.machine_form import MachineForm
 from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
 from qcomp.passes.quantize.static_plan import (
     PlannedLayer,
@@ -51,7 +54,7 @@ from qcomp.passes.quantize.static_plan import (
     plan_static,
     weight_axis,
 )
-from qcomp.passes.quantize.weights import ChannelWeights, float_weight
+from qcomp.passes.quantize.weights import float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import (
     ChosenWeight,
@@ -114,7 +117,8 @@ class QuantizeStatic(GraphPass):
             PassError: No calibration, an opset below 13, or a weight with NaN or infinity.
         """
         rules = rules_of(context)
-        plan = plan_static(program.model, rules)
+        machine = integer_rules_of(context)
+        plan = plan_static(program.model, rules, machine)
         note(context, (), plan.float_ops)
         if not plan.layers:
             warn_if_nothing(self.name, context)
@@ -125,8 +129,8 @@ class QuantizeStatic(GraphPass):
             found = _chosen(layer, chosen)
             bits[layer.node] = bits[layer.node] if found is None else found.bits
         if min(bits.values()) <= 4:
-            require_opset(program.model, 21, "4-bit integers are from opset 21")
-        require_opset(program.model, 13, "per-channel DequantizeLinear is from opset 13")
+            require_opset(program.model, 21, "4-bit integers are from opset 21", context)
+        require_opset(program.model, 13, "per-channel DequantizeLinear is from opset 13", context)
         statistics = context.get(TensorStatistics)
         if statistics is None and not plan.measured:  # the graph has all scales already
             statistics = TensorStatistics("", 0, {})
@@ -139,7 +143,13 @@ class QuantizeStatic(GraphPass):
         Editor(program.model).name_nodes()
         keep_reference(program, context)
         per_tensor = self.weight_scales == "tensor"
-        layers = _Rewriter(program.model, plan, statistics, bits, per_tensor, chosen).run()
+        if not machine.is_cpu and set(bits.values()) != {8}:
+            raise UsageError(
+                f"the weights of '{machine.provider}' have 8 bits",
+                hint="leave 'bits' and weight-bits out, or take cpu-int8",
+            )
+        rewriter = _Rewriter(program.model, plan, statistics, bits, machine, per_tensor, chosen)
+        layers = rewriter.run()
         note(context, layers, ())
         return True
 
@@ -165,6 +175,7 @@ class _Rewriter:
         plan: StaticPlan,
         statistics: TensorStatistics,
         bits: Mapping[ir.Node, int],
+        machine: IntegerRules,
         per_tensor: bool,
         chosen: ChosenWeights,
     ) -> None:
@@ -176,7 +187,7 @@ class _Rewriter:
         }
         self.editor = Editor(model)
         self.chosen = chosen
-        self.weights = ChannelWeights(self.editor, per_tensor, chosen)
+        self.form = MachineForm(self.editor, machine, per_tensor, chosen)
         self.source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
         self.inside = {layer.output for layer in plan.layers} | set(self.source)
         self.parameters: dict[ir.Value, tuple[Affine, ir.Value, ir.Value]] = {}
@@ -207,7 +218,13 @@ class _Rewriter:
             if layer.output is not None:
                 self._pair(layer.output)
         for node in self.plan.moves:
+            source = node.inputs[0]
+            if source is not None and source not in self.inside and source not in self.real:
+                node.replace_input_with(0, self._pair(source))
             self._pair(node.outputs[0])
+        if self.form.machine.clamps == "folded":
+            for layer in layers:
+                self._fold_clamp(layer)
         return [
             self._finish(record, layer, weight)
             for record, (layer, weight, _) in zip(records, done, strict=True)
@@ -246,7 +263,7 @@ class _Rewriter:
             weight = self.editor.initializer(f"{weight.name}_T", parts.tensor("weight"))
             if found is not None:
                 self.chosen = self.chosen.joined({weight.name or "": found.transposed()})
-                self.weights.chosen = self.chosen
+                self.form.channels.chosen = self.chosen
         label = node_label(node)
         matmul = self.editor.node(
             "MatMul", [node.inputs[0], weight], name=f"{label}_MatMul", before=node
@@ -307,16 +324,12 @@ class _Rewriter:
                     why="the graph changed after 'calibrate'",
                     hint="put 'calibrate' directly before 'quantize-static'",
                 )
-            affine = affine_parameters(found.low, found.high, UINT8)
-            producer = origin.producer()
-            bounds = None if producer is None else activation_bounds(producer)
-            if bounds is not None:
-                affine = within(affine, *bounds)
+            affine = self.form.affine(found, origin.producer())
             self.parameters[origin] = (
                 affine,
                 self.editor.initializer(f"{name}_scale", np.array(affine.scale, dtype=np.float32)),
                 self.editor.initializer(
-                    f"{name}_zero_point", np.array(affine.zero_point, dtype=np.uint8)
+                    f"{name}_zero_point", np.array(affine.zero_point, affine.type.storage)
                 ),
             )
         return self.parameters[origin]
@@ -327,13 +340,20 @@ class _Rewriter:
             return value
         if value in self.dequantized:
             return self.dequantized[value]
+        if is_constant(value):
+            real = self.form.constant(value, next(iter(self.editor.graph)))
+            self.dequantized[value] = real
+            self.real.add(real)
+            return real
         _, scale, zero = self._affine(value)
         producer, name = value.producer(), value.name or ""
         uses = list(value.uses())
+        domain = self.form.domain
         q = self.editor.node(
             "QuantizeLinear",
             [value, scale, zero],
             name=f"{name}_QuantizeLinear",
+            domain=domain,
             outputs=[f"{name}_quantized"],
             before=next(iter(self.editor.graph)) if producer is None else None,
             after=producer,
@@ -342,6 +362,7 @@ class _Rewriter:
             "DequantizeLinear",
             [q.outputs[0], scale, zero],
             name=f"{name}_DequantizeLinear",
+            domain=domain,
             outputs=[f"{name}_dequantized"],
             after=q,
         )
@@ -360,6 +381,21 @@ class _Rewriter:
                 real.name = name
         return real
 
+    def _fold_clamp(self, layer: PlannedLayer) -> None:
+        """Leave out a Relu or Clip that the integers behind it make needless."""
+        value = layer.output
+        clamp = None if value is None else value.producer()
+        if value is None or clamp is None or clamp is layer.node:
+            return
+        bounds, affine = activation_bounds(clamp), self._affine(value)[0]
+        pair = self.dequantized[value].producer()
+        quantized = None if pair is None or pair.inputs[0] is None else pair.inputs[0].producer()
+        if bounds is None or quantized is None or quantized.inputs[0] is not value:
+            return
+        if bounds[0] <= affine.low and affine.high <= bounds[1]:
+            quantized.replace_input_with(0, clamp.inputs[0])
+            self.editor.remove(clamp)
+
     def _weight(self, layer: PlannedLayer) -> tuple[ir.Value, ir.Value | None]:
         """Dequantized weight and bias of a layer."""
         node, kind = layer.node, self.kinds[layer.node]
@@ -367,6 +403,7 @@ class _Rewriter:
         source = node.inputs[0]
         assert value is not None
         assert source is not None
+        machine = self.form.machine
         axis = weight_axis(node)
         bias = constant_array(node.inputs[2]) if len(node.inputs) > 2 else None
         x_scale = np.float32(self._affine(source)[0].scale)
@@ -374,8 +411,10 @@ class _Rewriter:
         if bias is not None:
             check_finite(_name(node.inputs[2]), bias)
             bias = bias.astype(np.float32).reshape(-1)
-            floor = np.asarray(np.abs(bias) / (x_scale * _BIAS_LIMIT), dtype=np.float32)
-        levels, scale, zero, scales = self.weights.add(value, axis, kind, bias_floor=floor)
+            if machine.bias == "s32" and node.op_type != "LayerNormalization":
+                floor = np.asarray(np.abs(bias) / (x_scale * _BIAS_LIMIT), dtype=np.float32)
+        weights = self.form.weights(node)
+        levels, scale, zero, scales = weights.add(value, axis, kind, bias_floor=floor)
         name = value.name or ""
         if kind.bits <= 4:
             levels = self.editor.node(
@@ -386,33 +425,22 @@ class _Rewriter:
                 outputs=[f"{name}_s8"],
                 before=node,
             ).outputs[0]
-        short = node.op_type == "Conv" and kind.bits > 4
-        bare = node.op_type in ("Conv", "MatMul") and kind.bits > 4
+        bare = node.op_type in ("Conv", "MatMul") and kind.bits > 4 and machine.is_cpu
         weight = self.editor.node(
             "DequantizeLinear",
             [levels, scale] if bare else [levels, scale, zero],
             {"axis": axis},
             name=f"{name}_DequantizeLinear",
+            domain=self.form.domain,
             outputs=[f"{name}_dequantized"],
             before=node,
         ).outputs[0]
         self.editor.drop_if_unused(zero)
-        if bias is None or short:
+        form = machine.bias_of(node.op_type) if kind.bits > 4 else machine.bias
+        if bias is None or form == "float":
             return weight, None
-        step = np.asarray(x_scale * scales, np.float32)
-        integers = np.clip(np.rint(bias.astype(np.float64) / step), INT32.min, INT32.max)
         name = _name(node.inputs[2])
-        return weight, self.editor.node(
-            "DequantizeLinear",
-            [
-                self.editor.initializer(f"{name}_quantized", integers.astype(np.int32)),
-                self.editor.initializer(f"{name}_scale", step),
-            ],
-            {"axis": 0},
-            name=f"{name}_DequantizeLinear",
-            outputs=[f"{name}_dequantized"],
-            before=node,
-        ).outputs[0]
+        return weight, self.form.bias(node, bias, name, form, np.asarray(x_scale * scales))
 
 
 def _chosen(layer: PlannedLayer, chosen: ChosenWeights) -> ChosenWeight | None:

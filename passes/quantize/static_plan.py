@@ -17,16 +17,20 @@ An elementwise operator or pool is planned only between values that are u8 alrea
 MatMuls of two activations (attention scores) stay in float: their product meets the attention
 mask, whose -1e4 would take the whole 8-bit range. For the same reason a MatMul whose
 consumers are float gives a float result: it costs no time and loses nothing.
+
+Other machines differ by their :class:`qcomp.integer_rules.IntegerRules` alone: which operators they
+take, which results are integers for all readers, whether products of two activations are taken.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qcomp.integer_rules import IntegerRules
 from qcomp.passes.graph.rewriting import (
     constant_array,
     constant_tensor,
@@ -59,20 +63,6 @@ __all__ = [
     "weight_axis",
 ]
 
-_MOVES = {
-    "DepthToSpace",
-    "Flatten",
-    "Identity",
-    "MaxPool",
-    "Pad",
-    "Reshape",
-    "Resize",
-    "Slice",
-    "SpaceToDepth",
-    "Squeeze",
-    "Transpose",
-    "Unsqueeze",
-}
 _STREAM_KERNELS = {
     "Add": "QLinearAdd",
     "Mul": "QLinearMul",
@@ -95,7 +85,10 @@ _FUSED_GEMM = {
 }
 """Operators that ONNX Runtime fuses into a float Gemm in front of them, before it looks for QDQ."""
 
-_WITH_TAIL = {"Conv", "Gemm", "MatMul", "Add", "Mul"}
+_WITH_TAIL = {"Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Mul"}
+_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "LayerNormalization", "MatMul")
+_MASK = -1e3
+"""Added constants from here down keep positions out of a Softmax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +129,7 @@ class StaticPlan:
 
 def weight_axis(node: ir.Node) -> int:
     """The output-channel axis of a layer's weight (input 1)."""
-    if node.op_type == "MatMul":
+    if node.op_type in ("MatMul", "ConvTranspose"):
         return 1
     if node.op_type == "Gemm":
         return 0 if int_attribute(node, "transB") else 1
@@ -144,7 +137,7 @@ def weight_axis(node: ir.Node) -> int:
 
 
 def matmul_weight_reason(node: ir.Node) -> str:
-    """Why a Conv, Gemm or MatMul cannot have an integer weight; "" when it can."""
+    """Why a layer cannot have an integer weight; "" when it can."""
     import onnx_ir as ir
 
     if quantized_already(node):
@@ -161,6 +154,9 @@ def matmul_weight_reason(node: ir.Node) -> str:
     rank = len(weight.shape)
     if node.op_type == "Conv":
         return "" if rank >= 3 else "its weight has no spatial axis"
+    if node.op_type in ("ConvTranspose", "LayerNormalization"):
+        fixed = all(value is None or is_constant(value) for value in node.inputs[2:])
+        return "" if fixed else "its bias is not a constant"
     if rank != 2:
         return f"its weight has rank {rank}, not 2"
     if node.op_type == "Gemm":
@@ -220,8 +216,8 @@ def _zero_padding(node: ir.Node) -> bool:
     return fill is not None and bool(np.all(fill == 0))
 
 
-def _is_move(node: ir.Node) -> bool:
-    if node.domain or node.op_type not in _MOVES:
+def _is_move(node: ir.Node, moves: tuple[str, ...]) -> bool:
+    if node.domain or node.op_type not in moves:
         return False
     if node.op_type == "MaxPool" and len(node.outputs) > 1 and node.outputs[1].uses():
         return False
@@ -234,21 +230,25 @@ def _is_weighted(node: ir.Node) -> bool:
     return node.domain == "" and node.op_type in ("Conv", "Gemm", "MatMul")
 
 
-def _takes_integer(value: ir.Value, integer: set[ir.Node], rules: NodeRules) -> bool:
+def _takes_integer(
+    value: ir.Value, integer: set[ir.Node], rules: NodeRules, moves: tuple[str, ...]
+) -> bool:
     """Whether an integer layer reads the value, possibly behind operators that move data."""
     return any(
         (usage.node in integer and usage.idx == 0)
         or (
             usage.idx == 0
-            and _is_move(usage.node)
+            and _is_move(usage.node, moves)
             and not rules.refusal(usage.node)
-            and _takes_integer(usage.node.outputs[0], integer, rules)
+            and _takes_integer(usage.node.outputs[0], integer, rules, moves)
         )
         for usage in value.uses()
     )
 
 
-def plan_static(model: ir.Model, rules: NodeRules | None = None) -> StaticPlan:
+def plan_static(
+    model: ir.Model, rules: NodeRules | None = None, machine: IntegerRules | None = None
+) -> StaticPlan:
     """Plan the static quantization of a model's main graph. The model is not changed.
 
     Cost: linear in the number of nodes.
@@ -256,69 +256,125 @@ def plan_static(model: ir.Model, rules: NodeRules | None = None) -> StaticPlan:
     Args:
         model: With FLOAT weights and activations; its nodes in topological order.
         rules: What the user asks of single operators.
+        machine: Which operators the machine takes as integers; those of CPUs by default.
     """
     plan = StaticPlan()
     rules = rules or NodeRules()
+    machine = machine or IntegerRules()
     integer = {
-        node for node in model.graph if _is_weighted(node) and not _weighted_reason(node, rules)
+        node
+        for node in model.graph
+        if _may_have_weight(node, machine) and not _weighted_reason(node, rules, machine)
     }
     stream: set[ir.Value] = set()
     moves: list[ir.Node] = []
     tails: set[ir.Node] = set()
     for node in model.graph:
+        tail: ir.Value = node.outputs[0]
         if node in integer:
-            output: ir.Value | None = _tail(node, rules)
-            if node.op_type != "Conv" and not (
-                _takes_integer(_tail(node, rules), integer, rules)
+            tail = _tail(node, rules)
+            output = _result(node, tail, machine)
+            if node.op_type in machine.stored_if_read and not (
+                _takes_integer(tail, integer, rules, machine.moves)
                 or _becomes_fused_gemm(node)
                 or quantized_behind(node)
             ):
                 output = None
-            kernel = _kernel(node, output)
+            kernel = _kernel(node, output) if machine.is_cpu else node.op_type
             if quantized_behind(node):  # the graph has the integers of its result already
                 output = None
-            plan.layers.append(PlannedLayer(node, kernel, (0,), output, True))
+            activations = (0, 1) if constant_tensor(node.inputs[1]) is None else (0,)
+            plan.layers.append(PlannedLayer(node, kernel, activations, output, activations == (0,)))
         elif _is_weighted(node):
-            reason = _weighted_reason(node, rules)
+            reason = _weighted_reason(node, rules, machine)
             plan.float_ops.append(FloatOp(node_label(node), node.op_type, reason))
             continue
         elif node in tails:
             continue
-        elif _is_move(node) and node.inputs[0] in stream and not rules.refusal(node):
+        elif _is_move(node, machine.moves) and node.inputs[0] in stream and not rules.refusal(node):
             moves.append(node)
             stream.add(node.outputs[0])
             continue
         elif (
             node.domain == ""
-            and node.op_type in _STREAM_KERNELS
-            and all(value in stream for value in node.inputs)
-            and len(node.inputs) > 0
+            and node.op_type in machine.between
+            and _between(node, stream, machine)
             and not rules.options(node).refusal("static")
             and not quantized_already(node)
         ):
-            output = _tail(node, rules)
-            inputs = tuple(range(len(node.inputs)))
-            kernel = _STREAM_KERNELS[node.op_type]
+            tail = _tail(node, rules)
+            output = _result(node, tail, machine)
+            kernel = _STREAM_KERNELS[node.op_type] if machine.is_cpu else node.op_type
+            inputs = tuple(i for i, value in enumerate(node.inputs) if _is_float(value))
             plan.layers.append(PlannedLayer(node, kernel, inputs, output, False))
         else:
             left = left_in_float(node, rules)
             if left is not None:
-                plan.float_ops.append(left)
+                plan.float_ops.append(_reason_of(left, machine))
             continue
-        if output is not None:
-            stream.add(output)
-            producer = output.producer()
+        if output is not None or node.op_type not in (*machine.stored, *machine.stored_if_read):
+            stream.add(tail)
+            producer = tail.producer()
             if producer is not None and producer is not node:
                 tails.add(producer)
     plan.float_ops.extend(_inner_float_ops(model))
-    _keep_needed_moves(plan, moves)
+    if machine.is_cpu or not machine.stored:
+        _keep_needed_moves(plan, moves)
+    else:  # integers stay integers; ONNX Runtime 1.32 refuses an s8 pair in front of a bare move
+        plan.moves = moves
     plan.measured = _measured(plan)
     return plan
 
 
-def _weighted_reason(node: ir.Node, rules: NodeRules) -> str:
-    """Why a Conv, Gemm or MatMul is not planned; "" when it is."""
-    reason = matmul_weight_reason(node) or rules.options(node).refusal("static")
+def _may_have_weight(node: ir.Node, machine: IntegerRules) -> bool:
+    """Whether an operator is one of those that a plan looks at for weights."""
+    if node.domain or len(node.inputs) < 2 or node.op_type not in _WEIGHTED:
+        return False
+    return _is_weighted(node) or node.op_type in machine.weighted
+
+
+def _result(node: ir.Node, tail: ir.Value, machine: IntegerRules) -> ir.Value | None:
+    """The result of an operator where it is integers for all readers."""
+    return tail if node.op_type in (*machine.stored, *machine.stored_if_read) else None
+
+
+def _is_float(value: ir.Value | None) -> bool:
+    return value is not None and (value.dtype is None or value.dtype.name == "FLOAT")
+
+
+def _between(node: ir.Node, stream: set[ir.Value], machine: IntegerRules) -> bool:
+    """Whether an operator without weights reads integers only.
+
+    Machines other than CPUs take a constant operand as integers too, unless it is a mask.
+    """
+    values = [value for value in node.inputs if _is_float(value)]
+    if machine.is_cpu:
+        return len(node.inputs) > 0 and all(value in stream for value in node.inputs)
+    known = [value in stream or (is_constant(value) and not _is_mask(value)) for value in values]
+    return any(value in stream for value in values) and all(known)
+
+
+def _is_mask(value: ir.Value | None) -> bool:
+    array = constant_array(value)
+    return array is not None and bool(array.size) and float(array.min()) <= _MASK
+
+
+def _reason_of(left: FloatOp, machine: IntegerRules) -> FloatOp:
+    """What is said of CPUs is not said of other machines."""
+    if machine.is_cpu or left.op_type in machine.takes or "CPU provider" not in left.reason:
+        return left
+    return replace(left, reason=f"the rules of '{machine.provider}' do not take it as integers")
+
+
+def _weighted_reason(node: ir.Node, rules: NodeRules, machine: IntegerRules) -> str:
+    """Why a layer is not planned; "" when it is."""
+    if node.op_type not in machine.weighted:
+        return f"the rules of '{machine.provider}' do not take {node.op_type} as integers"
+    reason = matmul_weight_reason(node)
+    if node.op_type == "MatMul" and machine.products and not quantized_already(node):
+        if not any(is_constant(value) for value in node.inputs):
+            reason = ""
+    reason = reason or rules.options(node).refusal("static")
     held = "" if reason else other_dequantized(node.inputs[0])
     return f"its input is {ALREADY}, as {held}, where u8 is needed" if held else reason
 
@@ -368,11 +424,13 @@ def _keep_needed_moves(plan: StaticPlan, moves: list[ir.Node]) -> None:
 
 def _measured(plan: StaticPlan) -> list[str]:
     """Names of the values that get parameters of their own, each once."""
-    moved = {node.outputs[0] for node in plan.moves}
+    moved = {node.outputs[0]: node.inputs[0] for node in plan.moves}
     names: dict[str, None] = {}
     for layer in plan.layers:
-        values = [layer.node.inputs[i] for i in layer.activations]
-        for value in (*values, layer.output):
-            if value is not None and value not in moved and dequantized_affine(value) is None:
-                names[value.name or ""] = None
+        for value in (*(layer.node.inputs[i] for i in layer.activations), layer.output):
+            while value in moved:
+                value = moved[value]
+            if value is None or is_constant(value) or dequantized_affine(value) is not None:
+                continue
+            names[value.name or ""] = None
     return list(names)

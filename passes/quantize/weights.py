@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +17,7 @@ from qcomp.passes.graph.rewriting import (
     read_weight,
 )
 from qcomp.passes.quantize.arithmetic import Floats, pack_int4, quantize, symmetric_scale
-from qcomp.passes.quantize.integer_types import IntegerType
+from qcomp.passes.quantize.integer_types import UINT8, IntegerType
 from qcomp.quantization import ChosenWeight, ChosenWeights
 
 if TYPE_CHECKING:
@@ -45,14 +45,24 @@ class ChannelWeights:
         editor: Where the initializers go.
         per_tensor: One scale a weight, a scalar, in place of one an output channel.
         chosen: Integers that other passes chose, taken as they are.
+        adjust: (weight, scale that covers it, type) -> the scale that is taken.
+        unsigned: Store 8 bits as u8 around the zero point 128.
     """
 
     def __init__(
-        self, editor: Editor, per_tensor: bool = False, chosen: ChosenWeights | None = None
+        self,
+        editor: Editor,
+        per_tensor: bool = False,
+        chosen: ChosenWeights | None = None,
+        *,
+        adjust: Callable[[Floats, Floats, IntegerType], Floats] | None = None,
+        unsigned: bool = False,
     ) -> None:
         self._editor = editor
         self._per_tensor = per_tensor
         self.chosen = chosen or ChosenWeights()
+        self._adjust = adjust
+        self._unsigned = unsigned
         self._done: dict[
             tuple[int, int, bool, int], tuple[ir.Value, ir.Value, ir.Value, Floats]
         ] = {}
@@ -89,6 +99,12 @@ class ChannelWeights:
         tensor = float_weight(value)
         chosen = self.chosen.find(name, tuple(tensor.shape.numpy()))
         if chosen is not None:
+            if self._per_tensor and (chosen.scale.ndim or self._adjust or self._unsigned):
+                raise PassError(
+                    f"the integers chosen for '{name}' do not suit the machine",
+                    why="it wants one scale for this weight, of its own form",
+                    hint=f"leave out the pass that chose them ({chosen.method}), or exclude it",
+                )
             entry = self._add_chosen(name, chosen, axis, kind, bias_floor, transpose)
             self._done.setdefault(key, entry)
             return entry
@@ -98,6 +114,10 @@ class ChannelWeights:
             if self._per_tensor and bias_floor is not None:
                 bias_floor = bias_floor.max(initial=0.0)
             scale = symmetric_scale(np.asarray(array, np.float32), kind, shared, bias_floor)
+            if self._adjust is not None:
+                scale = self._adjust(np.asarray(array, np.float32), scale, kind)
+        shift = 128 if self._unsigned and kind.bits > 4 else 0
+        storage = UINT8 if shift else kind
         shape = list(tensor.shape.numpy())
         if transpose:
             shape.reverse()
@@ -106,13 +126,16 @@ class ChannelWeights:
             with read_weight(tensor) as array:
                 levels = quantize(array.astype(np.float32, copy=False), scale, 0, kind, axis)
             levels = levels.T if transpose else levels
+            if shift:
+                levels = (levels.astype(np.int16) + shift).astype(np.uint8)
             return {"levels": _stored(levels, kind)}
 
-        parts = SharedParts(compute, {"levels": (kind.onnx, shape)})
+        parts = SharedParts(compute, {"levels": (storage.onnx, shape)})
+        zero = np.full(scale.shape, shift, storage.storage)
         entry = (
             self._editor.initializer(f"{name}_quantized", parts.tensor("levels")),
             self._editor.initializer(f"{name}_scale", scale),
-            self._editor.initializer(f"{name}_zero_point", np.zeros(scale.shape, kind.storage)),
+            self._editor.initializer(f"{name}_zero_point", zero),
             scale,
         )
         self._done.setdefault(key, entry)

@@ -77,6 +77,9 @@ def _json(target: Target, whole: bool) -> dict[str, Any]:
         found["qubits"] = None if hardware is None else len(hardware.present)
         if whole:
             found["device"] = None if hardware is None else hardware.to_json()
+    elif target.integers is not None:
+        rules = {key: getattr(target.integers, key) for key in target.integers.__slots__}
+        found["integers"] = {**rules, "fixed": dict(target.integers.fixed)}
     return {**found, "pipelines": dict(target.pipelines)}
 
 
@@ -95,12 +98,37 @@ def _explain(target: Target) -> None:
         ("written as", target.profile if target.kind == "circuit" else ""),
         ("needs", ", ".join(target.requires)),
     ]
-    rows = [row for row in rows if row[1]] + _device_rows(target)
+    rows = [row for row in rows if row[1]] + _device_rows(target) + _integer_rows(target)
     show_table(("", target.name), rows)
     for effort, text in target.pipelines.items():
         print(f"\npipeline ({effort}):")
         for line in pipeline_lines(text):
             print(f"  {line}")
+
+
+def _integer_rows(target: Target) -> list[tuple[str, str]]:
+    """Return the lines about the integers that a classical machine takes."""
+    rules = target.integers
+    if rules is None:
+        return []
+    middle = "symmetric, zero point in the middle" if rules.symmetric else "with a zero point"
+    scales = ", scales are powers of two" if rules.power_of_two else ""
+    channels = f"s8 a channel: {', '.join(rules.per_channel)}; " if rules.per_channel else ""
+    stored = ", ".join((*rules.stored, *rules.stored_if_read)) or "none"
+    rows = [
+        ("provider", rules.provider),
+        ("activations", f"{rules.activation}, {middle}, one scale a tensor{scales}"),
+        ("weights", f"{channels}{rules.weight} a tensor"),
+        ("biases", rules.bias + "".join(f", float of {name}" for name in rules.float_bias)),
+        ("integer layers", ", ".join(rules.weighted)),
+        ("between them", ", ".join(rules.between)),
+        ("move integers", ", ".join(rules.moves)),
+        ("products", "of two activations too" if rules.products else "with weights only"),
+        ("integer results", stored),
+        ("set by the machine", ", ".join(f"{k}: {s:g}, {z}" for k, (s, z) in rules.fixed.items())),
+        *(("documented", source) for source in rules.sources),
+    ]
+    return [row for row in rows if row[1]]
 
 
 def _limit(target: Target) -> list[str]:
