@@ -1,4 +1,4 @@
-"""How good outputs are, given labels: accuracy, mean squared error, or the user's own metric."""
+"""How good outputs are, given labels: accuracy, squared error, other figures, the user's own."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ from typing import cast
 
 import numpy as np
 
-from qcomp.errors import QcompError, UsageError
+from qcomp.errors import QcompError, UsageError, suggest
 from qcomp.feeds.inputs import Array
-from qcomp.feeds.preprocess import load_function
+from qcomp.feeds.metrics import METRICS, Accumulator, metric_function
 
 __all__ = ["Score", "Scorer", "score"]
 
 Metric = Callable[[Array, Array], object]
+
+_OWN = {
+    "accuracy": "accuracy",
+    "top-1": "accuracy",
+    "mean-squared-error": "mean squared error",
+    "mse": "mean squared error",
+}
+"""Name that a user gives -> the figure that the scorer itself sums."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,7 @@ class Score:
         metric: What was measured: ``accuracy``, ``mean squared error``, or the metric's name.
         value: The figure; an accuracy is in [0, 1].
         n: Samples.
-        higher_is_better: None for a metric of the user.
+        higher_is_better: As the user says of a metric of theirs, None where they do not.
     """
 
     metric: str
@@ -44,12 +52,25 @@ class Scorer:
     are read by the sign. Real numbers as labels give the mean squared error.
 
     Args:
-        metric: None for that, else ``module:function`` or a function: (outputs, labels) -> number.
-            It is called once, with everything; outputs are then kept in memory.
+        metric: None for that; ``accuracy`` (``top-1``) or ``mean-squared-error`` (``mse``) for one
+            of them whatever the labels are; a name of :data:`qcomp.feeds.metrics.METRICS`; else
+            ``module:function``, ``file.py:function`` or a function: (outputs, labels) -> number.
+            That is called once, with everything; outputs are then kept in memory.
+        higher_is_better: What is true of a function of the user.
     """
 
-    def __init__(self, metric: str | Metric | None = None) -> None:
-        self._name, self._metric = _metric(metric)
+    def __init__(
+        self, metric: str | Metric | None = None, higher_is_better: bool | None = None
+    ) -> None:
+        self._kind = _OWN.get(metric) if isinstance(metric, str) else None
+        self._sums: Accumulator | None = None
+        self._metric: Metric | None = None
+        self._name = ""
+        self._higher = higher_is_better
+        if isinstance(metric, str) and metric in METRICS:
+            self._name, self._sums = metric.replace("-", " "), METRICS[metric]()
+        elif self._kind is None:
+            self._name, self._metric = _metric(metric)
         self._outputs: list[Array] = []
         self._labels: list[Array] = []
         self._n = 0
@@ -70,6 +91,11 @@ class Scorer:
         if isinstance(outputs, Mapping):
             outputs = next(iter(outputs.values()))
         outputs, labels = np.asarray(outputs), np.asarray(labels)
+        if outputs.dtype.kind == "f" and np.isnan(outputs).any():
+            raise UsageError(
+                "the model's output holds NaN, which has no score",
+                hint="look for an overflow in the model, or for samples out of its domain",
+            )
         if not outputs.ndim or not labels.ndim or outputs.shape[0] != labels.shape[0]:
             raise UsageError(
                 f"outputs of shape {list(outputs.shape)} do not go with labels of shape "
@@ -77,10 +103,17 @@ class Scorer:
                 hint="both have samples first",
             )
         self._n += labels.shape[0]
-        if self._metric is not None:
+        if self._sums is not None:
+            self._sums.add(outputs, labels)
+        elif self._metric is not None:
             self._outputs.append(outputs)
             self._labels.append(labels)
-        elif labels.dtype.kind in "iub":
+        elif self._kind == "accuracy" and labels.dtype.kind not in "iub":
+            raise UsageError(
+                f"labels of {labels.dtype.name} have no accuracy",
+                hint="give class numbers, or --metric mean-squared-error",
+            )
+        elif labels.dtype.kind in "iub" and self._kind != "mean squared error":
             self._is_error = False
             self._add_classes(outputs, labels)
         else:
@@ -97,9 +130,11 @@ class Scorer:
         """
         if not self._n:
             raise UsageError("there is no sample to score")
+        if self._sums is not None:
+            return Score(self._name, self._sums.result(), self._n, self._sums.higher_is_better)
         if self._metric is not None:
             value = self._call()
-            return Score(self._name, value, self._n, None)
+            return Score(self._name, value, self._n, self._higher)
         if self._is_error:
             return Score("mean squared error", self._sum / self._count, self._n, False)
         if self._outputs:
@@ -148,18 +183,22 @@ class Scorer:
     def _call(self) -> float:
         assert self._metric is not None
         try:
-            value = float(
-                cast(
-                    "float",
-                    self._metric(np.concatenate(self._outputs), np.concatenate(self._labels)),
-                )
-            )
+            found = self._metric(np.concatenate(self._outputs), np.concatenate(self._labels))
         except QcompError:
             raise
         except Exception as error:
             raise UsageError(
                 "the metric failed", where=self._name, why=f"{type(error).__name__}: {error}"
             ) from error
+        if np.ndim(cast("float", found)) or not isinstance(
+            found, int | float | np.number | np.ndarray
+        ):
+            raise UsageError(
+                f"the metric returned {type(found).__name__}, no number",
+                where=self._name,
+                hint="it takes (outputs, labels) as arrays and returns one number",
+            )
+        value = float(found)
         if not math.isfinite(value):
             raise UsageError(f"the metric returned {value}", where=self._name)
         return value
@@ -188,8 +227,15 @@ def _metric(metric: str | Metric | None) -> tuple[str, Metric | None]:
         return "", None
     if isinstance(metric, str):
         if ":" not in metric:
-            raise UsageError(f"'{metric}' is no metric", hint="write module:function")
-        return metric, cast("Metric", load_function(metric, "metric"))
+            known = [*_OWN, *METRICS]
+            near = suggest(metric, known)
+            raise UsageError(
+                f"there is no metric '{metric}'",
+                hint=near
+                if near.startswith("did you")
+                else f"{', '.join(known)}, module:function or file.py:function",
+            )
+        return metric, metric_function(metric)
     return getattr(metric, "__qualname__", type(metric).__name__), metric
 
 

@@ -172,12 +172,111 @@ def test_outputs_that_do_not_fit_are_said(
 @pytest.mark.parametrize(
     ("metric", "message"),
     [
-        ("accuracy", "module:function"),
+        ("module-function", "module:function"),
+        ("perplexiti", "did you mean 'perplexity'"),
+        ("accuracy", "float64 have no accuracy"),
+        ("nowhere.py:f", "no file 'nowhere.py'"),
         (lambda outputs, labels: float("nan"), "returned nan"),
         (lambda outputs, labels: 1 / 0, "ZeroDivisionError"),
-        (lambda outputs, labels: None, "TypeError"),
+        (lambda outputs, labels: None, "returned NoneType, no number"),
+        (lambda outputs, labels: "0.5", "returned str, no number"),
+        (lambda outputs, labels: outputs, "returned ndarray, no number"),
     ],
 )
 def test_a_metric_that_does_not_work_is_said(metric: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         score(np.zeros(3), np.zeros(3), metric)
+
+
+def test_perplexity_is_that_of_the_mean_likelihood_whatever_the_batches_are() -> None:
+    rng = np.random.default_rng(4)
+    logits = rng.normal(0, 3, (6, 5, 7)).astype(np.float32)
+    labels = rng.integers(0, 7, (6, 5))
+    p = np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(-1, keepdims=True)
+    likely = np.take_along_axis(p, labels[..., None], -1)
+    scorer = Scorer("perplexity")
+    for rows in (slice(0, 4), slice(4, 6)):
+        scorer.add(logits[rows], labels[rows])
+    found = scorer.result()
+    assert found.value == pytest.approx(np.exp(-np.log(likely).mean()))
+    assert (found.metric, found.n, found.higher_is_better) == ("perplexity", 6, False)
+    labels[0] = -100
+    assert score(logits, labels, "perplexity").value == pytest.approx(
+        np.exp(-np.log(likely[1:]).mean())
+    )
+
+
+def test_cosine_is_the_mean_over_vectors_and_zero_vectors_count_as_zero() -> None:
+    outputs = np.array([[1.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    labels = np.array([[2.0, 0.0], [1.0, 0.0], [1.0, 0.0]])
+    found = score(outputs, labels, "cosine")
+    assert found.value == pytest.approx((1 + np.sqrt(0.5) + 0) / 3)
+    assert found.higher_is_better
+
+
+@pytest.mark.parametrize(
+    ("outputs", "labels", "wanted"),
+    [
+        ([1.0, 2.0, 3.0, 4.0], [10.0, 20.0, 30.0, 40.0], 1.0),
+        ([1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], -1.0),
+        ([1.0, 1.0, 2.0, 3.0], [1.0, 2.0, 3.0, 4.0], 0.9486832980505138),
+    ],
+)
+def test_rank_correlation_is_spearmans_with_mean_ranks_of_ties(
+    outputs: list[float], labels: list[float], wanted: float
+) -> None:
+    values = np.array(outputs)[:, None]
+    assert score(values, np.array(labels), "rank-correlation").value == pytest.approx(wanted)
+
+
+def test_a_metric_may_be_a_function_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def worst(outputs, labels):\n    return abs(outputs - labels).max()\n")
+    found = score(np.array([1.0, 2.0]), np.array([1.0, 5.0]), f"{path}:worst")
+    assert found.value == 3.0
+    with pytest.raises(UsageError, match="did you mean 'worst'"):
+        score(np.zeros(2), np.zeros(2), f"{path}:wurst")
+    path.write_text("raise RuntimeError('no')\n")
+    with pytest.raises(UsageError, match="cannot be run"):
+        score(np.zeros(2), np.zeros(2), f"{path}:worst")
+
+
+def test_the_user_says_whether_more_is_better_of_their_metric() -> None:
+    scorer = Scorer(lambda outputs, labels: 2.0, higher_is_better=False)
+    scorer.add(np.zeros(2), np.zeros(2))
+    assert scorer.result().higher_is_better is False
+
+
+@pytest.mark.parametrize("name", ["accuracy", "top-1", "mse", "mean-squared-error"])
+def test_class_numbers_have_an_accuracy_and_a_squared_error(name: str) -> None:
+    is_error = name.startswith("m")
+    labels = np.array([[0, 1], [1, 0]]) if is_error else np.array([1, 0])
+    found = score(np.array([[0.0, 1.0], [1.0, 0.0]]), labels, name)
+    assert found.value == (0.0 if is_error else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "message"),
+    [
+        ("perplexity", np.zeros(4), "logits and class numbers"),
+        ("perplexity", np.full(4, 3), "labels from 3 to 3"),
+        ("perplexity", np.full(4, -100), "all are -100"),
+        ("cosine", np.zeros(4), "vectors of one length"),
+        ("rank-correlation", np.zeros(4), "one number a sample"),
+    ],
+)
+def test_labels_that_a_metric_cannot_take_are_said(
+    metric: str, labels: np.ndarray, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        score(np.zeros((4, 3)), labels, metric)
+
+
+def test_equal_outputs_have_no_rank_correlation() -> None:
+    with pytest.raises(UsageError, match="are the same"):
+        score(np.zeros((4, 1)), np.arange(4.0), "rank-correlation")
+
+
+def test_outputs_with_nan_have_no_score() -> None:
+    with pytest.raises(UsageError, match="holds NaN"):
+        score(np.array([[np.nan, 1.0]]), np.array([1]))
