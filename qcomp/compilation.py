@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from qcomp.artifact_format import sha256
 from qcomp.binding import BoundCircuits
-from qcomp.errors import PassError, UsageError
+from qcomp.errors import PassError, SourceError, UsageError
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
 from qcomp.quantization import (
@@ -329,6 +330,33 @@ class Compilation:
         words = ", ".join(f"{name} {total.decibels:.1f} dB" for name, total in sums.items())
         how = f"{rows} samples of the calibration data, exact simulation; SQNR {words}"
         return [CheckLine(what, how, "measured", largest, "largest difference")]
+
+    @contextmanager
+    def telling_faults(self) -> Iterator[None]:
+        """Tell whether it is the source itself that ONNX Runtime cannot run.
+
+        Raises:
+            SourceError: If a pass or check failed in the runtime, and the source fails there, too.
+        """
+        try:
+            yield
+        except PassError as error:
+            if self.graph is None or not error.what.startswith("ONNX Runtime"):
+                raise
+            try:
+                session = self._source_session()
+                batches = () if self.context.calibration is None else self.context.calibration()
+                feeds = next(iter(batches), None)
+                if feeds is not None:
+                    session.run(feeds, shots=0)
+            except PassError as fault:
+                raise SourceError(
+                    "ONNX Runtime cannot run the model as it came",
+                    where=self.source.source if len(self.source.source) < 4096 else "",
+                    why=fault.why,
+                    hint="make it run there first: onnxruntime.InferenceSession(model)",
+                ) from error
+            raise
 
     def _source_session(self) -> HybridSession:
         """Run the source; in float32 where the runtime has no kernels of its types."""

@@ -272,16 +272,17 @@ def compile(  # noqa: A001  the name that users of compilers expect
     job = Compilation(program, graph, circuit, context)
     job.take_rules(exclude, include, override)
     job.take_data(calibration, labels, preprocess)
-    job.run_pipelines(effort, pipeline, observer)
     owner = None
     if out is None:
         owner = tempfile.TemporaryDirectory(prefix="qcomp-")
         out = Path(owner.name) / "artifact"
-    with atomic_folder(out, marker=MANIFEST) as folder:
-        job.write(folder)
-        report = job.report(Artifact(folder, check=False), time.process_time() - start)
-        (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
-        (folder / "report.html").write_text(report.to_html(), encoding="utf-8")
+    with job.telling_faults():
+        job.run_pipelines(effort, pipeline, observer)
+        with atomic_folder(out, marker=MANIFEST) as folder:
+            job.write(folder)
+            report = job.report(Artifact(folder, check=False), time.process_time() - start)
+            (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
+            (folder / "report.html").write_text(report.to_html(), encoding="utf-8")
     return Artifact(out, check=False).owned_by(owner)
 
 

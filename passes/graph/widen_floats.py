@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from qcomp.passes.graph.no_ops import replace_with
 from qcomp.passes.graph.rewriting import Editor, SharedParts, read_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 
@@ -90,8 +91,10 @@ class WidenFloats(GraphPass):
                 _widen_constants(graph)
                 for value in graph.inputs:
                     value.type = _widened(value.type)
-            for node in graph:
+            for node in list(graph):
                 _widen_node(node)
+                if node.op_type == "Cast" and not node.domain:
+                    _drop_if_idle(node)
         _narrow_outputs(model, declared)
         context.put(HalvedTensors(halves))
         count = sum(tensor.nbytes for _, tensor in halves.values())
@@ -202,6 +205,14 @@ def _widen_node(node: ir.Node) -> None:
             node.attributes[name] = ir.AttrInt64(name, _FLOAT)
     for value in node.outputs:
         value.type = _widened(value.type)
+
+
+def _drop_if_idle(node: ir.Node) -> None:
+    """Remove a Cast from float32 to float32, so that what it reads stays a constant."""
+    value, to = node.inputs[0], node.attributes["to"]
+    if value is not None and value.dtype is not None and not to.is_ref():
+        if value.dtype.value == to.as_int() == _FLOAT:
+            replace_with(node, value)
 
 
 def _narrow_outputs(model: ir.Model, declared: Mapping[ir.Value, ir.TypeProtocol]) -> None:
