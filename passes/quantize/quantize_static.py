@@ -44,9 +44,10 @@ from qcomp.passes.graph.rewriting import (
 )
 from qcomp.passes.quantize.already import dequantized_affine
 from qcomp.passes.quantize.arithmetic import Affine, Floats
-from qcomp.passes.quantize.integer_types import IntegerType
+from qcomp.passes.quantize.integer_types import UINT8, IntegerType
 from qcomp.passes.quantize.machine_form import MachineForm
 from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
+from qcomp.passes.quantize.shared_scales import share_scales
 from qcomp.passes.quantize.static_plan import (
     PlannedLayer,
     StaticPlan,
@@ -74,6 +75,7 @@ __all__ = ["QuantizeStatic"]
 
 _BIAS_LIMIT = np.float32(2**30)
 _WEIGHT_BITS = (8, 7, 4)
+_SEVEN_BITS = 127
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class QuantizeStatic(GraphPass):
         weight_bits: 8, weights in [-127, 127]; 7, in [-63, 63]: on x86 processors without VNNI the
             16-bit sums of the 8-bit kernel would saturate; 4, in [-7, 7]: stored as INT4 behind a
             Cast to INT8 that ONNX Runtime folds when it loads, so the kernels are the 8-bit ones.
+        activation_bits: 8; 7: activations take 128 levels of u8, [0, 127]. A value beyond its range
+            takes one above: u8 goes on to 255.
         weight_scales: ``channel``, a scale of weights for each output channel; ``tensor``, one for
             a whole weight, as some accelerators want it (``cross-layer-equalize`` helps there).
     """
@@ -92,6 +96,7 @@ class QuantizeStatic(GraphPass):
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
     weight_bits: Literal[8, 7, 4] = 8
+    activation_bits: Literal[8, 7] = 8
     weight_scales: Literal["channel", "tensor"] = "channel"
 
     def __post_init__(self) -> None:
@@ -103,6 +108,10 @@ class QuantizeStatic(GraphPass):
         if self.weight_bits not in _WEIGHT_BITS:
             raise UsageError(
                 f"quantize-static: weight_bits is {self.weight_bits}", hint="8, 7 or 4"
+            )
+        if self.activation_bits not in (8, 7):
+            raise UsageError(
+                f"quantize-static: activation_bits is {self.activation_bits}", hint="8 or 7"
             )
         if self.weight_scales not in ("channel", "tensor"):
             raise UsageError(
@@ -143,11 +152,14 @@ class QuantizeStatic(GraphPass):
         Editor(program.model).name_nodes()
         keep_reference(program, context)
         per_tensor = self.weight_scales == "tensor"
-        if not machine.is_cpu and set(bits.values()) != {8}:
+        if not machine.is_cpu and {*bits.values(), self.activation_bits} != {8}:
             raise UsageError(
-                f"the weights of '{machine.provider}' have 8 bits",
-                hint="leave 'bits' and weight-bits out, or take cpu-int8",
+                f"the weights of '{machine.provider}' have 8 bits, activations their own type",
+                hint="leave 'bits', weight-bits and activation-bits out, or take cpu-int8",
             )
+        statistics = share_scales(plan, statistics)
+        if self.activation_bits == 7:
+            statistics = _seven_bits(statistics)
         rewriter = _Rewriter(program.model, plan, statistics, bits, machine, per_tensor, chosen)
         layers = rewriter.run()
         note(context, layers, ())
@@ -441,6 +453,15 @@ class _Rewriter:
             return weight, None
         name = _name(node.inputs[2])
         return weight, self.form.bias(node, bias, name, form, np.asarray(x_scale * scales))
+
+
+def _seven_bits(statistics: TensorStatistics) -> TensorStatistics:
+    """Ranges of u8 whose lower 128 levels are the ranges that were measured."""
+    ranges = {}
+    for name, found in statistics.ranges.items():
+        low, high = min(found.low, 0.0), max(found.high, 0.0)
+        ranges[name] = replace(found, low=low, high=low + (high - low) * UINT8.max / _SEVEN_BITS)
+    return replace(statistics, ranges=ranges)
 
 
 def _chosen(layer: PlannedLayer, chosen: ChosenWeights) -> ChosenWeight | None:

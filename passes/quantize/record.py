@@ -104,7 +104,7 @@ _REASONS = {
     "RNN": "its recurrent state is kept in float",
     "ReduceMean": _NO_KERNEL,
     "ReduceSum": _NO_KERNEL,
-    "Resize": "interpolation is done on float values",
+    "Resize": "interpolation is done on float values: u8 is slower and cuts fractions off",
     "RotaryEmbedding": _NO_KERNEL,
     "SimplifiedLayerNormalization": _NO_KERNEL,
     "SkipLayerNormalization": _NO_KERNEL,
