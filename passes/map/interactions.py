@@ -20,7 +20,7 @@ from qcomp.passes.synthesize.blocks import (
     oriented,
     wires_of,
 )
-from qcomp.passes.synthesize.weyl import cx_count, kron, weyl
+from qcomp.passes.synthesize.weyl import cx_counts_with_swap, kron
 from qcomp.passes.synthesize.words import cx_of_gate
 
 __all__ = ["Interactions", "as_swaps"]
@@ -62,8 +62,7 @@ class Interactions:
         if len(rest):
             matrix = _unitaries(bound, kind, item_of, two, rest, total)
             axis[rest] = _axes(matrix)
-            plain[rest] = cx_count(weyl(matrix))
-            swapped[rest] = cx_count(weyl(_SWAP @ matrix))
+            plain[rest], swapped[rest] = cx_counts_with_swap(matrix)
         symbolic = _as_written(run, item_of, two, plain, swapped)
         bridgeable = (size == 1) & (code == G.CX)
         return Interactions(
@@ -160,8 +159,7 @@ def _costs() -> NDArray[np.int64]:
     out = np.zeros((2, len(GATES)), dtype=np.int64)
     for row in GATES:
         if row.num_qubits == 2 and not row.num_angles:
-            matrix = row.matrix()[None]
-            out[:, row.code] = cx_count(weyl(matrix))[0], cx_count(weyl(_SWAP @ matrix))[0]
+            out[:, row.code] = [counts[0] for counts in cx_counts_with_swap(row.matrix()[None])]
     return out
 
 

@@ -138,7 +138,8 @@ def search(
                 p2v[v2p[v]] = v
             cost, events = route(
                 item, kind, plain, swapped, bridgeable, first, successor, waits_for, distance,
-                offset, neighbour, v2p, p2v, tuning, potential, state, NEVER, event,
+                offset, neighbour, v2p, p2v, tuning, potential, state,
+                best[0] if fixed or again + 1 == rounds else NEVER, event,
             )  # fmt: skip
             if events < 0:
                 return NEVER, -1

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TOLERANCE", "Weyl", "cx_count", "kron", "rotation", "weyl"]
+__all__ = ["TOLERANCE", "Weyl", "cx_count", "cx_counts_with_swap", "kron", "rotation", "weyl"]
 
 TOLERANCE = 1e-13
 """Coordinates this close to a wall of the Weyl chamber are put on it, radians."""
@@ -96,8 +96,7 @@ def weyl(matrix: Matrices) -> Weyl:
     Args:
         matrix: complex128[n, 4, 4], unitary; qubit a is the low bit of the index.
     """
-    special = matrix / np.linalg.det(matrix)[:, None, None] ** 0.25
-    m = _MAGIC.conj().T @ special @ _MAGIC
+    m = _in_magic_basis(matrix)
     gram = np.swapaxes(m, 1, 2) @ m
     vectors = _common_eigenvectors(gram)
     phases = np.angle(np.einsum("nji,njk,nki->ni", vectors, gram, vectors)) / 2
@@ -118,16 +117,43 @@ def weyl(matrix: Matrices) -> Weyl:
     return Weyl(point[:, 0], point[:, 1], point[:, 2], la, lb, ra, rb, error)
 
 
+def _in_magic_basis(matrix: Matrices) -> Matrices:
+    special = matrix / np.linalg.det(matrix)[:, None, None] ** 0.25
+    result: Matrices = _MAGIC.conj().T @ special @ _MAGIC
+    return result
+
+
 def cx_count(point: Weyl) -> NDArray[np.int64]:
     """Return the fewest CX gates of each, 0 to 3, int64[n].
 
     Source: Vidal, Dawson 2003 (arXiv:quant-ph/0307177); Shende, Bullock, Markov 2003
     (arXiv:quant-ph/0308045).
     """
-    count = np.where(point.y == 0, 2, 3)
-    flat = (point.y == 0) & (point.z == 0)
-    count = np.where(flat & (point.x == _QUARTER), 1, count)
-    return np.where(flat & (point.x == 0), 0, count)
+    return _fewest(point.x, point.y, point.z)
+
+
+def _fewest(x: Array, y: Array, z: Array) -> NDArray[np.int64]:
+    count = np.where(y == 0, 2, 3)
+    flat = (y == 0) & (z == 0)
+    count = np.where(flat & (x == _QUARTER), 1, count)
+    return np.where(flat & (x == 0), 0, count)
+
+
+def cx_counts_with_swap(matrix: Matrices) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the fewest CX gates of unitaries, and of each with a swap, without decomposing them.
+
+    The coordinates are in the eigenvalues of ``M^T M``, which a swap multiplies by i.
+
+    Args:
+        matrix: complex128[n, 4, 4], unitary.
+    """
+    m = _in_magic_basis(matrix)
+    phases = np.angle(np.linalg.eigvals(np.swapaxes(m, 1, 2) @ m)) / 2
+    counts = []
+    for turned in (phases, phases + _QUARTER):
+        point = _on_walls(_into_chamber(turned)[1] @ _SIGNS / 4)
+        counts.append(_fewest(*point.T))
+    return counts[0], counts[1]
 
 
 def _common_eigenvectors(gram: Matrices) -> Array:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from qcomp.ir.gates import gate
 from qcomp.passes.synthesize.cx_circuits import MIDDLES, free_of_slack, mirrored, write
-from qcomp.passes.synthesize.weyl import Weyl, cx_count, weyl
+from qcomp.passes.synthesize.weyl import Weyl, cx_count, cx_counts_with_swap, weyl
 
 Matrices = NDArray[np.complex128]
 QUARTER = np.pi / 4
@@ -93,6 +93,14 @@ def test_every_class_has_its_number_of_cx_gates_whatever_stands_around_it(name: 
     assert set(cx_count(point)) == {CLASSES[name][1]}
     for coordinate in (point.x, point.y, point.z):
         assert np.ptp(coordinate) < 2e-14
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_eigenvalues_alone_count_cx_gates_with_and_without_a_swap(name: str) -> None:
+    matrix = samples(name)
+    alone, swapped = cx_counts_with_swap(matrix)
+    assert set(alone) == {CLASSES[name][1]}
+    assert list(swapped) == list(cx_count(weyl(gate("swap").matrix() @ matrix)))
 
 
 @pytest.mark.parametrize("middle", MIDDLES)
