@@ -11,8 +11,13 @@ strength a is searched for each tensor: the a with the least squared error of th
     e(a) = || Q8(x / s) Q8(s * W) - x W ||^2
 
 over rows of the calibration data, all layers that read the tensor together. The quotient 1 / s goes
-into the scale and bias of the normalization that makes the tensor, where nothing else reads it;
-elsewhere a Mul is inserted, if the layers gain ``gain`` decibels by it.
+into the scale and bias of the normalization that makes the tensor, where nothing else reads it, or
+into the projection of values of the attention that makes it; elsewhere a Mul is inserted, if the
+layers gain ``gain`` decibels by it.
+
+A channel that lies to one side of zero wastes half of its range. Where a normalization with a bias
+makes the tensor, the middles z of the channels' ranges leave that bias and z W goes into the biases
+of the layers, if that lowers e(a) (:mod:`qcomp.passes.calibrate.smoothing_places`).
 
 A second run finds s = 1: quotients of this family make another one of it.
 
@@ -20,7 +25,7 @@ Preconditions: calibration data in the context; weights are constants; before ``
 Preserved: the function, up to float32 rounding.
 Cost: one run of the model over the data; |strengths| products of ``rows`` rows a layer.
 Source: Xiao et al. 2022, arXiv:2211.10438, equation 4; one strength a tensor in place of one a
-model.
+model. Offsets: Wei et al. 2023, arXiv:2304.09145, section 4.1.
 """
 
 from __future__ import annotations
@@ -35,12 +40,17 @@ import numpy.typing as npt
 from qcomp.errors import UsageError
 from qcomp.integer_rules import IntegerRules, integer_rules_of
 from qcomp.passes.calibrate.batches import checked_batches
+from qcomp.passes.calibrate.smoothing_places import (
+    BiasPlace,
+    ValueProjection,
+    bias_place,
+    scale_weight,
+    value_projection,
+)
 from qcomp.passes.graph.rewriting import (
     Editor,
-    SharedParts,
     constant_array,
     int_attribute,
-    node_label,
     read_weight,
 )
 from qcomp.passes.quantize.arithmetic import affine_parameters, dequantize, quantize
@@ -68,6 +78,12 @@ _NORMALIZATIONS: Mapping[str, tuple[int, ...]] = {
     "SkipSimplifiedLayerNormalization": (2,),
 }
 """Operator -> its inputs that scale and shift each channel of its first output."""
+
+_OFFSETS: Mapping[str, int] = {"LayerNormalization": 2, "SkipLayerNormalization": 3}
+"""Operator -> its input that shifts each channel of its first output."""
+
+_ADD_GAIN = 0.5
+"""Decibels that offsets must gain where an Add has to be made for them."""
 
 _LEAST_GAIN = 0.05
 """Decibels below which nothing is moved: rounding of the search itself."""
@@ -144,31 +160,50 @@ class SmoothActivations(GraphPass):
     def _smooth(self, editor: Editor, group: _Group, seen: _Seen) -> bool:
         if not len(seen.kept):
             return False
-        low, high = np.minimum(seen.low, 0), np.maximum(seen.high, 0)
-        peak = np.maximum(-low, high)
-        x = seen.kept
-        if peak.max() == 0.0 or not np.isfinite(x).all():
+        if not (seen.low.any() or seen.high.any()) or not np.isfinite(seen.kept).all():
             return False
         W = group.weights()
-        reach = np.abs(W).max(1)
-        if reach.max() == 0.0 or not np.isfinite(W).all():
+        if not W.any() or not np.isfinite(W).all():
             return False
+        low, high = np.minimum(seen.low, 0), np.maximum(seen.high, 0)
+        plain = _error(seen.kept, W, seen.kept @ W, low, high)
+        error, s = self._searched(seen.kept, W, low, high)
+        places = group.bias_places()
+        z = np.zeros_like(s)
+        if places:
+            middle = np.asarray((seen.low + seen.high) / 2, np.float32)
+            x, low, high = (
+                np.asarray(part - middle, np.float32) for part in (seen.kept, seen.low, seen.high)
+            )
+            shifted, other = self._searched(x, W, low, high)
+            least = 0.0 if all(place.holder for place in places) else _ADD_GAIN
+            if _decibels(error, shifted) > least:
+                error, s, z = shifted, other, middle
+        folds = group.normalization() is not None or group.projection() is not None
+        if _decibels(plain, error) < (_LEAST_GAIN if folds else max(self.gain, _LEAST_GAIN)):
+            return False
+        if z.any():
+            group.shift(editor, z, places)
+        group.divide(editor, s)
+        return True
+
+    def _searched(self, x: Floats, W: Floats, low: Floats, high: Floats) -> tuple[float, Floats]:
+        """Return the least error that the strengths give, and its quotients s."""
+        peak, reach = np.maximum(-low, high), np.abs(W).max(1)
         peak = np.maximum(peak, _TINY * peak.max())
         reach = np.maximum(reach, _TINY * reach.max())
         wanted = x @ W
-        plain = _error(x, W, wanted, low, high)
         tried = []
         for a in self.strengths:
             s = peak**a / reach ** (1.0 - a)
             s = (s / np.exp(np.log(s).mean())).astype(np.float32)
             tried.append((_error(x / s, W * s[:, None], wanted, low / s, high / s), a, s))
         error, _, s = min(tried, key=lambda entry: entry[:2])
-        folds = group.normalization() is not None
-        decibels = 10.0 * np.log10(max(plain, 1e-300) / max(error, 1e-300))
-        if decibels < (_LEAST_GAIN if folds else max(self.gain, _LEAST_GAIN)):
-            return False
-        group.divide(editor, s)
-        return True
+        return error, s
+
+
+def _decibels(before: float, after: float) -> float:
+    return float(10.0 * np.log10(max(before, 1e-300) / max(after, 1e-300)))
 
 
 @dataclass(slots=True)
@@ -256,10 +291,52 @@ class _Group:
             node if arrays and all(a is not None and a.size == channels for a in arrays) else None
         )
 
+    def projection(self) -> ValueProjection | None:
+        """The projection of values whose channels these layers alone read, or None."""
+        if {usage.node for usage in self.source.uses()} != set(self.layers):
+            return None
+        found = None if self.source.is_graph_output() else value_projection(self.source)
+        return None if found is None or self._rules.refusal(found.layer) else found
+
+    def bias_places(self) -> list[BiasPlace]:
+        """Where the layers give back what a normalization takes off; [] if one of them cannot."""
+        node = self.normalization()
+        index = None if node is None else _OFFSETS.get(node.op_type)
+        if node is None or index is None or len(node.inputs) <= index or not node.inputs[index]:
+            return []
+        places = []
+        for layer in self.layers:
+            shape = float_weight(layer.inputs[1]).shape.numpy()
+            place = bias_place(layer, int(shape[1 - _inner(layer)]))
+            if place is None:
+                return []
+            places.append(place)
+        return places
+
+    def shift(self, editor: Editor, z: Floats, places: list[BiasPlace]) -> None:
+        """Take z off the normalization's result and give z W back behind the layers."""
+        node = self.normalization()
+        assert node is not None
+        index = _OFFSETS[node.op_type]
+        beta = node.inputs[index]
+        array = constant_array(beta)
+        assert beta is not None
+        assert array is not None
+        made = np.asarray(array.reshape(-1).astype(np.float32) - z, array.dtype)
+        node.replace_input_with(index, editor.initializer(f"{beta.name}_shifted", made))
+        editor.drop_if_unused(beta)
+        for place in places:
+            with read_weight(float_weight(place.layer.inputs[1])) as W:
+                view = np.asarray(W if _inner(place.layer) == 0 else W.T, np.float64)
+                place.add(editor, z.astype(np.float64) @ view)
+
     def divide(self, editor: Editor, s: Floats) -> None:
         """Divide the tensor by s and multiply the weights by it."""
-        node = self.normalization()
-        if node is not None:
+        node, projection = self.normalization(), self.projection()
+        if projection is not None:
+            projection.divide(editor, s)
+            smooth = self.source
+        elif node is not None:
             for index in _NORMALIZATIONS[node.op_type]:
                 value = node.inputs[index] if index < len(node.inputs) else None
                 array = constant_array(value)
@@ -281,24 +358,7 @@ class _Group:
         for layer in self.layers:
             if smooth is not self.source:
                 layer.replace_input_with(0, smooth)
-            _multiply(editor, layer, s)
-
-
-def _multiply(editor: Editor, layer: ir.Node, s: Floats) -> None:
-    """Multiply the input channels of a layer's weight by s."""
-    value = layer.inputs[1]
-    assert value is not None
-    tensor = float_weight(value)
-    factors = s[:, None] if _inner(layer) == 0 else s
-
-    def compute() -> Mapping[str, npt.NDArray[np.generic]]:
-        with read_weight(tensor) as W:
-            return {"weight": np.asarray(W, np.float32) * factors}
-
-    parts = SharedParts(compute, {"weight": (tensor.dtype, tensor.shape.numpy())})
-    made = editor.initializer(f"{value.name or node_label(layer)}_smooth", parts.tensor("weight"))
-    layer.replace_input_with(1, made)
-    editor.drop_if_unused(value)
+            scale_weight(editor, layer, s[:, None] if _inner(layer) == 0 else s)
 
 
 def _inner(layer: ir.Node) -> int:

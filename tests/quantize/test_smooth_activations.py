@@ -93,3 +93,102 @@ def test_without_data_nothing_is_moved(build, weights):
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(UsageError):
         SmoothActivations(**options)
+
+
+ATTENTION = """
+g (float[n, 6, 16] x) => (float[n, 6, 16] y) {
+    k = MatMul(x, wk)
+    k4 = Reshape(k, split)
+    kt = Transpose<perm=[0, 2, 3, 1]>(k4)
+    q4 = Reshape(x, split)
+    qt = Transpose<perm=[0, 2, 1, 3]>(q4)
+    scores = MatMul(qt, kt)
+    p = Softmax<axis=-1>(scores)
+    v = MatMul(x, wv)
+    vb = Add(v, bv)
+    v4 = Reshape(vb, split)
+    vt = Transpose<perm=[0, 2, 1, 3]>(v4)
+    mixed = MatMul(p, vt)
+    back = Transpose<perm=[0, 2, 1, 3]>(mixed)
+    a = Reshape(back, join)
+    y = MatMul(a, wo)
+}"""
+
+
+def attention_weights(rng):
+    large = np.ones(16, np.float32)
+    large[[2, 9]] = 40.0
+    normal = lambda *shape: rng.normal(0, 0.2, shape).astype(np.float32)  # noqa: E731
+    return {
+        "split": np.array([0, 0, 4, 4], np.int64),
+        "join": np.array([0, 0, 16], np.int64),
+        "wk": normal(16, 16),
+        "wv": normal(16, 16) * large,
+        "bv": normal(16) * large,
+        "wo": normal(16, 16) / large[:, None],
+    }
+
+
+def test_a_quotient_of_an_attentions_result_goes_into_the_projection_of_values(
+    build, compiled, run, rng
+):
+    weights = attention_weights(rng)
+    data = {"x": rng.normal(0, 1, (64, 6, 16)).astype(np.float32)}
+    plain, program = build(ATTENTION, weights), build(ATTENTION, weights)
+    before = run(program, data)["y"]
+    compiled(plain, "calibrate,quantize-static", data)
+    compiled(program, "smooth-activations{gain=50}", data)
+    assert "Mul" not in [node.op_type for node in program.model.graph]
+    assert sqnr(before, run(program, data)["y"]) > 100.0
+    compiled(program, "calibrate,quantize-static", data)
+    gain = sqnr(before, run(program, data)["y"]) - sqnr(before, run(plain, data)["y"])
+    assert gain > 3.0
+
+
+def test_offsets_leave_a_normalization_and_come_back_as_biases(build, compiled, run, rng):
+    body = """
+g (float[n, 32] x) => (float[n, 24] y) {
+    h = LayerNormalization<axis=-1>(x, gamma, beta)
+    a = MatMul(h, w1)
+    c = Gemm(h, w2)
+    d = Add(a, b1)
+    y = Add(d, c)
+}"""
+    beta = rng.normal(0, 30, 32).astype(np.float32)  # each channel has a place of its own
+    weights = {
+        "gamma": np.ones(32, np.float32),
+        "beta": beta,
+        "w1": rng.normal(0, 0.1, (32, 24)).astype(np.float32),
+        "w2": rng.normal(0, 0.1, (32, 24)).astype(np.float32),
+        "b1": np.zeros(24, np.float32),
+    }
+    data = {"x": rng.normal(0, 1, (256, 32)).astype(np.float32)}
+    plain, program = build(body, weights), build(body, weights)
+    before = run(program, data)["y"]
+    compiled(plain, "calibrate,quantize-static", data)
+    compiled(program, "smooth-activations{strengths=[0.5]}", data)
+    nodes = [node.op_type for node in program.model.graph]
+    assert nodes == ["LayerNormalization", "MatMul", "Gemm", "Add", "Add"]
+    assert sqnr(before, run(program, data)["y"]) > 100.0
+    compiled(program, "calibrate,quantize-static", data)
+    assert sqnr(before, run(program, data)["y"]) > sqnr(before, run(plain, data)["y"]) + 10.0
+
+
+def test_an_add_is_made_for_an_offset_where_a_layer_has_no_bias(build, compiled, run, rng):
+    body = """
+g (float[n, 32] x) => (float[n, 24] y) {
+    h = LayerNormalization<axis=-1>(x, gamma, beta)
+    y = MatMul(h, w1)
+}"""
+    weights = {
+        "gamma": np.ones(32, np.float32),
+        "beta": rng.normal(0, 30, 32).astype(np.float32),
+        "w1": rng.normal(0, 0.1, (32, 24)).astype(np.float32),
+    }
+    data = {"x": rng.normal(0, 1, (256, 32)).astype(np.float32)}
+    program = build(body, weights)
+    before = run(program, data)["y"]
+    compiled(program, "smooth-activations", data)
+    assert [n.op_type for n in program.model.graph] == ["LayerNormalization", "MatMul", "Add"]
+    assert program.model.graph.outputs[0].name == "y"
+    assert sqnr(before, run(program, data)["y"]) > 100.0
