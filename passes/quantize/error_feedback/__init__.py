@@ -1,0 +1,1 @@
+"""Weights rounded column by column, each error fed into the columns that are still to come."""
