@@ -5,7 +5,8 @@
 DIR holds ``.qasm`` files and a ``manifest.json``. Final measurements come off first, every tool
 gets the same circuit (taken apart into x, y, z, h, s, sdg, t, tdg, rx, ry, rz, cx), no tool may
 permute the outputs or assume a state at the start. Counts: see ``circuit_counts.py``. ``--speed``
-measures large circuits instead, text in to text out.
+measures large circuits instead, text in to text out; ``--cold`` what the first circuits of a
+process take.
 """
 
 from __future__ import annotations
@@ -250,6 +251,21 @@ def run_all(cases: list[Case], cache: Cache, options: Any) -> dict[str, str]:
     return {worker.peer.name: worker.peer.version for worker in workers}
 
 
+def run_cold(options: Any) -> int:
+    """Measure every tool in fresh processes."""
+    from circuit_cold import cold_table, measure
+
+    peers = [peer for peer in PEERS if peer.group in options.peers and peer.installed]
+    rows = measure([peer.name for peer in peers])
+    table = cold_table(rows)
+    print(table)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.readme:
+        tables.write_between(Path(__file__).with_name("README.md"), "cold", table)
+    return 0
+
+
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -267,9 +283,10 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--fresh", default="", help="of the peers, those not asked of the cache")
     parser.add_argument("--readme", action="store_true", help="write the tables into README.md")
     parser.add_argument("--speed", action="store_true", help="large circuits, text to text")
+    parser.add_argument("--cold", action="store_true", help="the first circuits of a process")
     parser.add_argument("--largest", type=int, default=10_000_000, help="most gates of --speed")
     options = parser.parse_args(arguments)
-    if options.folder is None and not options.speed:
+    if options.folder is None and not (options.speed or options.cold):
         parser.error("DIR is missing: a folder of .qasm files with a manifest.json")
     groups = {peer.group for peer in PEERS}
     options.peers = [name for name in options.peers.split(",") if name]
@@ -294,6 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.readme:
             tables.write_between(Path(__file__).with_name("README.md"), "speed", table)
         return 0
+    if options.cold:
+        return run_cold(options)
     wanted = {name for name in options.only.split(",") if name}
     entries = [
         entry
