@@ -185,9 +185,10 @@ def _check_file(path: Path, target: Target) -> None:
 
 def _belongs(layer: QuantizedLayer, model: ir.Model) -> bool:
     """Whether a layer lies in this graph (one stage of several)."""
-    if layer.quantized:
-        return layer.quantized in model.graph.initializers
-    return any(value.name == layer.output for node in model.graph for value in node.outputs)
+    if layer.quantized in model.graph.initializers:
+        return True
+    name = layer.quantized or layer.output  # integers may be a table's, turned over
+    return any(value.name == name for node in model.graph for value in node.outputs)
 
 
 def _names(model: ir.Model, weight: str) -> Iterator[str]:
@@ -214,19 +215,23 @@ def fusion_outcomes(
         layers: The layers to look up.
     """
     produced = {v.name: node for node in model.graph for v in node.outputs}
-    by_input: dict[str, ir.Node] = {}
+    by_input: dict[str, list[ir.Node]] = {}
     by_output: dict[str, ir.Node] = {}
     by_name: dict[str, ir.Node] = {}
     for node in optimised.graph:
-        by_input.update({v.name: node for v in node.inputs if v is not None and v.name})
+        for name in dict.fromkeys(v.name for v in node.inputs if v is not None and v.name):
+            by_input.setdefault(name, []).append(node)
         by_output.update({v.name: node for v in node.outputs if v.name})
         by_name[node.name or ""] = node
     outcomes = []
     for layer in layers:
         if layer.quantized:
-            found = next(
-                (by_input[n] for n in _names(model, layer.quantized) if n in by_input), None
+            readers = next(
+                (by_input[n] for n in _names(model, layer.quantized) if n in by_input), []
             )
+            # A table may be looked up in, and be the matrix of a layer as well.
+            same = [n for n in readers if (n.op_type in _LOOKUPS) == (layer.kernel in _LOOKUPS)]
+            found = next(iter(same or readers), None)
         else:
             dequantize = produced.get(layer.output)
             integers = dequantize.inputs[0] if dequantize is not None else None

@@ -44,6 +44,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "store-weights": "qcomp.passes.quantize.store_weights:StoreWeights",
         "restore-halves": "qcomp.passes.graph.restore_halves:RestoreHalves",
         "halve-constants": "qcomp.passes.quantize.halve_constants:HalveConstants",
+        "tie-weights": "qcomp.passes.quantize.tie_weights:TieWeights",
         "quantization-error": "qcomp.passes.analyze.quantization_error:MeasureQuantizationError",
         "merge-rotations": "qcomp.passes.reduce.merge_rotations:MergeRotations",
         "merge-pauli-rotations": "qcomp.passes.reduce.merge_pauli_rotations:MergePauliRotations",
@@ -56,6 +57,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "resynthesize-pauli-rotations": "qcomp.passes.synthesize.pauli_rotations:"
         "ResynthesizePauliRotations",
         "drop-dead-gates": "qcomp.passes.reduce.drop_dead_gates:DropDeadGates",
+        "assume-zero": "qcomp.passes.reduce.assume_zero:AssumeZero",
+        "absorb-swaps": "qcomp.passes.reduce.absorb_swaps:AbsorbSwaps",
         "search": "qcomp.passes.reduce.search:Search",
         "resynthesize-windows": "qcomp.passes.synthesize.windows:ResynthesizeWindows",
         "resynthesize-pauli-networks": "qcomp.passes.synthesize.pauli_networks:"

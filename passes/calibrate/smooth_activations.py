@@ -57,6 +57,7 @@ from qcomp.passes.quantize.arithmetic import affine_parameters, dequantize, quan
 from qcomp.passes.quantize.arithmetic import symmetric_scale as weight_scale
 from qcomp.passes.quantize.integer_types import INT8, UINT8
 from qcomp.passes.quantize.static_plan import plan_static
+from qcomp.passes.quantize.tied import tied_weights
 from qcomp.passes.quantize.weights import float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import NodeRules, rules_of
@@ -369,8 +370,12 @@ def _inner(layer: ir.Node) -> int:
 def _groups(model: ir.Model, rules: NodeRules, machine: IntegerRules) -> list[_Group]:
     """Return the tensors that integer matrix products will read, in graph order."""
     groups: dict[ir.Value, _Group] = {}
+    # Their integers are those of the table, as long as the weights are.
+    tied = {tie.layer for tie in tied_weights(model)}
     for layer in plan_static(model, rules, machine).layers:
         source = layer.node.inputs[0]
+        if layer.node in tied:
+            continue
         if layer.weighted and layer.node.op_type in ("MatMul", "Gemm") and source is not None:
             if layer.node.graph is model.graph and (source.dtype is None or source.dtype == 1):
                 groups.setdefault(source, _Group(source, rules)).layers.append(layer.node)

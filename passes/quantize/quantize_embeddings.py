@@ -9,7 +9,8 @@ The graph gets Gather (int8), Gather (scales), Cast and Mul in place of one Gath
 GatherND. (A DequantizeLinear before the Gather would turn the whole table into floats at each run,
 which ONNX Runtime takes 44 times the float Gather's time for.)
 
-Preconditions: the table is a constant of rank 2 that only lookups of rows read.
+Preconditions: the table is a constant of rank 2 that only lookups of rows read, and layers that
+have it as their weight: those get integers of their own (``tie-weights`` joins them again).
 Preserved: nothing exactly; |y - W[ids]| <= s_i / 2.
 Cost: one pass over the tables.
 Source: per-row symmetric rounding, Krishnamoorthi 2018, arXiv:1806.08342, section 2.2; rows of
@@ -27,9 +28,10 @@ from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import Editor, constant_tensor, int_attribute, node_label
 from qcomp.passes.quantize.integer_types import INT8
 from qcomp.passes.quantize.record import keep_reference, note
+from qcomp.passes.quantize.static_plan import matmul_weight_reason
 from qcomp.passes.quantize.weights import ChannelWeights
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import FloatOp, QuantizedLayer, rules_of
+from qcomp.quantization import FloatOp, NodeRules, QuantizedLayer, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -80,11 +82,12 @@ class QuantizeEmbeddings(GraphPass):
             table = _table(node, self.least_rows)
             if table is None:
                 continue
-            if any(_table(usage.node, 1) is not table for usage in table.uses()):
+            if not all(_reads(usage.node, usage.idx, table, rules) for usage in table.uses()):
                 reason = "its table is a matrix of another layer too"
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
-            readers = [rules.options(usage.node) for usage in table.uses()]
+            lookups = [u.node for u in table.uses() if _table(u.node, 1) is table]
+            readers = [rules.options(lookup) for lookup in lookups]
             asked = rules.options(node)
             reason = asked.refusal("weights")
             if not reason and any(reader.refusal("weights") for reader in readers):
@@ -105,6 +108,14 @@ class QuantizeEmbeddings(GraphPass):
             editor.drop_if_unused(table)
         note(context, layers, floats)
         return bool(layers)
+
+
+def _reads(node: ir.Node, index: int, table: ir.Value, rules: NodeRules) -> bool:
+    """Whether an operator looks rows up in a table, or will have integers of its own for it."""
+    if _table(node, 1) is table:
+        return True
+    layer = not node.domain and node.op_type in ("MatMul", "Gemm") and index == 1
+    return layer and not matmul_weight_reason(node) and not rules.options(node).excluded
 
 
 def _table(node: ir.Node, least_rows: int) -> ir.Value | None:
