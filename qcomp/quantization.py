@@ -29,6 +29,7 @@ __all__ = [
     "FusionOutcome",
     "FusionReport",
     "LayerError",
+    "LearnedRounding",
     "NodeOptions",
     "NodeRules",
     "QuantizationError",
@@ -232,6 +233,20 @@ class ChosenWeights:
     def joined(self, more: Mapping[str, ChosenWeight]) -> ChosenWeights:
         """Return these and more, which win."""
         return ChosenWeights({**self.weights, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedRounding:
+    """What ``learn-rounding`` did.
+
+    Attributes:
+        layers: Weight -> (whether learned integers were kept, decibels that its block gained over
+            rounding to nearest on rows that were kept back).
+        refused: Block that was not learned as a whole -> its operators without a gradient.
+    """
+
+    layers: dict[str, tuple[bool, float]]
+    refused: dict[str, list[str]]
 
 
 @dataclass(frozen=True, slots=True)

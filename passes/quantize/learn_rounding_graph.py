@@ -1,0 +1,445 @@
+"""The two graphs of learned rounding, and the blocks that they are cut into.
+
+The *twin* is the program as it will be quantized: activations lie on the integers' grid, each
+weight that is to be learned is a float initializer of its own. It runs beside the float program:
+a block is learned on what the twin hands it, against what float makes of it (the asymmetric
+reconstruction of Nagel et al. 2020, arXiv:2004.10568, section 3.3).
+
+A block ends where one value is all that later layers read of the layers before: behind the
+addition of a residual block, behind each half of a transformer block. Values that hold no layer's
+result, such as attention masks, do not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.ir.program import Program
+from qcomp.ir.shapes import infer_shapes
+from qcomp.ir.stages import captured_values
+from qcomp.passes.graph.rewriting import (
+    Editor,
+    constant_array,
+    int_attribute,
+    node_label,
+    only_use,
+)
+from qcomp.passes.quantize.static_plan import activation_bounds, matmul_weight_reason, plan_static
+from qcomp.passes.quantize.weights import float_weight
+from qcomp.passmanager import Context
+from qcomp.quantization import (
+    ChosenWeights,
+    NodeRules,
+    QuantizationRecord,
+    TensorStatistics,
+    rules_of,
+)
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["Layer", "Part", "Stream", "Twin", "Unit", "blocks_of", "layers_of", "make_twin"]
+
+Array = npt.NDArray[np.generic]
+Values = dict[str, Array]
+
+
+@dataclass(slots=True)
+class Layer:
+    """One weight to learn.
+
+    Attributes:
+        weight: Name of the float weight.
+        node: The operator in the float graph that reads it first.
+        places: Initializers of the twin that hold it, and whether they hold its transpose.
+        readers: Operators of the twin that read them.
+        bits: Bits of its integers.
+    """
+
+    weight: str
+    node: ir.Node
+    bits: int
+    places: list[tuple[ir.Value, bool]] = field(default_factory=list)
+    readers: list[ir.Node] = field(default_factory=list)
+
+    def put(self, real: npt.NDArray[np.float32]) -> None:
+        """Let the twin compute with another weight."""
+        import onnx_ir as ir
+
+        for value, flip in self.places:
+            array = np.ascontiguousarray(real.T if flip else real)
+            value.const_value = ir.tensor(array, name=value.name)
+
+
+@dataclass(slots=True)
+class Twin:
+    """The program as it will be quantized.
+
+    Attributes:
+        program: Its graph.
+        layers: Weights to learn, in graph order.
+        outputs: Name of a value of the float graph -> the twin's.
+        static: Whether activations are quantized.
+    """
+
+    program: Program
+    layers: list[Layer]
+    outputs: Mapping[str, str]
+    static: bool
+
+
+@dataclass(slots=True)
+class Unit:
+    """What is learned together.
+
+    Attributes:
+        label: For messages.
+        layers: Its weights.
+        target: Value of the float graph that is its result.
+    """
+
+    label: str
+    layers: list[Layer]
+    target: ir.Value
+
+
+def make_twin(program: Program, context: Context, scheme: str, bits: int) -> Twin:
+    """Build the twin; the program is not changed.
+
+    Args:
+        program: In float, as the quantizing pass will find it.
+        context: Its rules, statistics and integers that others chose are honoured.
+        scheme: ``static`` or ``weights``.
+        bits: Of weights that no rule says otherwise of.
+    """
+    rules, chosen = rules_of(context), context.get(ChosenWeights) or ChosenWeights()
+    layers: dict[str, Layer] = {}
+    plan = plan_static(program.model, rules) if scheme == "static" else None
+    planned = None if plan is None else {part.node for part in plan.layers if part.weighted}
+    for node in program.model.graph:
+        if node.domain or node.op_type not in ("Conv", "Gemm", "MatMul"):
+            continue
+        if planned is not None:
+            taken = node in planned
+        else:
+            refusal = rules.options(node).refusal("weights") or matmul_weight_reason(node)
+            taken = node.op_type != "Conv" and not refusal
+        if taken:
+            name = (node.inputs[1].name if node.inputs[1] is not None else "") or ""
+            asked = rules.options(node).bits
+            if name not in chosen.weights:
+                layers.setdefault(name, Layer(name, node, bits if asked is None else asked))
+    model = program.model.clone()
+    twin = Program(model, program.circuits, program.source)
+    if planned is not None:
+        outputs = _insert_grids(twin, context, rules, chosen, layers)
+    else:
+        outputs = {}
+        _own_weights(twin, chosen, layers)
+    infer_shapes(twin)
+    return Twin(
+        twin, [layer for layer in layers.values() if layer.places], outputs, plan is not None
+    )
+
+
+def _insert_grids(
+    twin: Program,
+    context: Context,
+    rules: NodeRules,
+    chosen: ChosenWeights,
+    layers: Mapping[str, Layer],
+) -> dict[str, str]:
+    """Quantize the activations of the twin as ``quantize-static`` will; its weights stay float."""
+    from qcomp.passes.quantize.quantize_static import QuantizeStatic
+
+    inner = Context(seed=context.seed, target=context.target, calibration=context.calibration)
+    for fact in (context.get(TensorStatistics), rules, chosen):
+        if fact is not None:
+            inner.put(fact)
+    flips = {
+        node_label(node): node.op_type == "Gemm" and int_attribute(node, "transB") == 1
+        for node in twin.model.graph
+    }
+    weights = {
+        node_label(node): node.inputs[1].const_value
+        for node in twin.model.graph
+        if node.op_type in ("Conv", "Gemm", "MatMul") and node.inputs[1] is not None
+    }
+    QuantizeStatic().run(twin, inner)
+    record = inner.get(QuantizationRecord) or QuantizationRecord()
+    editor = Editor(twin.model)
+    for part in record.layers:
+        layer = layers.get(part.weight)
+        if layer is None or not part.quantized:
+            continue
+        values = [usage.node for usage in twin.model.graph.initializers[part.quantized].uses()]
+        pairs = [n if n.op_type == "DequantizeLinear" else n.outputs[0] for n in values]
+        nodes = [p if not hasattr(p, "uses") else next(iter(p.uses())).node for p in pairs]
+        for pair in nodes:
+            for usage in list(pair.outputs[0].uses()):
+                flip = flips[part.node] and usage.node.op_type == "MatMul"
+                tensor = weights[part.node]
+                assert tensor is not None
+                array = np.asarray(tensor.numpy(), np.float32)
+                value = editor.initializer(
+                    f"{part.weight}_learned", np.ascontiguousarray(array.T if flip else array)
+                )
+                usage.node.replace_input_with(usage.idx, value)
+                layer.places.append((value, flip))
+                layer.readers.append(usage.node)
+    return {part.source: part.output for part in record.layers}
+
+
+def _own_weights(twin: Program, chosen: ChosenWeights, layers: Mapping[str, Layer]) -> None:
+    """Give the weights of the twin initializers of their own: a lookup may share them."""
+    editor = Editor(twin.model)
+    for node in list(twin.model.graph):
+        value = node.inputs[1] if len(node.inputs) > 1 else None
+        if node.op_type not in ("Gemm", "MatMul") or value is None or value.name is None:
+            continue
+        layer, found = layers.get(value.name), chosen.weights.get(value.name)
+        if layer is None and found is None:
+            continue
+        real = float_weight(value).numpy() if found is None else found.real()
+        own = editor.initializer(f"{value.name}_learned", np.asarray(real, np.float32))
+        node.replace_input_with(1, own)
+        if layer is not None:
+            layer.places.append((own, False))
+            layer.readers.append(node)
+
+
+def layers_of(layers: Sequence[Layer]) -> list[Unit]:
+    """Units of one layer each, up to the activation behind it: it takes part in the loss."""
+    return [Unit(node_label(layer.node), [layer], _behind(layer.node)) for layer in layers]
+
+
+def _behind(node: ir.Node) -> ir.Value:
+    """The result of a layer behind its bias and its Relu or Clip."""
+    value = node.outputs[0]
+    for _ in range(2):
+        user = only_use(value)
+        if user is None or user.domain:
+            break
+        others = [v for v in user.inputs if v is not None and v is not value]
+        bias = user.op_type == "Add" and all(constant_array(v) is not None for v in others)
+        if not bias and activation_bounds(user) is None:
+            break
+        value = user.outputs[0]
+    return value
+
+
+def blocks_of(graph: ir.Graph, layers: Sequence[Layer], span: int = 1) -> list[Unit]:
+    """Cut a graph where one value is all that is left of the layers before.
+
+    Args:
+        graph: The float graph.
+        layers: To be put into blocks.
+        span: Cuts that a block reaches over.
+
+    Returns:
+        Blocks in graph order; those without a layer are part of the next one.
+    """
+    of_node = {layer.node: layer for layer in layers}
+    uses: dict[ir.Value, int] = {}
+    for node in graph:
+        for value in captured_values(node):
+            uses[value] = uses.get(value, 0) + 1
+    for value in graph.outputs:
+        uses[value] = uses.get(value, 0) + 1
+    live: dict[ir.Value, int] = {}
+    tainted: set[ir.Value] = set()
+    units: list[Unit] = []
+    inside: list[Layer] = []
+    cuts = 0
+    for node in graph:
+        reads = captured_values(node)
+        for value in reads:
+            if value in live:
+                live[value] -= 1
+                if not live[value]:
+                    del live[value]
+        if node in of_node:
+            inside.append(of_node[node])
+        if node in of_node or any(value in tainted for value in reads):
+            for value in node.outputs:
+                tainted.add(value)
+                if uses.get(value):
+                    live[value] = uses[value]
+        ends = len(live) == 1 and inside and _settled(next(iter(live)), node)
+        if ends:
+            cuts += 1
+            if cuts == span:
+                units.append(Unit(_label(inside), inside, next(iter(live))))
+                inside, cuts = [], 0
+    if inside and len(live) == 1:
+        return [*units, Unit(_label(inside), inside, next(iter(live)))]
+    return units + layers_of(inside)  # several results: no single one to learn from
+
+
+def _settled(value: ir.Value, node: ir.Node) -> bool:
+    """Whether a cut here leaves no bias or activation of the layer before to the next block."""
+    user = only_use(value)
+    if value.producer() is not node:
+        return False
+    if user is None or user.domain:
+        return True
+    others = [v for v in user.inputs if v is not None and v is not value]
+    bias = user.op_type == "Add" and all(constant_array(v) is not None for v in others)
+    follows = activation_bounds(user) is not None or user.op_type in _TAILS
+    return not bias and not follows
+
+
+_TAILS = {
+    "Gelu",
+    "LayerNormalization",
+    "LeakyRelu",
+    "RMSNormalization",
+    "Sigmoid",
+    "Softmax",
+    "Tanh",
+}
+
+
+def _label(layers: Sequence[Layer]) -> str:
+    first, last = node_label(layers[0].node), node_label(layers[-1].node)
+    return first if len(layers) == 1 else f"{first} ... {last}"
+
+
+class Stream:
+    """One of the two graphs, run forward part by part for some chunks of rows.
+
+    Only values that later parts read are kept.
+
+    Args:
+        program: The graph; shapes and types are known.
+        wanted: Names of values that are asked for later.
+    """
+
+    def __init__(
+        self, program: Program, chunks: Sequence[Mapping[str, Array]], wanted: Iterable[str]
+    ) -> None:
+        self.program = program
+        graph = program.model.graph
+        self.chunks: list[Values] = [dict(chunk) for chunk in chunks]
+        self._order = list(graph)
+        self._reads = {node: captured_values(node) for node in graph}
+        self._done: set[ir.Node] = set()
+        self._known = {v.name: v for node in graph for v in node.outputs}
+        self._wanted = dict.fromkeys(wanted, 1)
+
+    def value(self, name: str) -> ir.Value:
+        """The value of that name that a node makes."""
+        return self._known[name]
+
+    def missing(self, targets: Sequence[ir.Value]) -> list[ir.Node]:
+        """Nodes that have to run before some values are there, in order."""
+        needed: set[ir.Node] = set()
+        stack = [value.producer() for value in targets]
+        while stack:
+            node = stack.pop()
+            if node is None or node in needed or node in self._done or _is_constant(node):
+                continue
+            needed.add(node)
+            stack += [value.producer() for value in self._reads[node]]
+        return [node for node in self._order if node in needed]
+
+    def part(self, nodes: Sequence[ir.Node], extra: Iterable[ir.Value] = ()) -> Part:
+        """Some nodes with what they read and what later ones read of them."""
+        inside = set(nodes)
+        made = {value for node in nodes for value in node.outputs}
+        inputs = dict.fromkeys(
+            value
+            for node in nodes
+            for value in self._reads[node]
+            if value not in made and _is_handed(value)
+        )
+        later = {
+            value
+            for node in self._order
+            if node not in inside and node not in self._done
+            for value in self._reads[node]
+        } | set(extra)
+        outputs = [
+            v
+            for node in nodes
+            for v in node.outputs
+            if v in later or (v.name in self._wanted and v.name)
+        ]
+        return Part(list(nodes), list(inputs), outputs)
+
+    def run(self, part: Part) -> None:
+        """Run a part in ONNX Runtime on all chunks and forget what nobody reads any more."""
+        if part.nodes and part.outputs:
+            from qcomp.execute import HybridSession
+
+            session = HybridSession(_cut(self.program, part))
+            names = [value.name or "" for value in part.inputs]
+            for chunk in self.chunks:
+                chunk.update(session.run({name: chunk[name] for name in names}))
+        self._done.update(part.nodes)
+        self.forget(())
+
+    def forget(self, served: Iterable[str]) -> None:
+        """Drop values that no node that is left reads; ``served`` are wanted no longer."""
+        for name in served:
+            self._wanted.pop(name, None)
+        left = {
+            value.name
+            for node in self._order
+            if node not in self._done
+            for value in self._reads[node]
+        }
+        left |= set(self._wanted)
+        for chunk in self.chunks:
+            for name in [name for name in chunk if name not in left]:
+                del chunk[name]
+
+
+@dataclass(slots=True)
+class Part:
+    """Some nodes, the values they read and those that are read of them."""
+
+    nodes: list[ir.Node]
+    inputs: list[ir.Value]
+    outputs: list[ir.Value]
+
+
+def _cut(program: Program, part: Part) -> Program:
+    """A program of its own out of some nodes; constants are shared."""
+    import onnx_ir as ir
+
+    made = {value for node in part.nodes for value in node.outputs}
+    constants = dict.fromkeys(
+        value
+        for node in part.nodes
+        for value in captured_values(node)
+        if value not in made and not _is_handed(value)
+    )
+    makers = [maker for value in constants if (maker := value.producer()) is not None]
+    view = ir.GraphView(
+        part.inputs,
+        part.outputs,
+        nodes=[*dict.fromkeys(makers), *part.nodes],
+        initializers=[value for value in constants if value.producer() is None],
+        opset_imports=dict(program.model.graph.opset_imports),
+        name="part",
+    )
+    model = ir.Model(view.clone(), ir_version=program.model.ir_version)
+    return Program(model, program.circuits, program.source)
+
+
+def _is_constant(node: ir.Node) -> bool:
+    return node.op_type == "Constant" and node.domain == ""
+
+
+def _is_handed(value: ir.Value) -> bool:
+    """Whether a value is computed, or an input: no constant."""
+    maker = value.producer()
+    if maker is not None:
+        return not _is_constant(maker)
+    return value.is_graph_input() and not value.is_initializer()
