@@ -18,12 +18,12 @@ Source: Jacob et al. 2018, arXiv:1712.05877, equation 7; ONNX operator DynamicQu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import Editor, int_attribute, node_label, require_opset
 from qcomp.passes.quantize.already import quantized_already
-from qcomp.passes.quantize.integer_types import INT8
+from qcomp.passes.quantize.integer_types import INT7, INT8, IntegerType
 from qcomp.passes.quantize.record import (
     inner_float_ops,
     keep_reference,
@@ -43,13 +43,30 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantizeDynamic"]
 
+_TYPES = {8: INT8, 7: INT7}
+
 
 @dataclass(frozen=True)
 class QuantizeDynamic(GraphPass):
-    """Quantize MatMul and Gemm weights; quantize their activations at run time."""
+    """Quantize MatMul and Gemm weights; quantize their activations at run time.
+
+    Attributes:
+        weight_bits: 8; 7, weights in [-63, 63], for x86 processors without VNNI.
+    """
 
     name: ClassVar[str] = "quantize-dynamic"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+
+    weight_bits: Literal[8, 7] = 8
+
+    def __post_init__(self) -> None:
+        """Check the option.
+
+        Raises:
+            UsageError: It is out of range.
+        """
+        if self.weight_bits not in _TYPES:
+            raise UsageError(f"quantize-dynamic: weight_bits is {self.weight_bits}", hint="8 or 7")
 
     def run(self, program: Program, context: Context) -> bool:
         """Rewrite every MatMul and Gemm with a constant weight.
@@ -80,10 +97,11 @@ class QuantizeDynamic(GraphPass):
             if reason:
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
-            if asked.bits not in (None, 8):
+            bits = asked.bits or self.weight_bits
+            if bits not in _TYPES:
                 raise UsageError(
-                    f"quantize-dynamic cannot store '{node_label(node)}' in {asked.bits} bits",
-                    hint="8; 4-bit weights: quantize-weights, or quantize-static{weight-bits=4}",
+                    f"quantize-dynamic cannot store '{node_label(node)}' in {bits} bits",
+                    hint="8 or 7; in 4: quantize-weights, or quantize-static{weight-bits=4}",
                 )
             if asked.method is not None:
                 raise UsageError(
@@ -92,14 +110,18 @@ class QuantizeDynamic(GraphPass):
                     hint="leave 'method' out, or take a static target such as cpu-int8",
                 )
             require_opset(model, 11, "DynamicQuantizeLinear is from opset 11", context)
-            layers.append(_rewrite(node, editor, weights, shared))
+            layers.append(_rewrite(node, editor, weights, shared, _TYPES[bits]))
         note(context, layers, [*floats, *inner_float_ops(model)])
         warn_if_nothing(self.name, context)
         return bool(layers)
 
 
 def _rewrite(
-    node: ir.Node, editor: Editor, weights: ChannelWeights, shared: dict[ir.Value, ir.Node]
+    node: ir.Node,
+    editor: Editor,
+    weights: ChannelWeights,
+    shared: dict[ir.Value, ir.Node],
+    kind: IntegerType,
 ) -> QuantizedLayer:
     label = node_label(node)
     x, w = node.inputs[0], node.inputs[1]
@@ -107,7 +129,7 @@ def _rewrite(
     assert w is not None
     flip = node.op_type == "Gemm" and int_attribute(node, "transB") != 0
     found = weights.chosen.weights.get(w.name or "")
-    levels, w_scale, w_zero, _ = weights.add(w, weight_axis(node), INT8, transpose=flip)
+    levels, w_scale, w_zero, _ = weights.add(w, weight_axis(node), kind, transpose=flip)
     if x not in shared:
         shared[x] = editor.node(
             "DynamicQuantizeLinear",
@@ -135,7 +157,7 @@ def _rewrite(
         scheme="dynamic",
         weight=w.name or "",
         quantized=levels.name or "",
-        weight_type=INT8.name if found is None else f"s{found.bits}",
+        weight_type=kind.name if found is None else f"s{found.bits}",
         kernel="DynamicQuantizeMatMul",
         source=source,
         output=y.name or "",

@@ -19,7 +19,7 @@ section 6.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
@@ -35,7 +35,7 @@ from qcomp.passes.graph.rewriting import (
 )
 from qcomp.passes.quantize.already import ALREADY, quantized_already
 from qcomp.passes.quantize.arithmetic import quantize, symmetric_scale
-from qcomp.passes.quantize.integer_types import INT8
+from qcomp.passes.quantize.integer_types import INT7, INT8, IntegerType
 from qcomp.passes.quantize.record import keep_reference, note
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import FloatOp, QuantizedLayer, rules_of
@@ -47,13 +47,30 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantizeLstm"]
 
+_TYPES = {8: INT8, 7: INT7}
+
 
 @dataclass(frozen=True)
 class QuantizeLstm(GraphPass):
-    """Store the weights of LSTM layers in 8 bits; multiply integers while the graph runs."""
+    """Store the weights of LSTM layers in 8 bits; multiply integers while the graph runs.
+
+    Attributes:
+        weight_bits: 8; 7, weights in [-63, 63], for x86 processors without VNNI.
+    """
 
     name: ClassVar[str] = "quantize-lstm"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+
+    weight_bits: Literal[8, 7] = 8
+
+    def __post_init__(self) -> None:
+        """Check the option.
+
+        Raises:
+            UsageError: It is out of range.
+        """
+        if self.weight_bits not in _TYPES:
+            raise UsageError(f"quantize-lstm: weight_bits is {self.weight_bits}", hint="8 or 7")
 
     def run(self, program: Program, context: Context) -> bool:
         """Rewrite every LSTM with constant weights.
@@ -72,16 +89,17 @@ class QuantizeLstm(GraphPass):
             if reason:
                 floats.append(FloatOp(node_label(node), "LSTM", reason))
                 continue
-            if asked.bits not in (None, 8):
+            bits = asked.bits or self.weight_bits
+            if bits not in _TYPES:
                 raise UsageError(
-                    f"quantize-lstm cannot store '{node_label(node)}' in {asked.bits} bits",
-                    hint="8",
+                    f"quantize-lstm cannot store '{node_label(node)}' in {bits} bits",
+                    hint="8 or 7",
                 )
             if editor is None:
                 editor = Editor(program.model)
                 editor.name_nodes()
                 keep_reference(program, context)
-            layers += _rewrite(node, editor)
+            layers += _rewrite(node, editor, _TYPES[bits])
         note(context, layers, floats)
         return bool(layers)
 
@@ -103,11 +121,11 @@ def _reason(node: ir.Node) -> str:
     return ""
 
 
-def _rewrite(node: ir.Node, editor: Editor) -> list[QuantizedLayer]:
+def _rewrite(node: ir.Node, editor: Editor, kind: IntegerType) -> list[QuantizedLayer]:
     editor.use_domain("com.microsoft", 1)
     label = node_label(node)
     source = node.outputs[0].name or ""
-    stored = [_stored(editor, value) for value in node.inputs[1:3]]
+    stored = [_stored(editor, value, kind) for value in node.inputs[1:3]]
     inputs = [node.inputs[0], stored[0][0], stored[1][0]]
     inputs += list(node.inputs[3:8]) + [None] * (8 - max(len(node.inputs), 3))
     inputs += [stored[0][1], stored[0][2], stored[1][1], stored[1][2]]
@@ -135,7 +153,7 @@ def _rewrite(node: ir.Node, editor: Editor) -> list[QuantizedLayer]:
             scheme="dynamic",
             weight=weight or "",
             quantized=levels.name or "",
-            weight_type=INT8.name,
+            weight_type=kind.name,
             kernel="DynamicQuantizeLSTM",
             source=source,
             output=made.outputs[0].name or "",
@@ -144,7 +162,9 @@ def _rewrite(node: ir.Node, editor: Editor) -> list[QuantizedLayer]:
     ]
 
 
-def _stored(editor: Editor, value: ir.Value | None) -> tuple[ir.Value, ir.Value, ir.Value]:
+def _stored(
+    editor: Editor, value: ir.Value | None, kind: IntegerType
+) -> tuple[ir.Value, ir.Value, ir.Value]:
     """Return int8[D, K, 4H], scales float32[D, 4H] and zero points of a weight [D, 4H, K]."""
     tensor = constant_tensor(value)
     assert tensor is not None
@@ -154,15 +174,15 @@ def _stored(editor: Editor, value: ir.Value | None) -> tuple[ir.Value, ir.Value,
     with read_weight(tensor) as array:
         check_finite(name, array)
         flat = np.asarray(array, np.float32).reshape(-1, columns)
-        scale = symmetric_scale(flat, INT8, 0)
+        scale = symmetric_scale(flat, kind, 0)
 
     def compute() -> dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]:
         with read_weight(tensor) as array:
             flat = np.asarray(array, np.float32).reshape(-1, columns)
-            levels = quantize(flat, scale, 0, INT8, 0)
+            levels = quantize(flat, scale, 0, kind, 0)
         return {"levels": levels.reshape(directions, rows, columns).transpose(0, 2, 1)}
 
-    parts = SharedParts(compute, {"levels": (INT8.onnx, [directions, columns, rows])})
+    parts = SharedParts(compute, {"levels": (kind.onnx, [directions, columns, rows])})
     return (
         editor.initializer(f"{name}_quantized", parts.tensor("levels")),
         editor.initializer(f"{name}_scale", scale.reshape(directions, rows)),
