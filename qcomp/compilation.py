@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qcomp.accuracy_bound import run_within
 from qcomp.artifact_format import sha256
 from qcomp.binding import BoundCircuits
 from qcomp.errors import PassError, SourceError, UsageError
+from qcomp.largest_drop import Drop, KeptLayers
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
 from qcomp.quantization import (
@@ -29,7 +31,7 @@ from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, So
 
 if TYPE_CHECKING:
     from qcomp.execute import HybridSession
-    from qcomp.feeds import Batches, Evaluation
+    from qcomp.feeds import Batches, Evaluation, Scorer
     from qcomp.ir.program import Program
     from qcomp.runtime.artifact import Artifact
     from qcomp.target import Target
@@ -75,6 +77,9 @@ class Compilation:
         self.context = context
         self.records: list[PassRecord] = []
         self.labels: Evaluation | None = None
+        self.metric: object = None
+        self.higher_is_better: bool | None = None
+        self.drop: Drop | None = None
         self._batches: Batches | None = None
         self._pipelines: dict[str, str] = {}
         self._effort = "default"
@@ -111,6 +116,31 @@ class Compilation:
             self.labels = labels_for(
                 labels, inputs, calibration=self._batches, preprocess=preprocess
             )
+
+    def take_figure(self, metric: object, higher: bool | None, max_drop: object) -> None:
+        """Take how the program is judged, and how much worse it may get. Data comes first.
+
+        Args:
+            metric: As for :class:`qcomp.feeds.Scorer`.
+            higher: Whether more of the user's own metric is better.
+            max_drop: As for :meth:`qcomp.accuracy_bound.Drop.parse`; None for no bound.
+
+        Raises:
+            UsageError: If there is no such metric, or nothing to measure it on.
+        """
+        if metric is None and max_drop is None:
+            return
+        if self.labels is None:
+            raise UsageError(
+                f"a {'metric' if max_drop is None else 'largest drop'} needs labels",
+                hint="give --labels labels.npz, with an array named 'labels' or 'y'",
+            )
+        self.metric, self.higher_is_better = metric, higher
+        self.scorer()
+        if max_drop is not None:
+            if self.graph is None:
+                raise UsageError("a largest drop is for quantized graphs, the source has none")
+            self.drop = Drop.parse(max_drop)
 
     def take_rules(
         self, exclude: Sequence[str], include: Sequence[str], override: Sequence[str]
@@ -154,7 +184,10 @@ class Compilation:
             if target is self.graph:
                 self._check_schemes(text)
             self.context.target = target
-            self.records += Pipeline.parse(text).run(self.program, self.context, observer)
+            if target is self.graph and self.drop is not None:
+                run_within(self, self.drop, text, observer)
+            else:
+                self.records += Pipeline.parse(text).run(self.program, self.context, observer)
         self._check_overrides()
 
     def _check_schemes(self, text: str) -> None:
@@ -235,6 +268,7 @@ class Compilation:
             ),
             circuits=tuple(circuits),
             accuracy=accuracy,
+            bound=collect.bound_line(self.context.get(KeptLayers)),
             checks=tuple(checks),
             budget=collect.budget_lines(self.context.ledger),
             warnings=tuple(self.context.warnings)
@@ -311,7 +345,7 @@ class Compilation:
         from qcomp.passes.calibrate.batches import checked_batches
         from qcomp.quantization import SqnrSum
 
-        session = self._source_session()
+        session = self.source_session()
         sums: dict[str, SqnrSum] = {}
         largest = 0.0
         rows = 0
@@ -344,7 +378,7 @@ class Compilation:
             if self.graph is None or not error.what.startswith("ONNX Runtime"):
                 raise
             try:
-                session = self._source_session()
+                session = self.source_session()
                 batches = () if self.context.calibration is None else self.context.calibration()
                 feeds = next(iter(batches), None)
                 if feeds is not None:
@@ -358,7 +392,7 @@ class Compilation:
                 ) from error
             raise
 
-    def _source_session(self) -> HybridSession:
+    def source_session(self) -> HybridSession:
         """Run the source; in float32 where the runtime has no kernels of its types."""
         from qcomp.execute import HybridSession
 
@@ -370,14 +404,18 @@ class Compilation:
                 raise
             return HybridSession(wide)
 
+    def scorer(self) -> Scorer:
+        """Return a scorer of what the user measures."""
+        from qcomp.feeds import Scorer
+
+        return Scorer(self.metric, self.higher_is_better)  # type: ignore[arg-type]
+
     def _accuracy(self, artifact: Artifact, checks: list[CheckLine]) -> tuple[AccuracyLine, ...]:
         if self.labels is None:
             return ()
-        from qcomp.feeds import Scorer
-
-        session = self._source_session()
+        session = self.source_session()
         output = artifact.outputs[0]
-        source, compiled = Scorer(), Scorer()
+        source, compiled = (self.scorer() for _ in range(2))
         start = 0
         for feeds in self.labels.batches():
             before, after = session.run(feeds, shots=0), artifact.run(feeds, shots=0)

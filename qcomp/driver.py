@@ -195,6 +195,9 @@ def compile(  # noqa: A001  the name that users of compilers expect
     calibration: object = None,
     labels: object = None,
     preprocess: object = None,
+    metric: object = None,
+    higher_is_better: bool | None = None,
+    max_drop: object = None,
     seed: int = 0,
     effort: str = "default",
     pipeline: str | None = None,
@@ -227,6 +230,12 @@ def compile(  # noqa: A001  the name that users of compilers expect
         labels: Labels of the calibration samples, or a file that also holds its own inputs; the
             report then says the accuracy before and after.
         preprocess: How raw data becomes inputs: a JSON file or ``module:function``.
+        metric: What is measured on the labels: ``accuracy``, ``mean-squared-error``,
+            ``perplexity``, ``cosine``, ``rank-correlation``, ``module:function``,
+            ``file.py:function`` or a function of outputs and labels; by default what suits them.
+        higher_is_better: Whether more of a function's figure is better; it is, by default.
+        max_drop: How much worse the figure may get: ``"0.5%"`` of the source's, or a number in its
+            own units. The worst layers stay in float until that is met.
         seed: Seed of everything random; the same seed gives the same bytes.
         effort: ``fast``, ``default`` or ``max``.
         pipeline: A pipeline's text for the graph in place of the target's (for a circuit alone, for
@@ -272,6 +281,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
     job = Compilation(program, graph, circuit, context)
     job.take_rules(exclude, include, override)
     job.take_data(calibration, labels, preprocess)
+    job.take_figure(metric, higher_is_better, max_drop)
     owner = None
     if out is None:
         owner = tempfile.TemporaryDirectory(prefix="qcomp-")

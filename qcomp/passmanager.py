@@ -126,6 +126,12 @@ class Context:
         """Return the analysis result of that type, None if no pass has made it."""
         return cast("T | None", self._facts.get(kind))
 
+    def branch(self) -> Context:
+        """Return a context that goes on from here by itself: another way to compile the same."""
+        ledger = replace(self.ledger, entries=list(self.ledger.entries))
+        warnings = list(self.warnings)
+        return replace(self, ledger=ledger, warnings=warnings, _facts=dict(self._facts))
+
     def need(self, kind: type[T], made_by: str) -> T:
         """Return the analysis result of that type.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,6 +43,8 @@ Examples:
 
   qcomp compile model.onnx -t cpu-int8 --calib data.npz --exclude '/head/*' -o out
 
+  qcomp compile model.onnx -t qnn-int8 --calib data.npz --labels y.npz --max-drop 0.5% -o out
+
   qcomp compile circuit.qasm -t ibm-heron --device fake_torino -o out
 
   qcomp compile circuit.qasm -t machine.json --initial-layout 3,4,5 -o out
@@ -79,6 +82,27 @@ def compile_command(
     preprocess: Annotated[
         str | None,
         typer.Option("--preprocess", help="How raw data becomes inputs: FILE.json or module:func."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            "--metric",
+            help="What is measured on the labels: accuracy, mean-squared-error, perplexity, "
+            "cosine, rank-correlation, or module:function or FILE.py:function of outputs and "
+            "labels.",
+        ),
+    ] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Less of your own metric is better.")
+    ] = False,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(
+            "--max-drop",
+            metavar="0.5%",
+            help="Keep the worst layers in float until the metric drops by at most so much of the "
+            "source's figure; without %, in the metric's own units.",
+        ),
     ] = None,
     pipeline: Annotated[
         str | None,
@@ -133,6 +157,9 @@ def compile_command(
             calibration=calib,
             labels=labels,
             preprocess=preprocess,
+            metric=metric,
+            higher_is_better=False if lower_is_better else None,
+            max_drop=max_drop,
             pipeline=pipeline,
             exclude=exclude or (),
             include=include or (),
@@ -173,6 +200,14 @@ def _show(report: dict[str, Any], time_passes: bool) -> None:
         rows.append((label, line["source"], line["compiled"]))
     if rows:
         show_table(("", "before", "after"), rows)
+    if report.get("bound"):
+        from qcomp.report.data import Report
+
+        bound = Report.from_json(json.dumps(report)).bound
+        if bound is not None:
+            print(bound.sentence)
+            for layer in bound.kept:
+                print(f"  in float: {layer.layer} ({layer.op}, alone {layer.sqnr:.1f} dB)")
     for circuit in report["circuits"]:
         success = circuit.get("success")
         if success and success["probability"] is not None:

@@ -1,10 +1,10 @@
 """Figures of merit by name, summed batch by batch.
 
-| name               | outputs y, labels t                                                   | better |
-|--------------------|-----------------------------------------------------------------------|--------|
-| `perplexity`       | logits [..., V], class numbers: exp of the mean negative log-likelihood | lower |
-| `cosine`           | rows of the last axis: mean of y t / (norm y norm t)                  | higher |
-| `rank-correlation` | one number a sample: Spearman's, ties share their mean rank           | higher |
+| name               | outputs y, labels t                                          | better |
+|--------------------|--------------------------------------------------------------|--------|
+| `perplexity`       | logits [..., V], class numbers: exp of the mean of -log p(t) | lower  |
+| `cosine`           | rows of the last axis: mean of y t / (norm y norm t)         | higher |
+| `rank-correlation` | one number a sample: Spearman's, ties share their mean rank  | higher |
 
 A label of -100 is left out of the perplexity, as PyTorch's losses do.
 """

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from qcomp.artifact_format import sha256
 from qcomp.report.data import (
+    BoundLine,
     BudgetLine,
     CheckLine,
     CircuitSection,
     FileLine,
     FloatLine,
     FusionLine,
+    KeptLine,
     LayerLine,
     PassLine,
     Quantization,
@@ -25,6 +27,7 @@ from qcomp.report.data import (
 if TYPE_CHECKING:
     from qcomp.budget import Ledger
     from qcomp.ir.circuit import Circuit
+    from qcomp.largest_drop import KeptLayers
     from qcomp.passmanager import PassRecord
     from qcomp.quantization import (
         FusionReport,
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
     from qcomp.target import Target
 
 __all__ = [
+    "bound_line",
     "budget_lines",
     "circuit_section",
     "file_lines",
@@ -103,6 +107,29 @@ def circuit_section(
         check,
         success_line(after, target),
         circuit_svg(after),
+    )
+
+
+def bound_line(kept: KeptLayers | None) -> BoundLine | None:
+    """Return what a largest drop cost; None where none was asked for."""
+    if kept is None:
+        return None
+    quantized, reached = (
+        (time / kept.times[0] for time in kept.times[1:]) if kept.times else (None, None)
+    )
+    return BoundLine(
+        str(kept.drop),
+        kept.metric,
+        kept.source,
+        kept.quantized,
+        kept.reached,
+        tuple(KeptLine(layer.node, layer.op_type, layer.decibels) for layer in kept.kept),
+        kept.layers,
+        kept.trials,
+        kept.bytes_quantized,
+        kept.bytes_reached,
+        quantized,
+        reached,
     )
 
 

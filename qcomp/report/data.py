@@ -16,17 +16,20 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from qcomp.errors import SourceError
+from qcomp.report.accuracy import AccuracyLine, BoundLine, KeptLine
 
 __all__ = [
     "SCHEMA",
     "VERSION",
     "AccuracyLine",
+    "BoundLine",
     "BudgetLine",
     "CheckLine",
     "CircuitSection",
     "FileLine",
     "FloatLine",
     "FusionLine",
+    "KeptLine",
     "LayerLine",
     "PassLine",
     "Quantization",
@@ -320,16 +323,6 @@ class CircuitSection:
 
 
 @dataclass(frozen=True, slots=True)
-class AccuracyLine:
-    """A figure of merit before and after, on labelled samples; an accuracy is in [0, 1]."""
-
-    metric: str
-    source: float
-    compiled: float
-    samples: int
-
-
-@dataclass(frozen=True, slots=True)
 class BudgetLine:
     """One line of the error budget; the fields of :class:`qcomp.budget.Entry`."""
 
@@ -356,6 +349,7 @@ class Report:
         quantization: Quantization of the graph.
         circuits: Every circuit.
         accuracy: Figures on labelled samples.
+        bound: What ``--max-drop`` kept in float; None without one.
         checks: What was checked, and what was not.
         budget: The error budget's ledger.
         warnings: What the user should know, one sentence each.
@@ -372,6 +366,7 @@ class Report:
     quantization: Quantization | None = None
     circuits: tuple[CircuitSection, ...] = ()
     accuracy: tuple[AccuracyLine, ...] = ()
+    bound: BoundLine | None = None
     checks: tuple[CheckLine, ...] = ()
     budget: tuple[BudgetLine, ...] = ()
     warnings: tuple[str, ...] = ()
