@@ -24,6 +24,8 @@ __all__ = ["OnnxFrontend"]
 _SUFFIXES = frozenset({".onnx", ".pb"})
 _MAX_FILE = (1 << 31) - 1
 _QASM = "qasm"
+_DEFAULTS_SINCE = 4
+"""The IR version since which an input may have a default value."""
 
 
 class OnnxFrontend:
@@ -267,6 +269,11 @@ def _tidy(model: ir.Model) -> list[str]:
             raise SourceError("the graph has a cycle") from error
         if any(was is not now for was, now in zip(before, owner, strict=True)):
             notes.append("the nodes were not in the order of their dependencies; they are now")
+    if (model.ir_version or 0) < _DEFAULTS_SINCE:
+        # Every initializer had to be an input, and no runtime takes another value for it.
+        for value in [value for value in model.graph.inputs if value.is_initializer()]:
+            model.graph.inputs.remove(value)
+        model.ir_version = _DEFAULTS_SINCE
     unknown = 0
     for value in _values(model):
         if value.type is None:

@@ -20,6 +20,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "passes": {
         "canonicalise": "qcomp.passes.graph.canonicalise:Canonicalise",
         "fold-constants": "qcomp.passes.graph.fold_constants:FoldConstants",
+        "freeze-defaults": "qcomp.passes.graph.freeze_defaults:FreezeDefaults",
         "inline-functions": "qcomp.passes.graph.inline_functions:InlineFunctions",
         "widen-floats": "qcomp.passes.graph.widen_floats:WidenFloats",
         "take-apart": "qcomp.passes.graph.take_apart:TakeApart",
@@ -32,6 +33,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
         "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",
+        "choose-schemes": "qcomp.passes.calibrate.choose_schemes:ChooseSchemes",
         "optimize-scales": "qcomp.passes.calibrate.optimize_scales:OptimizeScales",
         "quantize-embeddings": "qcomp.passes.quantize.quantize_embeddings:QuantizeEmbeddings",
         "quantize-lstm": "qcomp.passes.quantize.quantize_lstm:QuantizeLstm",

@@ -259,6 +259,22 @@ def test_a_network_of_any_opset_compiles_for_every_target(opset):
     )
 
 
+@pytest.mark.parametrize(("ir_version", "opset"), [(3, 8), (6, 11), (8, 17)])
+def test_weights_that_are_listed_as_inputs_are_quantized_all_the_same(ir_version, opset):
+    weights = {"w1": matrix(D, D), "b1": bias(D), "w2": matrix(D, D)}
+    body = "a = Gemm<transB=1>(x, w1, b1)\n r = Relu(a)\n y = Gemm(r, w2, b1)"
+    source = model(opset, f"float[b, {D}] x", f"float[b, {D}] y", body, weights, "", ir_version)
+    del source.opset_import[1:]
+    for tensor in source.graph.initializer:
+        info = helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims))
+        source.graph.input.append(info)
+    reports = check(source, {"x": X[:, 0]}, ("a", "y"), {})
+    for report in reports.values():
+        told = [text for text in report["warnings"] if "have a default value" in text]
+        # Before IR version 4 no caller could give another value.
+        assert len(told) == (ir_version >= 4)
+
+
 # --- open dimensions -------------------------------------------------------------------------
 
 
