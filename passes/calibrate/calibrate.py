@@ -2,9 +2,10 @@
 
 The data is streamed: one batch of activations is in memory at a time, and per tensor a histogram of
 fixed size, so memory does not grow with the number of samples. The ranges do not depend on how the
-samples are batched.
+samples are batched, but for ``moving-average``, which averages over batches.
 
-Equations: see the range methods (``minmax.py``, ``percentile.py``, ``mse.py``, ``entropy.py``).
+Equations: see the range methods (``minmax.py``, ``moving_average.py``, ``percentile.py``,
+``mse.py``, ``entropy.py``).
 Preconditions: calibration data in the context, if any value has to be measured.
 Preserved: everything; the pass leaves a :class:`qcomp.quantization.TensorStatistics` fact.
 Cost: one run of the model over the data; 10 ns a value for histograms.
@@ -24,6 +25,7 @@ from qcomp.integer_rules import IntegerRules, integer_rules_of
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.calibrate.entropy import entropy_range
 from qcomp.passes.calibrate.minmax import minmax_range
+from qcomp.passes.calibrate.moving_average import MovingAverage
 from qcomp.passes.calibrate.mse import mse_range
 from qcomp.passes.calibrate.percentile import percentile_range
 from qcomp.passes.calibrate.statistics import Histogram
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Calibrate"]
 
 
-_METHODS = ("minmax", "percentile", "mse", "entropy")
+_METHODS = ("minmax", "moving-average", "percentile", "mse", "entropy")
 
 
 def _asked_methods(plan: StaticPlan, rules: NodeRules) -> dict[str, str]:
@@ -57,7 +59,7 @@ def _asked_methods(plan: StaticPlan, rules: NodeRules) -> dict[str, str]:
         if method not in _METHODS:
             raise UsageError(
                 f"there is no calibration method '{method}', asked for '{node_label(layer.node)}'",
-                hint="minmax, percentile, mse or entropy",
+                hint="minmax, moving-average, percentile, mse or entropy",
             )
         for index in layer.activations:
             value = layer.node.inputs[index]
@@ -74,17 +76,19 @@ class Calibrate(GraphPass):
     """Measure the ranges of the activations that ``quantize-static`` will quantize.
 
     Attributes:
-        method: How a range is chosen from the distribution: ``minmax``, ``percentile``, ``mse``
-            or ``entropy``.
+        method: How a range is chosen from the distribution: ``minmax``, ``moving-average``,
+            ``percentile``, ``mse`` or ``entropy``.
         percentile: Percent of the values kept by ``percentile``, in (0, 100].
+        momentum: Share of the batches before in ``moving-average``, in [0, 1).
         batch: Samples run at a time.
     """
 
     name: ClassVar[str] = "calibrate"
     preserves: ClassVar[Guarantee] = Guarantee.EXACT
 
-    method: Literal["minmax", "percentile", "mse", "entropy"] = "minmax"
+    method: Literal["minmax", "moving-average", "percentile", "mse", "entropy"] = "minmax"
     percentile: float = 99.999
+    momentum: float = 0.9
     batch: int = 8
 
     def __post_init__(self) -> None:
@@ -96,10 +100,12 @@ class Calibrate(GraphPass):
         if self.method not in _METHODS:
             raise UsageError(
                 f"there is no calibration method '{self.method}'",
-                hint="minmax, percentile, mse or entropy",
+                hint="minmax, moving-average, percentile, mse or entropy",
             )
         if not 0.0 < self.percentile <= 100.0:
             raise UsageError(f"a percentile lies in (0, 100], {self.percentile} does not")
+        if not 0.0 <= self.momentum < 1.0:
+            raise UsageError(f"a momentum lies in [0, 1), {self.momentum} does not")
         if self.batch < 1:
             raise UsageError(f"a batch has at least one sample, not {self.batch}")
 
@@ -128,7 +134,13 @@ class Calibrate(GraphPass):
         taps = [name for name in names if name not in given]
         session = HybridSession(program, taps=taps, only_taps=True)
         methods = {**dict.fromkeys(names, self.method), **_asked_methods(plan, rules)}
-        histograms = {name: Histogram(bins=methods[name] != "minmax") for name in names}
+        binned = {name for name in names if methods[name] in ("percentile", "mse", "entropy")}
+        histograms = {name: Histogram(bins=name in binned) for name in names}
+        averages = {
+            name: MovingAverage(self.momentum)
+            for name in names
+            if methods[name] == "moving-average"
+        }
         samples = 0
         batches = checked_batches(program.model, context.calibration(), self.batch)
         with context.progress.task("calibrating", None) as task:
@@ -144,18 +156,29 @@ class Calibrate(GraphPass):
                             hint="look for an overflow in the model, or for data out of its domain",
                         )
                     histograms[name].add(array)
+                    if name in averages:
+                        averages[name].add(array)
                 samples += max((a.shape[0] for a in feeds.values() if a.ndim), default=1)
                 task.advance()
         ranges = {
-            name: self._range(found, methods[name], machine) for name, found in histograms.items()
+            name: self._range(found, methods[name], machine, averages.get(name))
+            for name, found in histograms.items()
         }
         context.put(TensorStatistics(self.method, samples, ranges, methods))
         return False
 
-    def _range(self, histogram: Histogram, method: str, machine: IntegerRules) -> TensorRange:
+    def _range(
+        self,
+        histogram: Histogram,
+        method: str,
+        machine: IntegerRules,
+        average: MovingAverage | None,
+    ) -> TensorRange:
         if histogram.count == 0:
             return TensorRange(0.0, 0.0, 0.0, 0.0, 0)
-        if method == "mse" and machine.symmetric:
+        if average is not None:
+            low, high = average.low, average.high
+        elif method == "mse" and machine.symmetric:
             low, high = symmetric_mse_range(histogram, machine)
         elif method == "percentile":
             low, high = percentile_range(histogram, self.percentile)

@@ -109,7 +109,7 @@ def test_the_integer_simulator_agrees_with_onnx_runtime_on_every_output(build, d
     assert np.abs(ours["logits"] - runtime).max() <= 127 * step
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
+@pytest.mark.parametrize("method", ["minmax", "moving-average", "percentile", "mse", "entropy"])
 def test_each_calibration_method_keeps_the_accuracy(build, digits, method):
     _, path, _, _ = build(f"{PREPARE},calibrate{{method={method}}},quantize-static")
     assert accuracy(path, digits) >= 0.990

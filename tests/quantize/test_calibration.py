@@ -9,6 +9,7 @@ from qcomp.errors import PassError, UsageError
 from qcomp.passes.calibrate.batches import checked_batches, generated_batch
 from qcomp.passes.calibrate.entropy import entropy_range
 from qcomp.passes.calibrate.minmax import minmax_range
+from qcomp.passes.calibrate.moving_average import MovingAverage
 from qcomp.passes.calibrate.mse import mse_range
 from qcomp.passes.calibrate.percentile import percentile_range
 from qcomp.passes.calibrate.statistics import BINS, Histogram
@@ -58,6 +59,29 @@ def test_half_to_all_bins_of_the_longer_side_are_used():
 
 def test_minmax_is_the_range_of_the_values():
     assert minmax_range(filled([-3.0, 1.0], [7.5])) == (-3.0, 7.5)
+
+
+def test_a_moving_average_is_the_recursion_over_the_batches():
+    average = MovingAverage(momentum=0.75)
+    for batch in ([-1.0, 2.0], [-3.0, 0.0], [1.0, 10.0], []):
+        average.add(np.array(batch, np.float32))
+    assert average.low == 0.75 * (0.75 * -1.0 + 0.25 * -3.0) + 0.25 * 1.0
+    assert average.high == 0.75 * (0.75 * 2.0 + 0.25 * 0.0) + 0.25 * 10.0
+    assert average.batches == 3
+
+
+def test_an_outlier_of_one_batch_fades_from_a_moving_average(mlp, compiled, rng):
+    x = rng.normal(size=(40, 64)).astype(np.float32)
+    x[20] *= 100.0
+    text = "calibrate{method=%s,batch=1}"
+    peak = {
+        method: compiled(mlp, text % method, {"x": x}).get(TensorStatistics).ranges["x"]
+        for method in ("minmax", "moving-average", "moving-average,momentum=0")
+    }
+    widest = float(x.max())
+    assert peak["minmax"].high == peak["moving-average"].maximum == pytest.approx(widest)
+    assert 1.0 < peak["moving-average"].high < 0.2 * widest
+    assert peak["moving-average,momentum=0"].high == pytest.approx(float(x[-1].max()))
 
 
 def test_percentile_cuts_an_outlier_and_100_percent_cuts_nothing():
@@ -182,7 +206,9 @@ def test_an_activation_that_overflows_is_named(build, compiled):
         compiled(program, "calibrate", {"x": np.full((1, 4), 200.0, np.float32)})
 
 
-@pytest.mark.parametrize("text", ["method=median", "percentile=0", "percentile=101", "batch=0"])
+@pytest.mark.parametrize(
+    "text", ["method=median", "percentile=0", "percentile=101", "batch=0", "momentum=1"]
+)
 def test_options_out_of_range_are_refused(text, mlp, compiled):
     with pytest.raises(UsageError):
         compiled(mlp, f"calibrate{{{text}}}")
