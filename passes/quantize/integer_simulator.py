@@ -98,12 +98,22 @@ class IntegerSimulator:
 
     Args:
         model: A graph without control flow and functions.
+        convolution: The integer convolution, with the signature of ``reference.conv_integer``.
+        highest: Where u8 activations saturate: 127 for kernels of 7 bits.
 
     Raises:
         UsageError: The model has control flow.
     """
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        *,
+        convolution: Callable[..., npt.NDArray[np.int64]] = reference.conv_integer,
+        highest: int = UINT8.max,
+    ) -> None:
+        self._convolution = convolution
+        self._highest = highest
         if any(True for _ in model.graph.subgraphs()):
             raise UsageError("the integer simulator does not run control flow")
         self._model = model
@@ -184,9 +194,11 @@ class IntegerSimulator:
         x, scale, zero = inputs[0], _array(inputs[1]), _array(inputs[2])
         kind = UINT8 if zero.dtype == np.uint8 else INT8_FULL
         if isinstance(x, _Pending) and kind is UINT8 and scale.size == 1:
-            return x.requantize(scale.reshape(-1)[0], int(zero.reshape(-1)[0]))
-        axis = int_attribute(node, "axis", 1) if scale.size > 1 else None
-        return quantize(np.asarray(_real(x), np.float32), scale, zero, kind, axis)
+            levels = x.requantize(scale.reshape(-1)[0], int(zero.reshape(-1)[0]))
+        else:
+            axis = int_attribute(node, "axis", 1) if scale.size > 1 else None
+            levels = quantize(np.asarray(_real(x), np.float32), scale, zero, kind, axis)
+        return np.minimum(levels, levels.dtype.type(self._highest)) if kind is UINT8 else levels
 
     def _dequantize(self, node: ir.Node, inputs: list[_Value | None]) -> _Value:
         levels, scale = _array(inputs[0]), np.asarray(_array(inputs[1]), np.float32)
@@ -206,7 +218,7 @@ class IntegerSimulator:
         if not (_u8(x) and _s8(w)) or string_attribute(node, "auto_pad", "NOTSET") != "NOTSET":
             return None
         levels, x_scale, x_zero = x.parts
-        sums = reference.conv_integer(
+        sums = self._convolution(
             levels,
             w.levels,
             x_zero,
