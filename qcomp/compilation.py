@@ -297,9 +297,12 @@ class Compilation:
         bound = self.context.get(BoundCircuits) or BoundCircuits({})
         sections = []
         only_bits = any(kind.only_bits for kind in self._classes())
+        from_zero = any(kind.from_zero for kind in self._classes())
         for name, after in self.program.circuits.items():
             before = bound.source_of(name, self.source.circuits)
-            verdict = check(before, after, seed=self.context.seed, only_bits=only_bits)
+            verdict = check(
+                before, after, self.context.seed, only_bits=only_bits, from_zero=from_zero
+            )
             if verdict.equal is False and not self._may_differ():
                 raise PassError(
                     f"the circuit '{name}' does not do what its source does, so it is not written",

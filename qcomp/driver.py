@@ -95,6 +95,7 @@ def optimize(
     verify_each: bool = False,
     seconds: float | None = None,
     cost: CostModel | str | None = None,
+    allow: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Circuit | Program:
     """Run a pipeline of passes; the source itself is not changed.
@@ -109,6 +110,8 @@ def optimize(
             of steps, and the same seed gives the same bytes.
         cost: What ``max`` makes less, such as ``"t"``, ``"gates+10*two_qubit"`` or
             ``CostModel.of_device(device)``.
+        allow: Rules that use more than the unitary: ``zero-start``, ``permutation``, ``only-bits``,
+            see :func:`~qcomp.pipelines.with_rules`.
         progress: Where long work shows how far it is.
 
     Returns:
@@ -123,7 +126,7 @@ def optimize(
     program = read(source)
     if isinstance(source, Program):
         program = program.copy()
-    passes = effort_pipeline(effort, pipeline, cost)
+    passes = effort_pipeline(effort, pipeline, cost, allow=allow)
     context = Context(seed=seed, verify_each=verify_each)
     context.deadline = deadline_of(seconds, effort, pipeline)
     if progress is not None:
@@ -137,6 +140,7 @@ def effort_pipeline(
     pipeline: str | None = None,
     cost: CostModel | str | None = None,
     target: Target | None = None,
+    allow: Sequence[str] = (),
 ) -> Pipeline:
     """Return the pipeline of a text, or the one that an effort names.
 
@@ -145,12 +149,13 @@ def effort_pipeline(
         pipeline: A pipeline's text, in place of the effort's.
         cost: What ``max`` makes less, ``errors`` for the target's error rates.
         target: The machine, if any.
+        allow: Rules that use more than the unitary.
 
     Raises:
-        UsageError: If the effort, a pass, an option or the cost is unknown.
+        UsageError: If the effort, a pass, an option, the cost or a rule is unknown.
     """
     from qcomp.cost import CostModel
-    from qcomp.pipelines import EFFORT_PIPELINES, for_cost
+    from qcomp.pipelines import EFFORT_PIPELINES, for_cost, with_rules
 
     if effort not in EFFORTS:
         raise UsageError(f"there is no effort '{effort}'", hint=suggest(effort, EFFORTS))
@@ -160,10 +165,12 @@ def effort_pipeline(
                 "a pipeline of one's own takes no cost besides",
                 hint="write it there: best{cost=t}(way(...),way(...)) or search{cost=t}",
             )
-        return Pipeline.parse(for_cost(CostModel.for_target(cost, target), effort, target))
-    if pipeline is None and target is not None:
-        return Pipeline.parse(target.pipeline(effort))
-    return Pipeline.parse(EFFORT_PIPELINES[effort] if pipeline is None else pipeline)
+        text = for_cost(CostModel.for_target(cost, target), effort, target)
+    elif pipeline is not None:
+        text = pipeline
+    else:
+        text = EFFORT_PIPELINES[effort] if target is None else target.pipeline(effort)
+    return Pipeline.parse(with_rules(text, allow))
 
 
 def deadline_of(seconds: float | None, effort: str, pipeline: str | None) -> Deadline | None:

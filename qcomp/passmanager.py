@@ -162,6 +162,8 @@ class Pass(ABC):
 
     Such a pass leaves circuits alone whose nodes read something else than their bits.
     """
+    from_zero: ClassVar[bool] = False
+    """Whether a circuit pass takes every qubit to start in |0>, and promises nothing else."""
 
     def __str__(self) -> str:
         """Return the pass's text form with the options that differ from their defaults."""
@@ -381,7 +383,13 @@ def _check_circuit(instance: CircuitPass, before: Circuit, after: Circuit, conte
         return _check_with_ancillas(instance, before, after, context)
     from qcomp.equivalence import check
 
-    verdict = check(before, after, seed=context.seed, only_bits=instance.only_bits)
+    verdict = check(
+        before,
+        after,
+        seed=context.seed,
+        only_bits=instance.only_bits,
+        from_zero=instance.from_zero,
+    )
     if verdict.equal is False:
         raise PassError(
             f"'{instance.name}' changed what the circuit '{before.name}' does",

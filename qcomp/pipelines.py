@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from qcomp.errors import UsageError
+from qcomp.errors import UsageError, suggest
 from qcomp.ir.gates import gate
 
 if TYPE_CHECKING:
     from qcomp.cost import CostModel
     from qcomp.target import Target
 
-__all__ = ["EFFORT_PIPELINES", "for_basis", "for_cost"]
+__all__ = ["EFFORT_PIPELINES", "RULES", "for_basis", "for_cost", "with_rules"]
 
 _SWEEP = "merge-rotations,cancel-inverses"
 """Linear: rotations meet over wires and parities, inverse neighbours go."""
@@ -26,6 +26,15 @@ _PLAIN = ("rz", "sx", "x", "cx")
 
 _MAX_ROUNDS = 3
 """Most rounds of each way of the ``max`` effort; it stops as soon as nothing changes."""
+
+RULES: Mapping[str, str] = MappingProxyType(
+    {
+        "permutation": "absorb-swaps",
+        "zero-start": "assume-zero",
+        "only-bits": "drop-dead-gates",
+    }
+)
+"""Rules that use more than the unitary, in the order in which their passes run."""
 
 _COST = "gates+3*two_qubit+rotations"
 """What ``max`` makes less; a CX gate counts as four gates, as in the steps before."""
@@ -150,6 +159,26 @@ def for_cost(cost: CostModel, effort: str, target: Target | None = None) -> str:
     first = "bind-weights," if "bind-weights," in ways[0] else ""
     ways = [way.replace("bind-weights,", "") for way in dict.fromkeys(ways)]
     return f'{first}best{{cost="{cost}"}}({",".join(f"way({way})" for way in ways)})'
+
+
+def with_rules(text: str, allow: Sequence[str]) -> str:
+    """Return a pipeline text that makes use of more than the unitary, as far as it is allowed.
+
+    Every rule is off unless it is asked for: ``permutation`` lets swaps rename the qubits after
+    them (the layout says where each ends), ``zero-start`` takes qubits to start in |0>,
+    ``only-bits`` drops what no measurement sees.
+
+    Args:
+        text: The pipeline.
+        allow: Names of rules.
+
+    Raises:
+        UsageError: If a rule is unknown.
+    """
+    for name in allow:
+        if name not in RULES:
+            raise UsageError(f"there is no rule '{name}'", hint=suggest(name, RULES))
+    return ",".join([*(step for name, step in RULES.items() if name in allow), text])
 
 
 def _searching(text: str, cost: CostModel) -> str:

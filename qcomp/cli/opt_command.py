@@ -94,6 +94,16 @@ def opt_command(
             "depth, or 'errors' for the error rates of the machine.",
         ),
     ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            metavar="RULE",
+            help="Make use of more than the unitary: 'zero-start' (qubits start in |0>), "
+            "'permutation' (swaps rename qubits), 'only-bits' (what no measurement sees goes). "
+            "Repeatable.",
+        ),
+    ] = None,
     profile: Annotated[
         str | None,
         typer.Option("--profile", help="OpenQASM profile: full, portable, ibm, braket, qasm2 ..."),
@@ -130,7 +140,7 @@ def opt_command(
     machine = _machine(target, device, coupling, layout_of(initial_layout), mapping, fractional)
     if profile is None:
         profile = "full" if machine is None else machine.profile
-    passes = effort_pipeline(effort, pipeline, cost, machine)
+    passes = effort_pipeline(effort, pipeline, cost, machine, allow or ())
     program = read(source)
     before = single_circuit(program)
     if machine is not None:
@@ -142,8 +152,9 @@ def opt_command(
             context.progress = progress
         records = passes.run(program, context, observer)
     after = program.only_circuit
-    only_bits = any(load("passes", r.name.partition("{")[0]).only_bits for r in records)
-    verdict = check(before, after, seed=seed, only_bits=only_bits)
+    kinds = [load("passes", record.name.partition("{")[0]) for record in records]
+    only_bits, from_zero = (any(getattr(k, n) for k in kinds) for n in ("only_bits", "from_zero"))
+    verdict = check(before, after, seed=seed, only_bits=only_bits, from_zero=from_zero)
     if verdict.equal is False:
         from qcomp.errors import PassError
 

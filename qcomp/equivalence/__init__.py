@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from qcomp.equivalence.circuits import check_bits, check_circuits
-from qcomp.equivalence.mapped import check_mapped
+from qcomp.equivalence.mapped import check_from_zero, check_mapped
 from qcomp.equivalence.verdict import TOLERANCE, Verdict
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
@@ -26,6 +26,7 @@ def check(
     inputs: Mapping[str, NDArray[np.generic]] | None = None,
     *,
     only_bits: bool = False,
+    from_zero: bool = False,
 ) -> Verdict:
     """Say whether two circuits, or two programs, are the same.
 
@@ -43,6 +44,7 @@ def check(
         only_bits: Compare circuits by the joint distribution of their classical bits alone, and
             not by the states that they leave, see
             :func:`~qcomp.equivalence.circuits.check_bits`.
+        from_zero: Compare circuits by what they do to |0...0> alone.
 
     Raises:
         UsageError: If one is a circuit and the other a graph.
@@ -50,6 +52,8 @@ def check(
     if isinstance(a, Program) and isinstance(b, Program) and a.is_circuit and b.is_circuit:
         a, b = a.only_circuit, b.only_circuit
     if isinstance(a, Circuit) and isinstance(b, Circuit):
+        if from_zero:
+            return check_from_zero(a, b, seed, only_bits=only_bits)
         if a.layout is not None or b.layout is not None:
             return check_mapped(a, b, seed, only_bits=only_bits)
         if only_bits:

@@ -24,7 +24,7 @@ from qcomp.ir.layout import homeward, relabel
 from qcomp.simulate import statevector
 from qcomp.simulate.control_flow import final_measurements, is_unitary
 
-__all__ = ["check_mapped"]
+__all__ = ["check_from_zero", "check_mapped"]
 
 STATE_QUBITS = 24
 """Qubits, ancillas in use among them, up to which states are compared."""
@@ -70,6 +70,30 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
     else:
         verdict = seen
     return replace(verdict, how=f"{verdict.how}, layouts undone")
+
+
+def check_from_zero(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = False) -> Verdict:
+    """Compare two circuits by what they do to |0...0>, layouts undone.
+
+    Circuits of up to 14 qubits with measurements inside are followed branch by branch, others up to
+    24 by the state that they make, parameters at random; what is wider by the unitary, which can
+    only say yes.
+
+    Args:
+        a: The reference.
+        b: The candidate.
+        seed: Seed of bindings.
+        only_bits: Compare the joint distribution of the classical bits alone.
+    """
+    first, second = restored(a), restored(b)
+    sizes = [(c.num_qubits, c.num_clbits, set(c.params)) for c in (first, second)]
+    if sizes[0] != sizes[1]:
+        return check_circuits(first, second, seed)
+    seen = _with_ancillas_at_zero(first, second, 0, seed, only_bits)
+    if seen is not None and seen.equal is not None:
+        return replace(seen, how=seen.how.replace("ancillas", "all qubits"))
+    verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
+    return verdict if verdict.equal else _undecided(verdict)
 
 
 def _undecided(verdict: Verdict) -> Verdict:

@@ -60,8 +60,10 @@ def test_golden_case_gives_exactly_this_output(path: Path, update_golden: bool) 
     if after.layout is None and after.num_qubits > before.num_qubits:
         verdict = check_with_ancillas(before, after)
     else:
-        only_bits = any(kind.only_bits for kind in kinds(case.pipeline))
-        verdict = check(before, after, only_bits=only_bits)
+        used = kinds(case.pipeline)
+        only_bits = any(kind.only_bits for kind in used)
+        from_zero = any(kind.from_zero for kind in used)
+        verdict = check(before, after, only_bits=only_bits, from_zero=from_zero)
     assert verdict.equal is True, verdict
     output = after.to_qasm3()
     if update_golden:
