@@ -39,42 +39,22 @@ one scale a layer or channel, [0.5, 2] and 100 points; above a maximum there is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import PassError, UsageError
+from qcomp.integer_rules import integer_rules_of
 from qcomp.passes.calibrate.batches import checked_batches
-from qcomp.passes.calibrate.layer_rows import (
-    Geometry,
-    RowSample,
-    layer_bias,
-    layer_geometry,
-    read_columns,
-    weight_columns,
-    weight_like,
-)
-from qcomp.passes.graph.rewriting import check_finite, static_shape
-from qcomp.passes.quantize.arithmetic import (
-    affine_parameters,
-    dequantize,
-    quantize,
-    symmetric_scale,
-)
-from qcomp.passes.quantize.integer_types import IntegerType
-from qcomp.passes.quantize.static_plan import PlannedLayer, StaticPlan, plan_static, weight_axis
+from qcomp.passes.calibrate.layer_rows import RowSample, layer_geometry
+from qcomp.passes.calibrate.scale_search import METHOD, Key, Search, Unit
+from qcomp.passes.graph.rewriting import static_shape
+from qcomp.passes.quantize.static_plan import StaticPlan, plan_static, weight_axis
 from qcomp.passes.quantize.weights import float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import (
-    ChosenWeight,
-    ChosenWeights,
-    NodeRules,
-    TensorRange,
-    TensorStatistics,
-    rules_of,
-)
+from qcomp.quantization import ChosenWeights, TensorStatistics, rules_of
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -84,9 +64,7 @@ if TYPE_CHECKING:
 __all__ = ["OptimizeScales"]
 
 Floats = npt.NDArray[np.float32]
-Float64 = npt.NDArray[np.float64]
 
-_METHOD = "optimize-scales"
 _BUDGET = 1 << 26
 """Bytes of rows that are held at a time."""
 
@@ -109,7 +87,7 @@ class OptimizeScales(GraphPass):
         batch: Samples run at a time.
     """
 
-    name: ClassVar[str] = _METHOD
+    name: ClassVar[str] = "optimize-scales"
     preserves: ClassVar[Guarantee] = Guarantee.EXACT
 
     measure: Literal["error", "cosine"] = "error"
@@ -159,13 +137,16 @@ class OptimizeScales(GraphPass):
             UsageError: Data that does not fit the model.
         """
         rules = rules_of(context)
-        plan = plan_static(program.model, rules)
+        machine = integer_rules_of(context)
+        if machine.power_of_two:  # its scales cannot be chosen so finely
+            return False
+        plan = plan_static(program.model, rules, machine)
         statistics = context.get(TensorStatistics)
         done = {} if statistics is None else statistics.methods
         units = [
             unit
             for unit in _units(plan, self.layers == "all")
-            if done.get(unit.origin.name or "") != _METHOD
+            if done.get(unit.origin.name or "") != METHOD
         ]
         if not units:
             return False
@@ -187,9 +168,9 @@ class OptimizeScales(GraphPass):
                             why="the graph changed after 'calibrate'",
                             hint="put 'calibrate' directly before 'optimize-scales'",
                         )
-                    search = _Search(self, unit, samples, ranges[name], chosen, rules)
+                    search = Search(self, unit, samples, ranges[name], chosen, rules, machine)
                     ranges[name] = search.run()
-                    methods[name] = _METHOD
+                    methods[name] = METHOD
                     chosen.update(search.weights())
                     task.advance()
         context.put(replace(statistics, ranges=ranges, methods=methods))
@@ -197,8 +178,8 @@ class OptimizeScales(GraphPass):
         return False
 
     def _read(
-        self, program: Program, units: list[_Unit], context: Context
-    ) -> Iterator[tuple[_Unit, Mapping[_Key, Floats]]]:
+        self, program: Program, units: list[Unit], context: Context
+    ) -> Iterator[tuple[Unit, Mapping[Key, Floats]]]:
         """Run the data once; yield units with the rows of their layers' inputs."""
         from qcomp.execute import HybridSession
 
@@ -216,7 +197,7 @@ class OptimizeScales(GraphPass):
             for (name, _), sample in samples.items():
                 sample.add(np.asarray(values[name]))
         left = [key for unit in units for key in unit.keys]
-        rows: dict[_Key, Floats] = {}
+        rows: dict[Key, Floats] = {}
         for unit in units:
             for key in dict.fromkeys(unit.keys):
                 if key not in rows:
@@ -228,27 +209,7 @@ class OptimizeScales(GraphPass):
                     del rows[key]
 
 
-_Key = tuple[str, Geometry]
-
-
-@dataclass(slots=True, eq=False)
-class _Unit:
-    """A stored activation and the layers that read it.
-
-    Attributes:
-        origin: The value that gets the scale; the layers may read it behind moves.
-        layers: Layers with weights, in graph order.
-        keys: For each of them, name and geometry of the value that it reads.
-        carried: Whether an Add, Mul, Concat or pool reads it too.
-    """
-
-    origin: ir.Value
-    layers: list[PlannedLayer] = field(default_factory=list)
-    keys: list[_Key] = field(default_factory=list)
-    carried: bool = False
-
-
-def _units(plan: StaticPlan, sequences: bool) -> list[_Unit]:
+def _units(plan: StaticPlan, sequences: bool) -> list[Unit]:
     """The activations that layers with weights read, in graph order.
 
     Args:
@@ -256,7 +217,7 @@ def _units(plan: StaticPlan, sequences: bool) -> list[_Unit]:
         sequences: Whether products over the positions of sequences count as layers.
     """
     source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
-    units: dict[ir.Value, _Unit] = {}
+    units: dict[ir.Value, Unit] = {}
     carried: set[ir.Value] = set()
     for layer in plan.layers:
         for index in layer.activations:
@@ -272,7 +233,7 @@ def _units(plan: StaticPlan, sequences: bool) -> list[_Unit]:
             if not layer.weighted or not _is_layer(layer.node, sequences):
                 carried.add(origin)
                 continue
-            unit = units.setdefault(origin, _Unit(origin))
+            unit = units.setdefault(origin, Unit(origin))
             shape = [int(dim) for dim in float_weight(layer.node.inputs[1]).shape.numpy()]
             unit.layers.append(layer)
             unit.keys.append((value.name or "", layer_geometry(layer.node, shape)))
@@ -289,9 +250,9 @@ def _is_layer(node: ir.Node, sequences: bool) -> bool:
     return node.op_type in ("Conv", "Gemm", "MatMul")
 
 
-def _parts(units: list[_Unit], rows: int) -> Iterator[list[_Unit]]:
+def _parts(units: list[Unit], rows: int) -> Iterator[list[Unit]]:
     """Cut the units into pieces whose rows fit the budget together."""
-    part: list[_Unit] = []
+    part: list[Unit] = []
     size = 0
     for unit in units:
         bytes_ = 0
@@ -307,190 +268,3 @@ def _parts(units: list[_Unit], rows: int) -> Iterator[list[_Unit]]:
         size += bytes_
     if part:
         yield part
-
-
-class _Layer:
-    """One layer in the search: its rows, its float output, its weight as it is quantized now."""
-
-    def __init__(
-        self, node: ir.Node, x: Floats, group: int, kind: IntegerType, fixed: ChosenWeight | None
-    ) -> None:
-        self.node, self.group, self.x = node, group, x
-        self.kind = kind
-        self.columns = read_columns(node, group)
-        check_finite(str(node.inputs[1] and node.inputs[1].name), self.columns)
-        self.bias = layer_bias(node, group)
-        self.wanted = self.product(x, self.columns)
-        self.fixed = fixed
-        if fixed is not None:
-            self.quantized = weight_columns(node, fixed.real(), group)
-
-    def product(self, x: Floats, columns: Floats) -> Floats:
-        """``x W + b``, float32[group, rows, M / group]."""
-        result = np.matmul(x, columns)
-        return result if self.bias is None else result + self.bias
-
-    def sums(self, x: Floats, columns: Floats) -> tuple[Float64, Float64]:
-        """<O, O'> and <O', O'> of each output channel, float64[group, M / group]."""
-        got = self.product(x, columns)
-        return (
-            (self.wanted * got).sum(1, dtype=np.float64),
-            (got * got).sum(1, dtype=np.float64),
-        )
-
-    def nearness(self, x: Floats, measure: str) -> float:
-        """How near O' is to O with the weights as they are now."""
-        return _nearness(self.wanted, self.product(x, self.quantized), measure)
-
-
-class _Search:
-    """The search for one activation and the weights that multiply it."""
-
-    def __init__(
-        self,
-        options: OptimizeScales,
-        unit: _Unit,
-        samples: Mapping[_Key, Floats],
-        start: TensorRange,
-        chosen: Mapping[str, ChosenWeight],
-        rules: NodeRules,
-    ) -> None:
-        self.options = options
-        self.start = start
-        self.unit = unit
-        self.kind = IntegerType(options.activation_bits, signed=False)
-        spaced = np.linspace(options.least, options.most, options.points)
-        self.factors = np.concatenate([[1.0], spaced]).astype(np.float32)
-        self.layers: list[_Layer] = []
-        self.scales: list[Floats] = []
-        for layer, key in zip(unit.layers, unit.keys, strict=True):
-            name = layer.node.inputs[1].name or ""  # type: ignore[union-attr]
-            bits = rules.options(layer.node).bits or options.weight_bits
-            fixed = chosen.get(name)
-            kind = IntegerType(bits, signed=True, narrow=True)
-            each = _Layer(layer.node, samples[key], key[1].group, kind, fixed)
-            scale = np.zeros(0, np.float32)
-            if fixed is None:
-                axis = None if options.weight_scales == "tensor" else 1
-                flat = each.columns.transpose(1, 0, 2).reshape(each.columns.shape[1], -1)
-                scale = np.atleast_1d(symmetric_scale(flat, kind, axis))
-                each.quantized = self._fake(each, scale)
-            self.layers.append(each)
-            self.scales.append(scale)
-
-    def run(self) -> TensorRange:
-        """Alternate; return the range of the activation."""
-        factor = np.float32(1.0)
-        if not any(layer.x.size for layer in self.layers):
-            return self.start
-        for _ in range(self.options.rounds):
-            x = [self._rounded(layer.x, factor) for layer in self.layers]
-            moved = False
-            for index, layer in enumerate(self.layers):
-                moved |= layer.fixed is None and self._weigh(index, layer, x[index])
-            scores = [self._score(f * factor) for f in self.factors]
-            best = int(np.argmax(scores))
-            factor = factor * self.factors[best]
-            if not best and not moved:
-                break
-        low, high = float(factor) * self.start.low, float(factor) * self.start.high
-        return replace(self.start, low=low, high=high)
-
-    def weights(self) -> dict[str, ChosenWeight]:
-        """The integers of the weights that were searched."""
-        found = {}
-        for layer, scale in zip(self.layers, self.scales, strict=True):
-            value = layer.node.inputs[1]
-            assert value is not None
-            if layer.fixed is not None:
-                continue
-            shape = [int(dim) for dim in float_weight(value).shape.numpy()]
-            levels = quantize(layer.columns, self._along(layer, scale), 0, layer.kind)
-            single = self.options.weight_scales == "tensor"
-            found[value.name or ""] = ChosenWeight(
-                levels=np.asarray(weight_like(layer.node, levels, shape), np.int8),
-                scale=scale.reshape(()) if single else scale,
-                zero_point=None,
-                axis=weight_axis(layer.node),
-                group=None,
-                bits=layer.kind.bits,
-                method=_METHOD,
-            )
-        return found
-
-    def _along(self, layer: _Layer, scale: Floats) -> Floats:
-        """Scales shaped for the columns [group, K, M / group]."""
-        return scale if scale.size == 1 else scale.reshape(layer.group, 1, -1)
-
-    def _fake(self, layer: _Layer, scale: Floats) -> Floats:
-        step = self._along(layer, scale)
-        return dequantize(quantize(layer.columns, step, 0, layer.kind), step, 0)
-
-    def _rounded(self, x: Floats, factor: np.float32) -> Floats:
-        """The rows on the grid of the activation's range times a factor."""
-        low, high = float(factor) * self.start.low, float(factor) * self.start.high
-        found = affine_parameters(low, high, self.kind)
-        levels = quantize(x, found.scale, found.zero_point, self.kind)
-        return dequantize(levels, found.scale, found.zero_point)
-
-    def _weigh(self, index: int, layer: _Layer, x: Floats) -> bool:
-        """Search the scales of one weight; return whether any changed."""
-        scale = self.scales[index]
-        pairs = [layer.sums(x, self._fake(layer, factor * scale)) for factor in self.factors]
-        a = np.stack([pair[0].reshape(-1) for pair in pairs])
-        b = np.stack([pair[1].reshape(-1) for pair in pairs])
-        if self.options.weight_scales == "tensor":
-            a, b = a.sum(1, keepdims=True), b.sum(1, keepdims=True)
-        best = _best_factors(a, b, self.options.measure)
-        if not best.any():
-            return False
-        self.scales[index] = np.asarray(scale * self.factors[best], np.float32)
-        layer.quantized = self._fake(layer, self.scales[index])
-        return True
-
-    def _score(self, factor: np.float32) -> float:
-        """Mean nearness of all that reads the activation."""
-        rounded: dict[int, Floats] = {}
-        total = []
-        for layer in self.layers:
-            key = id(layer.x)
-            if key not in rounded:
-                rounded[key] = self._rounded(layer.x, factor)
-            total.append(layer.nearness(rounded[key], self.options.measure))
-        if self.unit.carried:
-            x = self.layers[0].x
-            total.append(_nearness(x, rounded[id(x)], self.options.measure))
-        return float(np.mean(total))
-
-
-def _best_factors(a: Float64, b: Float64, measure: str) -> npt.NDArray[np.intp]:
-    """Index of each channel's factor for the least error, or the largest cosine; 0 is the start.
-
-    Args:
-        a: <O_m, O'_m>, float64[factors, channels].
-        b: <O'_m, O'_m>, the same shape.
-        measure: ``error``, ||O - O'||^2; or ``cosine``, sum a / sqrt(sum b).
-    """
-    if measure == "error":
-        return np.argmin(b - 2.0 * a, axis=0)
-    channels = np.arange(a.shape[1])
-    best = np.zeros(a.shape[1], np.intp)
-    while True:
-        top, bottom = a[best, channels].sum(), b[best, channels].sum()
-        if top <= 0.0 or bottom <= 0.0:
-            return best
-        found = np.argmin(top / bottom * b - 2.0 * a, axis=0)
-        after = a[found, channels].sum(), b[found, channels].sum()
-        if after[0] * abs(after[0]) * bottom <= top * abs(top) * after[1]:
-            return best
-        best = found
-
-
-def _nearness(wanted: Floats, got: Floats, measure: str) -> float:
-    """cos(O, O'), or 1 - ||O - O'||^2 / ||O||^2."""
-    left, right = wanted.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
-    if measure == "error":
-        error = left - right
-        return 1.0 - float(error @ error) / max(float(left @ left), 1e-300)
-    norm = float(np.sqrt((left @ left) * (right @ right)))
-    return float(left @ right) / norm if norm else float(not left.any())

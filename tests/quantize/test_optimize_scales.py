@@ -12,13 +12,15 @@ from qcomp.passes.calibrate.layer_rows import (
     weight_columns,
     weight_like,
 )
-from qcomp.passes.calibrate.optimize_scales import OptimizeScales, _best_factors
+from qcomp.passes.calibrate.optimize_scales import OptimizeScales
+from qcomp.passes.calibrate.scale_search import best_factors
 from qcomp.passmanager import Context, Pipeline
 from qcomp.quantization import (
     ChosenWeights,
     FusionReport,
     QuantizationRecord,
     TensorStatistics,
+    sqnr,
 )
 from qcomp.target import get_target
 
@@ -72,7 +74,7 @@ def test_the_rows_that_are_kept_do_not_depend_on_the_batches(cnn, rng):
 def test_the_choice_of_factors_never_lowers_the_cosine(seed):
     rng = np.random.default_rng(seed)
     a, b = rng.uniform(0.5, 1.0, (5, 7)), rng.uniform(0.5, 1.5, (5, 7))
-    best = _best_factors(a, b, "cosine")
+    best = best_factors(a, b, "cosine")
 
     def cosine(choice):
         channels = np.arange(7)
@@ -179,3 +181,19 @@ def test_without_ranges_to_start_from_the_error_says_what_to_do(mlp, compiled):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(UsageError, match="optimize-scales"):
         OptimizeScales(**options)
+
+
+@pytest.mark.parametrize("name", ["openvino-int8", "qnn-int8", "tensorrt-int8", "vitisai-int8"])
+def test_the_scales_of_other_machines_keep_their_form(cnn, run, rng, name):
+    data = data_of(rng)
+    before = run(cnn, data)["y"]
+    context = Context(calibration=lambda: iter([data]), target=get_target(name))
+    Pipeline.parse("calibrate,optimize-scales,quantize-static").run(cnn, context)
+    searched = context.get(ChosenWeights)
+    assert (searched is None) == (name == "vitisai-int8")  # powers of two leave no choice
+    assert sqnr(before, run(cnn, data)["y"]) > 15
+    for node in cnn.model.graph:
+        if node.op_type == "DequantizeLinear" and node.inputs[1].const_value.size == 1:
+            kind = context.target.integers
+            zero = int(node.inputs[2].const_value.numpy()) if len(node.inputs) > 2 else 0
+            assert zero in (0, 128) or not kind.symmetric
