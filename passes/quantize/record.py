@@ -38,21 +38,24 @@ def note(
 ) -> QuantizationRecord:
     """Merge a pass's account into the record in the context.
 
-    An operator that a later pass quantizes is no longer listed as float; one that a pass made of
-    integers itself did not come so.
+    An operator that a later pass quantizes is no longer listed as float; those that passes put in
+    are not listed.
     """
     reference = context.get(FloatReference)
-    source = (
-        None if reference is None else {node_label(node) for node in reference.program.model.graph}
-    )
+    source: set[str] | None = None
+    if reference is not None:
+        model = reference.program.model
+        owners: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+        source = {node_label(node) for owner in owners for node in owner.all_nodes()}
     before = context.get(QuantizationRecord) or QuantizationRecord()
     all_layers = (*before.layers, *layers)
     done = {layer.node for layer in all_layers}
     last: dict[str, FloatOp] = {}
     for op in (*before.float_ops, *float_ops):
-        ours = op.node in last or (source is not None and op.node not in source)
-        if op.node not in done and not (op.reason == ALREADY and ours):
-            last[op.node] = op
+        ours = source is not None and op.node not in source
+        if ours or op.node in done or (op.reason == ALREADY and op.node in last):
+            continue
+        last[op.node] = op
     record = QuantizationRecord(all_layers, tuple(last.values()))
     context.put(record)
     return record

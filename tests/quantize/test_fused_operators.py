@@ -162,11 +162,7 @@ CASES: Mapping[str, tuple] = {
             "kind": RNG.integers(0, 2, (BATCH, LENGTH)).astype(np.int32),
             "mask": MASK,
         },
-        {
-            "cpu-int8": ("e", "e_positions", "a", "y"),
-            "cpu-dynamic-int8": ("e", "e_positions", "a", "y"),
-            "cpu-int4": ("a", "y"),
-        },
+        ("e", "e_positions", "a", "y"),
         {**SCORES, "LayerNormalization": NO_KERNEL, "Gather": "looked up in float"},
     ),
     "SimplifiedLayerNormalization in ONNX's own domain": (
