@@ -91,6 +91,45 @@ def test_a_transposed_convolution_is_stored_in_a_quarter_and_runs_as_one_operato
     assert "stored in 8 bits" in context.get(QuantizationRecord).float_ops[0].reason
 
 
+@pytest.mark.parametrize(("op", "gates"), [("GRU", 3), ("RNN", 1)])
+def test_other_recurrent_layers_run_in_float_from_a_file_of_a_quarter_and_say_why(
+    build, compiled, run, rng, tmp_path, op, gates
+):
+    """ONNX Runtime has DynamicQuantizeLSTM, and nothing of the kind for these."""
+    size = gates * 64
+    program = build(
+        f"""g (float[9, n, 48] x) => (float[n, 5] y) {{
+            s, last = {op}<hidden_size=64, direction="bidirectional">(x, w, r, b)
+            t = Transpose<perm=[1, 0, 2]>(last)
+            f = Flatten(t)
+            y = Gemm(f, head, bias)
+        }}""",
+        {
+            "w": rng.normal(0, 0.15, (2, size, 48)).astype(np.float32),
+            "r": rng.normal(0, 0.1, (2, size, 64)).astype(np.float32),
+            "b": rng.normal(0, 0.1, (2, 2 * size)).astype(np.float32),
+            "head": rng.normal(0, 0.1, (128, 5)).astype(np.float32),
+            "bias": rng.normal(0, 0.1, 5).astype(np.float32),
+        },
+    )
+    x = {"x": rng.normal(0, 1, (9, 16, 48)).astype(np.float32)}
+    before = run(program, x)["y"]
+    target = get_target("cpu-int8")
+    context = compiled(program, target.pipeline("default"), x)
+    OnnxIntBackend().write(program, tmp_path / "m.onnx", target, context)
+    kinds = [node.op_type for node in optimized(program.model).graph]
+    assert kinds.count(op) == 1
+    assert not {"Cast", "Mul"} & {*kinds}  # folded when the graph is loaded
+    assert sqnr(before, run(program, x)["y"]) > 30.0
+    stored = {name: v.const_value for name, v in program.model.graph.initializers.items()}
+    assert stored["w_quantized"].nbytes == 2 * size * 48
+    assert stored["r_quantized"].nbytes == 2 * size * 64
+    record = context.need(QuantizationRecord, "x")
+    assert [layer.kernel for layer in record.layers] == ["QGemm"]
+    [left] = [entry for entry in record.float_ops if entry.op_type == op]
+    assert "no integer kernel" in left.reason
+
+
 def test_small_weights_stay(up, compiled):
     compiled(up, "store-weights")
     assert "w" in up.model.graph.initializers
