@@ -15,6 +15,7 @@ from tests.ir.dense import dense
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
+import circuit_cold
 import circuit_counts
 import circuit_peers
 import circuit_speed
@@ -221,6 +222,20 @@ def test_speed_circuits_are_what_they_say() -> None:
     )
     assert gates > 0
     assert set(seconds) == {"read", "reduce", "write"}
+
+
+def test_cold_figures_are_of_fresh_processes_with_and_without_compiled_kernels() -> None:
+    rows = circuit_cold.measure([], gates=(40,))
+    assert [(row["tool"], row["kernels"]) for row in rows] == [
+        ("qcomp_fast", "none"),
+        ("qcomp_fast", "in the cache"),
+        ("qcomp_default", "none"),
+        ("qcomp_default", "in the cache"),
+    ]
+    assert all(0 < float(str(row["first"])) for row in rows)
+    assert all(float(str(row["import"])) > 0.01 for row in rows)
+    table = circuit_cold.cold_table(rows)
+    assert table.count("| 40 | qcomp_") == 4
 
 
 LIMITS = {
