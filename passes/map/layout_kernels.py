@@ -18,6 +18,9 @@ from qcomp.passes.map.route_kernels import (
 
 __all__ = ["search"]
 
+_HOPELESS = 1.15
+"""A placement whose second pass costs so many times the best has no third."""
+
 
 def _place(interaction: Any, distance: Any, state: Any, v2p: Any, p2v: Any) -> None:
     """Place qubits one by one near those that they interact with, about a random centre."""
@@ -100,7 +103,8 @@ def search(
     """Search placements and swaps; return (CX gates, events), -1 events where ``event`` is short.
 
     First ``trials`` placements, those of ``starts`` first, go forwards and backwards through the
-    circuit ``rounds`` times, as in SABRE: where a pass ends the next one starts. Then the best is
+    circuit ``rounds`` times, as in SABRE: where a pass ends the next one starts. Those far behind
+    the best after their second pass end there. Then the best is
     changed at random places ``refinements`` times, and kept where it is no worse; one that costs
     more than ``rival`` is not worth it. With ``fixed`` the first start is the placement, and only
     the swaps are searched.
@@ -148,7 +152,8 @@ def search(
                     cost, start, events, event, tuning,
                     best, best_start, best_event, chosen,
                 )  # fmt: skip
-            if fixed or again + 1 == rounds:
+            hopeless = again == 1 and cost > _HOPELESS * best[0]
+            if fixed or hopeless or again + 1 == rounds:
                 break
             cost, events = route(
                 item, kind, plain, swapped, bridgeable, back_first, back_successor,

@@ -47,6 +47,7 @@ _HOPELESS = 1.1
 """A second form of the circuit that costs so many times the first is not searched further."""
 
 _DONE_LATER = re.compile(r",(fuse-one-qubit|consolidate-two-qubit)\{[^}]*\}")
+_ANY_GATES = re.compile(r"(,to-basis\{[^}]*\})+$")
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ def _reductions(basis: str, effort: str) -> Pipeline:
     gates = (*basis.split("-"), "cx")
     text = for_basis(gates, basis, effort)
     if effort == "default":
-        text = _DONE_LATER.sub("", text)
+        text = _ANY_GATES.sub("", _DONE_LATER.sub("", text))
     return Pipeline.parse(text)
 
 
