@@ -30,7 +30,7 @@ from qcomp.passes.quantize.arithmetic import (
     symmetric_scale,
 )
 from qcomp.passes.quantize.integer_types import IntegerType
-from qcomp.passes.quantize.static_plan import PlannedLayer, weight_axis
+from qcomp.passes.quantize.static_plan import PlannedLayer, activation_bounds, weight_axis
 from qcomp.passes.quantize.weights import float_weight
 from qcomp.quantization import ChosenWeight, NodeRules, TensorRange
 
@@ -158,7 +158,7 @@ class Search:
             factor = factor * self.factors[best]
             if not best and not moved:
                 break
-        low, high = float(factor) * self.start.low, float(factor) * self.start.high
+        low, high = self._range(factor)
         return replace(self.start, low=low, high=high)
 
     def weights(self) -> dict[str, ChosenWeight]:
@@ -193,10 +193,16 @@ class Search:
 
     def _rounded(self, x: Floats, factor: np.float32) -> Floats:
         """The rows on the grid of the activation's range times a factor."""
-        low, high = float(factor) * self.start.low, float(factor) * self.start.high
-        found = self._affine(low, high)
+        found = self._affine(*self._range(factor))
         levels = quantize(x, found.scale, found.zero_point, found.type)
         return dequantize(levels, found.scale, found.zero_point)
+
+    def _range(self, factor: np.float32) -> tuple[float, float]:
+        """The start times a factor, inside of the Relu or Clip in front of the quantizer."""
+        low, high = float(factor) * self.start.low, float(factor) * self.start.high
+        producer = self.unit.origin.producer()
+        bounds = None if producer is None else activation_bounds(producer)
+        return (low, high) if bounds is None else (max(low, bounds[0]), min(high, bounds[1]))
 
     def _affine(self, low: float, high: float) -> Affine:
         if self.options.activation_bits == 7:

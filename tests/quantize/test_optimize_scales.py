@@ -197,3 +197,26 @@ def test_the_scales_of_other_machines_keep_their_form(cnn, run, rng, name):
             kind = context.target.integers
             zero = int(node.inputs[2].const_value.numpy()) if len(node.inputs) > 2 else 0
             assert zero in (0, 128) or not kind.symmetric
+
+
+def test_a_range_never_passes_the_bounds_of_a_clip_so_that_it_fuses(build, compiled, rng, tmp_path):
+    program = build(
+        """g (float[n, 3, 8, 8] x) => (float[n, 4, a, e] y) {
+            c = Conv(x, w)
+            k = Clip(c, zero, six)
+            y = Conv(k, v)
+        }""",
+        {
+            "w": rng.normal(0, 1, (8, 3, 3, 3)).astype(np.float32),
+            "v": rng.normal(0, 1, (4, 8, 3, 3)).astype(np.float32),
+            "zero": np.float32(0),
+            "six": np.float32(6),
+        },
+    )
+    data = {"x": rng.normal(0, 2, (16, 3, 8, 8)).astype(np.float32)}
+    context = compiled(program, "calibrate,optimize-scales{least=1.1,most=1.2}", data)
+    assert context.need(TensorStatistics, "x").ranges["k"].high == pytest.approx(6.0)
+    Pipeline.parse("quantize-static").run(program, context)
+    OnnxIntBackend().write(program, tmp_path / "m.onnx", get_target("cpu-int8"), context)
+    assert context.need(FusionReport, "onnx_int").kernels["QLinearConv"] == 2
+    assert context.need(FusionReport, "onnx_int").unfused == ()
