@@ -24,6 +24,7 @@ __all__ = ["OnnxFrontend"]
 _SUFFIXES = frozenset({".onnx", ".pb"})
 _MAX_FILE = (1 << 31) - 1
 _QASM = "qasm"
+_MICROSOFT = "com.microsoft"
 _DEFAULTS_SINCE = 4
 """The IR version since which an input may have a default value."""
 
@@ -262,6 +263,9 @@ def _tidy(model: ir.Model) -> list[str]:
         imports = owner.opset_imports
         if "ai.onnx" in imports:
             imports[""] = imports.pop("ai.onnx")
+        if any(node.domain == _MICROSOFT for node in owner.all_nodes()):
+            # ONNX Runtime's own optimizer leaves it out.
+            imports.setdefault(_MICROSOFT, 1)
         before = list(owner)
         try:
             owner.sort()

@@ -239,6 +239,15 @@ def test_an_excluded_fused_operator_stays_whole_and_an_override_reaches_its_weig
     assert [line["layer"] for line in report["quantization"]["layers"]] == ["a"]
 
 
+def test_a_graph_that_does_not_import_the_domain_of_its_fused_operators_compiles() -> None:
+    """So ONNX Runtime's optimizer for transformers writes them."""
+    parts = CASES["FastGelu, Gelu and QuickGelu"]
+    source = model(*parts[:5])
+    del source.opset_import[1:]
+    _, report = compiled(source, "cpu-dynamic-int8", {})
+    assert {line["layer"] for line in report["quantization"]["layers"]} == {"a", "c", "e", "y"}
+
+
 def test_attention_with_a_mask_of_unknown_rank_stays_whole_with_the_reason() -> None:
     parts = list(CASES["Attention with a mask of keys"][:5])
     source = model(*parts)
