@@ -62,12 +62,21 @@ class NodeOptions:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Options of the operators that a pattern matches; None leaves one as it is."""
+    """Options of the operators that a pattern matches; None leaves one as it is.
+
+    Attributes:
+        pattern: Which operators.
+        bits: Bits of the weight.
+        method: How the range is chosen.
+        scheme: Which passes may take it.
+        reason: Why, where a pass and not the user asks for it.
+    """
 
     pattern: str
     bits: int | None = None
     method: str | None = None
     scheme: str | None = None
+    reason: str = ""
 
     @staticmethod
     def parse(text: str) -> Override:
@@ -202,7 +211,8 @@ class NodeRules:
                     if (value := getattr(override, key)) is not None
                 }
                 text = ", ".join(f"{key}={value}" for key, value in given.items())
-                found = replace(found, reason=f"{text} by {override.pattern}", **given)
+                why = override.reason or f"{text} by {override.pattern}"
+                found = replace(found, reason=why, **given)
         if found.scheme == "float":
             return NodeOptions(True, found.reason)
         return found

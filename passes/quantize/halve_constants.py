@@ -93,6 +93,7 @@ class HalveConstants(GraphPass):
             or node.op_type not in _READERS
             or node.graph is not value.graph
             or rules.options(node).excluded
+            or any(_is_scale(other) for other in node.inputs)
             for node in users
         ):
             return False

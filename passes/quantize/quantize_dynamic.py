@@ -52,12 +52,15 @@ class QuantizeDynamic(GraphPass):
 
     Attributes:
         weight_bits: 8; 7, weights in [-63, 63], for x86 processors without VNNI.
+        only_asked: Take only operators that an override, the user's or that of
+            ``choose-schemes``, gives the scheme ``dynamic``.
     """
 
     name: ClassVar[str] = "quantize-dynamic"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
     weight_bits: Literal[8, 7] = 8
+    only_asked: bool = False
 
     def __post_init__(self) -> None:
         """Check the option.
@@ -84,6 +87,8 @@ class QuantizeDynamic(GraphPass):
         floats: list[FloatOp] = []
         rules = rules_of(context)
         for node in list(model.graph):
+            if self.only_asked and rules.options(node).scheme != "dynamic":
+                continue
             if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
                 left = left_in_float(node, rules)
                 floats += [] if left is None else [left]
@@ -112,7 +117,13 @@ class QuantizeDynamic(GraphPass):
             require_opset(model, 11, "DynamicQuantizeLinear is from opset 11", context)
             layers.append(_rewrite(node, editor, weights, shared, _TYPES[bits]))
         note(context, layers, [*floats, *inner_float_ops(model)])
-        warn_if_nothing(self.name, context)
+        if not self.only_asked:
+            warn_if_nothing(self.name, context)
+        if layers:
+            context.warn(
+                f"{len(layers)} layers find the scale of their input while the graph runs, one a "
+                "tensor: a row's result depends a little on its batch"
+            )
         return bool(layers)
 
 
