@@ -12,7 +12,10 @@ float file and the same calibration rows. A peer that needs an environment of it
   the mean of KL(float || quantized) a token;
 - bytes of the file over float's; CPU time of one batch over float's, one thread, from 50 runs that
   take turns in one process (least, and lower quartile);
-- CPU seconds of the quantization, imports and reports apart, and its peak of memory.
+- CPU seconds of the quantization, imports and reports apart, and its peak of memory above what the
+  imports left; the goal is three times the model, all values of a batch of 32 and 100 MB.
+
+A goal that our row misses is bold.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quantize_tasks import Judge, Task, read_tasks
+from quantize_tasks import BATCH, Judge, Reference, Task, read_tasks
 
 PEERS = {
     "ort": ("static", "static-matmul", "dynamic"),
@@ -37,20 +40,35 @@ PEERS = {
     "onc": ("static", "smooth"),
     "quark": ("u8",),
 }
+DYNAMIC = "dynamic"
+"""The configuration, of any tool, that needs no data: a class of its own in CPU time."""
+
 OURS = ("static", "dynamic")
 RUNS = 50
+LONGEST = 1800
+"""Seconds that a tool may take."""
+
 LATENCY_BATCH = {"perplexity": 4, "spearman": 8}
 """Samples of a timed batch; 16 elsewhere."""
 
 GOALS: dict[str, dict[str, float]] = {
     "minilm_sts": {"drop": 0.003, "sqnr_db": 18.0, "size": 0.253, "latency": 0.40},
-    "gpt_imdb": {"sqnr_db": 48.0, "size": 0.26, "latency": 0.60},
+    "gpt_imdb": {"sqnr_db": 39.5, "size": 0.26, "latency": 0.60},
     "resnet20_cifar": {"sqnr_db": 29.0, "size": 0.28, "latency": 0.55},
     "mobilenet_cifar": {"sqnr_db": 30.0, "size": 0.30, "latency": 0.65},
     "lstm": {"sqnr_db": 25.0, "size": 0.28},
     "unet": {"sqnr_db": 25.0, "size": 0.28},
 }
-"""Least SQNR, and most of everything else."""
+"""Least SQNR, and most of everything else, of our static rows (39.5 dB: 48 before centring)."""
+
+LATENCY_OVER_PEER = 1.03
+"""A latency is good enough at that many times the best peer's, of those near the goal's SQNR."""
+
+NEAR_DB = 3.0
+KL_OVER_PEER = 0.5
+CPU_OVER_PEER = 1.5
+DOES_NOTHING = 0.95
+"""Size from which a peer has quantized nothing, so that its CPU time says nothing."""
 
 Row = dict[str, Any]
 
@@ -84,23 +102,42 @@ def kernels(path: Path, folder: Path) -> dict[str, int]:
     return {op: n for op, n in found.most_common() if any(w in op for w in wanted)}
 
 
-def latency(task: Task, real: Any, got: Any) -> dict[str, float]:
-    """Return the least and the quartile ratio of CPU times of one batch, the two taking turns."""
+def activation_bytes(task: Task) -> int:
+    """Bytes of all values that the float model makes of one batch."""
+    import onnx
+
+    model = onnx.load(task.onnx)
+    given = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        for name in node.output:
+            if name and name not in given:
+                model.graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    one = ort.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
+    return BATCH * sum(np.asarray(a).nbytes for a in one.run(None, next(task.batches(1))))
+
+
+def time_all(task: Task, real: Any, rows: list[Row], sessions: list[Any]) -> None:
+    """Note the least and the quartile ratio of CPU times of one batch, all taking turns."""
     size = LATENCY_BATCH.get(task.metric, 16)
     feeds = next(task.batches(size))
-    times: list[list[float]] = [[], []]
+    times: list[list[int]] = [[] for _ in range(len(sessions) + 1)]
     for turn in range(RUNS + 2):
-        for which, one in enumerate((real, got)):
+        for which, one in enumerate([real, *sessions]):
             start = time.thread_time_ns()
             one.run(None, feeds)
             if turn > 1:
                 times[which].append(time.thread_time_ns() - start)
-    a, b = (np.array(t) for t in times)
-    return {
-        "latency": float(b.min() / a.min()),
-        "latency_quartile": float(np.quantile(b, 0.25) / np.quantile(a, 0.25)),
-        "batch": size,
-    }
+    a = np.array(times[0])
+    for row, spent in zip(rows, times[1:], strict=True):
+        b = np.array(spent)
+        row["latency"] = float(b.min() / a.min())
+        row["latency_quartile"] = float(np.quantile(b, 0.25) / np.quantile(a, 0.25))
+        row["batch"] = size
 
 
 def quantized(tool: str, config: str, python: str, task: Task, folder: Path) -> tuple[Row, Path]:
@@ -109,50 +146,102 @@ def quantized(tool: str, config: str, python: str, task: Task, folder: Path) -> 
     np.savez(data, **task.calibration)
     command = [python, str(Path(__file__).with_name("quantize_peers.py")), tool, config]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, str(task.onnx.resolve()), str(data), str(out)],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=1800,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, str(task.onnx.resolve()), str(data), str(out)],
+            capture_output=True,
+            text=True,
+            cwd=folder,
+            env=environment,
+            timeout=LONGEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"ok": False, "error": f"not done after {LONGEST} s"}, out
     for line in reversed(done.stdout.splitlines()):
         if line.startswith("ANSWER "):
             return json.loads(line.removeprefix("ANSWER ")), out
-    return {"ok": False, "error": (done.stderr or "no answer").strip()[-300:]}, out
+    why = (done.stderr or "no answer").strip()[-300:]
+    return {"ok": False, "error": f"ended with code {done.returncode}: {why}"}, out
 
 
-def judged(tool: str, config: str, python: str, task: Task) -> Row:
-    """Quantize a task's model by one tool and measure what came out."""
-    row: Row = {"model": task.name, "tool": tool, "config": config, "metric": task.metric}
+def judged(task: Task, tools: list[tuple[str, str]], pythons: dict[str, str]) -> list[Row]:
+    """Quantize a task's model by each tool, then measure all files side by side."""
+    rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        answer, out = quantized(tool, config, python, task, folder)
-        row.update(answer)
-        if not answer["ok"]:
-            return row
-        files = [out, *folder.glob("quantized.onnx.data"), *folder.glob("quantized.onnx_data")]
-        row["bytes"] = sum(path.stat().st_size for path in files)
-        row["size"] = row["bytes"] / task.onnx.stat().st_size
-        try:
-            real, got = session(task.onnx), session(out)
-            judge = Judge(task)
-            for feeds in task.batches():
-                judge.add(real.run(None, feeds)[0], got.run(None, feeds)[0])
+        running: list[tuple[Row, Any]] = []
+        for index, (tool, config) in enumerate(tools):
+            kind = config
+            if tool == "nncf" and task.metric in ("perplexity", "spearman"):
+                kind = f"{config}-transformer"
+            say(f"{task.name}: {tool} {kind}")
+            row: Row = {"model": task.name, "tool": tool, "config": kind, "metric": task.metric}
+            rows.append(row)
+            folder = Path(name) / str(index)
+            folder.mkdir()
+            answer, out = quantized(tool, kind, pythons.get(tool, sys.executable), task, folder)
+            row.update(answer)
+            if answer["ok"]:
+                files = [out, *folder.glob("quantized.onnx.data")]
+                files += folder.glob("quantized.onnx_data")
+                row["bytes"] = sum(path.stat().st_size for path in files)
+                row["size"] = row["bytes"] / task.onnx.stat().st_size
+                try:
+                    row["kernels"] = kernels(out, folder)
+                    running.append((row, session(out)))
+                except Exception as error:  # a peer's graph may be refused in any way
+                    row.update(ok=False, error=f"ONNX Runtime: {str(error)[:300]}")
+            if not row["ok"]:
+                say(f"  {row['error']}")
+        _measure(task, running)
+    limit = 3 * task.onnx.stat().st_size + activation_bytes(task) + 100e6
+    for row in rows:
+        row["peak_goal"] = limit
+    return rows
+
+
+def _measure(task: Task, running: list[tuple[Row, Any]]) -> None:
+    """Judge all files by the whole evaluation set, then time them."""
+    real = session(task.onnx)
+    judges = [Judge(task) for _ in running]
+    start = 0
+    for feeds in task.batches():
+        reference = Reference(task, real.run(None, feeds)[0], start)
+        start = reference.rows.stop
+        for judge, (row, one) in zip(judges, running, strict=True):
+            if not row["ok"]:
+                continue
+            try:
+                judge.add(reference, one.run(None, feeds)[0])
+            except Exception as error:  # a peer's graph may fail in any way
+                row.update(ok=False, error=f"ONNX Runtime: {str(error)[:300]}")
+    for judge, (row, _) in zip(judges, running, strict=True):
+        if row["ok"]:
             row.update(judge.result())
-            row.update(latency(task, real, got))
-            row["kernels"] = kernels(out, folder)
-        except Exception as error:  # a peer's graph may be refused in any way
-            row.update(ok=False, error=f"ONNX Runtime: {str(error)[:300]}")
-    return row
+    fine = [(row, one) for row, one in running if row["ok"]]
+    time_all(task, real, [row for row, _ in fine], [one for _, one in fine])
 
 
-def missed(row: Row) -> list[str]:
-    """Return the goals that one of our rows misses."""
+def missed(row: Row, rows: list[Row]) -> list[str]:
+    """Return the goals that one of our rows misses, beside the peers' rows of the same run."""
+    peers = [r for r in rows if r["ok"] and r["tool"] != "qcomp" and r["model"] == row["model"]]
+    goals = {} if row["config"] == DYNAMIC else dict(GOALS.get(row["model"], {}))
+    near = [r["latency"] for r in peers if r["sqnr_db"] >= goals.get("sqnr_db", 0.0) - NEAR_DB]
+    if near and "latency" in goals:
+        goals["latency"] = max(goals["latency"], LATENCY_OVER_PEER * min(near))
+    divergences = [r["kl"] for r in peers if "kl" in r and r["config"] == DYNAMIC]
+    if divergences and goals:
+        goals["kl"] = KL_OVER_PEER * min(divergences)
+    same = [
+        r["cpu_s"]
+        for r in peers
+        if (r["config"] == DYNAMIC) == (row["config"] == DYNAMIC) and r["size"] < DOES_NOTHING
+    ]
+    if same:
+        goals["cpu_s"] = CPU_OVER_PEER * min(same)
+    goals["peak"] = row["peak_goal"]
     out = []
-    for name, limit in GOALS.get(row["model"], {}).items():
+    for name, limit in goals.items():
         value = row[name]
         if (value < limit) if name == "sqnr_db" else (value > limit * (1.0 + 1e-9)):
             out.append(name)
@@ -163,7 +252,7 @@ def table(rows: list[Row]) -> str:
     """Return the rows as Markdown; our figures that miss a goal are bold."""
     lines = [
         "| model | tool | metric | drop [95 %] | SQNR dB | KL | size | latency (quartile) | "
-        "CPU s (checks) | peak MB |",
+        "CPU s (checks) | peak / goal MB |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -171,7 +260,7 @@ def table(rows: list[Row]) -> str:
         if not row["ok"]:
             lines.append(f"{head} failed: {' '.join(row['error'].split())[:80]} | | | | | | | |")
             continue
-        bad = missed(row) if row["tool"] == "qcomp" else []
+        bad = missed(row, rows) if row["tool"] == "qcomp" else []
 
         def cell(name: str, text: str, bad: list[str] = bad) -> str:
             return f"**{text}**" if name in bad else text
@@ -181,13 +270,16 @@ def table(rows: list[Row]) -> str:
             + cell("drop", f"{row['drop']:+.4f}")
             + f" [{row['drop_low']:+.4f}, {row['drop_high']:+.4f}] | "
             + cell("sqnr_db", f"{row['sqnr_db']:.1f}")
-            + (f" | {row['kl']:.2e} | " if "kl" in row else " | | ")
+            + (" | " + cell("kl", f"{row['kl']:.2e}") + " | " if "kl" in row else " | | ")
             + cell("size", f"{row['size']:.3f}")
             + " | "
             + cell("latency", f"{row['latency']:.2f}")
-            + f" ({row['latency_quartile']:.2f}) | {row['cpu_s']:.2f}"
+            + f" ({row['latency_quartile']:.2f}) | "
+            + cell("cpu_s", f"{row['cpu_s']:.2f}")
             + (f" ({row['checks_cpu_s']:.2f})" if "checks_cpu_s" in row else "")
-            + f" | {row['peak'] / 1e6:.0f} |"
+            + " | "
+            + cell("peak", f"{row['peak'] / 1e6:.0f}")
+            + f" / {row['peak_goal'] / 1e6:.0f} |"
         )
     return "\n".join(lines)
 
@@ -228,11 +320,7 @@ def main() -> None:
             train(Path(scratch))
         names = tuple(filter(None, options.models.split(",")))
         for task in read_tasks(options.folder or Path(scratch), names, options.rows):
-            for tool, config in tools:
-                say(f"{task.name}: {tool} {config}")
-                rows.append(judged(tool, config, pythons.get(tool, sys.executable), task))
-                if not rows[-1]["ok"]:
-                    say(f"  {rows[-1]['error']}")
+            rows += judged(task, tools, pythons)
             if options.json:
                 options.json.write_text(json.dumps(rows, indent=1))
     text = table(rows)

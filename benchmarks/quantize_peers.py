@@ -3,13 +3,12 @@
     python benchmarks/quantize_peers.py TOOL CONFIG IN.onnx CALIBRATION.npz OUT.onnx
 
 prints one line of JSON: CPU seconds of the quantization (imports apart), of checks and reports
-where the tool has them apart, and the peak of resident memory above what the imports took.
+where the tool has them apart, and the peak of resident memory above what the imports left.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import sys
 import tempfile
@@ -49,12 +48,17 @@ def _reader(data: Path, base: type) -> Any:
 def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
     """``static``, ``dynamic``, or a pipeline's text for the target cpu-int8."""
     import onnx  # noqa: F401  what every tool has imported before the clock starts
+    import onnx_ir  # noqa: F401
     import onnxruntime  # noqa: F401
 
     import qcomp
-    from qcomp.driver import effort_pipeline  # noqa: F401
+    from qcomp.passmanager import Pipeline
+    from qcomp.target import get_target
 
     known = {"static": "cpu-int8", "dynamic": "cpu-dynamic-int8", "max": "cpu-int8"}
+    target = get_target(known.get(config, "cpu-int8"))
+    effort = "max" if config == "max" else "default"
+    Pipeline.parse(target.pipeline(effort) if config in known else config)
     passes: dict[str, float] = {}
 
     def note(record: Any, _: Any) -> None:
@@ -65,9 +69,9 @@ def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
         artifact = Path(folder) / "artifact"
         qcomp.compile(
             str(model),
-            target=known.get(config, "cpu-int8"),
+            target=target,
             calibration=None if config == "dynamic" else dict(np.load(data)),
-            effort="max" if config == "max" else "default",
+            effort=effort,
             pipeline=None if config in known else config,
             observer=note,
             out=artifact,
@@ -114,9 +118,11 @@ def ort_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
 
 
 def nncf_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
-    """``ptq`` (mixed preset)."""
+    """``ptq`` or, for models with attention, ``ptq-transformer``."""
     import nncf
     import onnx
+    from nncf.onnx.graph import onnx_helper  # noqa: F401  what quantize would import
+    from nncf.onnx.quantization import quantize_model  # noqa: F401
 
     start = begin()
     float_model = onnx.load(model)
@@ -171,23 +177,27 @@ _BEFORE = [0]
 
 
 def begin() -> float:
-    """Return the CPU clock, and remember the memory that the imports have taken."""
-    _BEFORE[0] = _peak()
+    """Return the CPU clock, and remember the memory that the imports have left."""
+    _BEFORE[0] = _memory("VmRSS")
     return time.process_time()
 
 
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def _memory(what: str) -> int:
+    """Bytes of this process that Linux tells: resident now (VmRSS), or at most (VmHWM)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"the kernel does not tell {what}")
 
 
 def main() -> None:
     tool, config, model, data, out = sys.argv[1:]
     try:
         found = TOOLS[tool](config, Path(model), Path(data), Path(out))
-        answer = {"ok": True, **found, "peak": _peak() - _BEFORE[0]}
+        answer = {"ok": True, **found, "peak": _memory("VmHWM") - _BEFORE[0]}
     except Exception as error:  # a peer may fail in any way, and that is an answer
         answer = {"ok": False, "error": f"{type(error).__name__}: {str(error)[:300]}"}
-    print("ANSWER " + json.dumps(answer))
+    print("\nANSWER " + json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

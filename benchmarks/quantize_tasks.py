@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Judge", "Task", "read_tasks"]
+__all__ = ["Judge", "Reference", "Task", "read_tasks"]
 
 Array = np.ndarray[Any, Any]
 Feeds = dict[str, Array]
@@ -125,6 +125,45 @@ def _prepared(x: Array, about: Mapping[str, Any]) -> Array:
     return scaled.transpose(0, 3, 1, 2).astype(np.float32)
 
 
+class Reference:
+    """Float's outputs of one batch, with what every comparison takes of them.
+
+    Attributes:
+        task: The task.
+        rows: The rows of the evaluation data.
+        outputs: float64, logits centred per position.
+        logarithms: Of the probabilities of a language model's tokens, else None.
+        values: What the metric is taken of, one a row.
+    """
+
+    def __init__(self, task: Task, real: Array, start: int) -> None:
+        self.task = task
+        self.rows = slice(start, start + len(real))
+        self.outputs = self.centred(real)
+        self.logarithms = _log_softmax(self.outputs) if task.metric == "perplexity" else None
+        self.values = self.judged(self.outputs, self.logarithms)
+
+    def centred(self, outputs: Array) -> Array:
+        """Outputs as they are compared."""
+        out = outputs.astype(np.float64)
+        if self.task.metric in ("accuracy", "perplexity"):
+            out -= out.mean(-1, keepdims=True)
+        return out
+
+    def judged(self, outputs: Array, logarithms: Array | None) -> Array:
+        """What the metric is taken of, one value (or an embedding) a row."""
+        targets = self.task.targets
+        if logarithms is not None:
+            at = targets[self.rows, :, None]
+            return -np.take_along_axis(logarithms, at, -1)[..., 0].mean(-1)
+        if self.task.metric == "accuracy":
+            return (outputs.argmax(-1) == targets[self.rows]).astype(np.float64)
+        if self.task.metric == "mse":
+            wanted = targets[self.rows].reshape(len(outputs), -1)
+            return ((outputs.reshape(len(outputs), -1) - wanted) ** 2).mean(-1)
+        return outputs
+
+
 class Judge:
     """Compares a model with its float form over the whole evaluation set, batch by batch.
 
@@ -142,33 +181,20 @@ class Judge:
         self.tokens = 0
         self._float: list[Array] = []
         self._quantized: list[Array] = []
-        self._seen = 0
 
-    def add(self, real: Array, got: Array) -> None:
-        """Count one batch of outputs, float's and the quantized model's."""
-        count = len(real)
-        a, b = real.astype(np.float64), got.astype(np.float64)
-        if self.task.metric in ("accuracy", "perplexity"):
-            a -= a.mean(-1, keepdims=True)
-            b -= b.mean(-1, keepdims=True)
-        self.signal += float((a * a).sum())
-        self.noise += float(((a - b) ** 2).sum())
-        part = slice(self._seen, self._seen + count)
-        if self.task.metric == "perplexity":
-            p, q = _log_softmax(a), _log_softmax(b)
+    def add(self, real: Reference, got: Array) -> None:
+        """Count the quantized model's outputs of one batch."""
+        a, b = real.outputs.reshape(-1), real.centred(got).reshape(-1)
+        self.signal += float(a @ a)
+        self.noise += float((a - b) @ (a - b))
+        b = b.reshape(real.outputs.shape)
+        q = None if real.logarithms is None else _log_softmax(b)
+        if q is not None and real.logarithms is not None:
+            p = real.logarithms
             self.divergence += float((np.exp(p) * (p - q)).sum())
             self.tokens += p.shape[0] * p.shape[1]
-            at = self.task.targets[part, :, None]
-            a, b = (-np.take_along_axis(x, at, -1)[..., 0].mean(-1) for x in (p, q))
-        elif self.task.metric == "accuracy":
-            labels = self.task.targets[part]
-            a, b = ((x.argmax(-1) == labels).astype(np.float64) for x in (a, b))
-        elif self.task.metric == "mse":
-            wanted = self.task.targets[part].reshape(count, -1)
-            a, b = (((x.reshape(count, -1) - wanted) ** 2).mean(-1) for x in (a, b))
-        self._float.append(a)
-        self._quantized.append(b)
-        self._seen += count
+        self._float.append(real.values)
+        self._quantized.append(real.judged(b, q))
 
     def result(self) -> dict[str, float]:
         """Return value, float, drop (positive is worse), its 95 % interval, sqnr_db and kl."""
