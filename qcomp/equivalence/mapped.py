@@ -8,6 +8,7 @@ import numpy as np
 
 from qcomp.equivalence.channels import check_channels
 from qcomp.equivalence.circuits import (
+    MATRIX_QUBITS,
     STATES,
     WORK,
     bindings,
@@ -35,9 +36,9 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
 
     ``P_final^-1 B P_initial = A (x) 1`` on the qubits of the circuit that was mapped, with the
     ancillas in |0>: virtual qubits go back to their own wires, wires that are idle are left out.
-    Where ancillas are in use, the two need only agree while the ancillas are in |0>: the states
-    made of random product states decide, and for what is too wide Pauli normal forms and windows
-    of Pauli rotations without the ancillas. Else the ladder of circuits.
+    Where ancillas are in use, the two need only agree while the ancillas are in |0>: beyond 12
+    wires Pauli normal forms and windows of Pauli rotations without the ancillas decide, and up to
+    24 the states made of random product states. Else the ladder of circuits.
 
     Args:
         a: The reference.
@@ -57,12 +58,13 @@ def check_mapped(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = Fal
     first, second = (relabel(c, range(c.num_qubits), width) for c in (first, second))
     seen = None
     if width > sizes[0]:
-        seen = _with_ancillas_at_zero(first, second, sizes[0], seed, only_bits)
-        if seen is None or seen.equal is None:
-            wide = _without_ancillas(first, second, sizes[0], seed)
+        if width > MATRIX_QUBITS:
+            seen = _without_ancillas(first, second, sizes[0], seed)
             # Other unitaries may measure the same.
-            if wide is not None and (wide.equal or not only_bits):
-                seen = wide
+            if seen is not None and only_bits and not seen.equal:
+                seen = None
+        if seen is None:
+            seen = _with_ancillas_at_zero(first, second, sizes[0], seed, only_bits)
     if seen is None or seen.equal is None:
         verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
         if verdict.equal is not True and width > sizes[0]:

@@ -158,7 +158,7 @@ def test_a_rotation_that_turns_an_ancilla_is_not_cut_out() -> None:
 def test_wide_mapped_circuits_that_measure_are_compared_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(mapped_module, "STATE_QUBITS", 3)
+    monkeypatch.setattr(mapped_module, "MATRIX_QUBITS", 3)
     before, after = Circuit(2, 2), Circuit(4, 2)
     before.h(0).t(0).cx(0, 1).measure(0, 0).measure(1, 1)
     after.h(0).t(0).cx(0, 2).cx(2, 0).cx(2, 1).cx(2, 3).cx(3, 2).measure(3, 0).measure(1, 1)
@@ -166,5 +166,6 @@ def test_wide_mapped_circuits_that_measure_are_compared_too(
     for only_bits in (False, True):
         verdict = equivalence.check(before, after, only_bits=only_bits)
         assert verdict.equal is True, verdict
+        assert verdict.rung == "pauli-form"
     after.layout = Layout((0, 1), (2, 1), 4)
     assert equivalence.check(before, after).equal is not True
