@@ -13,13 +13,16 @@ from qcomp.report.svg import Bars, bar_chart, dot_chart
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["render"]
+__all__ = ["render", "worst_layers"]
 
 Change = tuple[str, int | None, int | None, str]
 """A row of a table of changes: name, before, after, change in words."""
 
 MAX_BARS = 40
 """Layers drawn as bars with their names; more become dots over their number."""
+
+MAX_WORST = 10
+"""Layers listed as the worst, and marked in the plot."""
 
 _COUNT_NAMES = {
     "qubits": "qubits",
@@ -50,6 +53,7 @@ def render(report: Report) -> str:
         pass_seconds=sum(line.seconds for line in report.passes),
         pass_plot=_pass_plot(report.passes),
         layer_plot=_layer_plot(quantization.layers) if quantization else "",
+        worst_layers=worst_layers(quantization.layers) if quantization else [],
         count_rows=[_count_rows(c.before, c.after) for c in report.circuits],
         accuracy_rows=[_accuracy_row(line) for line in report.accuracy],
         summary=_summary(report),
@@ -160,13 +164,24 @@ def _pass_plot(passes: Sequence[PassLine]) -> str:
     return bar_chart(rows, [_COUNT_NAMES[k] for k in keys], "count", title, digits=0)
 
 
+def worst_layers(layers: Sequence[LayerLine]) -> list[LayerLine]:
+    """Return the ten layers with the lowest output SQNR, worst first; of few layers, half."""
+    measured = [line for line in layers if line.output_sqnr is not None]
+    count = min(MAX_WORST, (len(measured) + 1) // 2)
+    return sorted(measured, key=lambda line: line.output_sqnr or 0.0)[:count]
+
+
 def _layer_plot(layers: Sequence[LayerLine]) -> str:
     names = ("weight", "output")
-    rows = [Bars(line.layer, (line.weight_sqnr, line.output_sqnr)) for line in layers]
+    worst = {line.layer for line in worst_layers(layers)}
+    rows = [
+        Bars(line.layer, (line.weight_sqnr, line.output_sqnr), line.layer in worst)
+        for line in layers
+    ]
     shown = [k for k in range(2) if any(row.values[k] is not None for row in rows)]
     if not shown:
         return ""
-    rows = [Bars(row.name, tuple(row.values[k] for k in shown)) for row in rows]
+    rows = [Bars(row.name, tuple(row.values[k] for k in shown), row.marked) for row in rows]
     series = [names[k] for k in shown]
     unit, title = "SQNR, dB (higher is better)", "Quantization error of each layer"
     if len(rows) <= MAX_BARS:

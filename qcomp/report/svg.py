@@ -186,10 +186,11 @@ def _box(x: float, y: float, text: str, style: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """One row of a bar chart: its name and one value for each series, None where there is none."""
+    """One row of a chart: its name, a value for each series or None, and whether it stands out."""
 
     name: str
     values: tuple[float | None, ...]
+    marked: bool = False
 
 
 def bar_chart(
@@ -223,7 +224,8 @@ def bar_chart(
     for i, row in enumerate(rows):
         y = top + i * step + 6
         middle = y + thick * len(series) / 2
-        parts.append(_text(left - 8, middle + 4, names[i], "end", "name"))
+        style = "name worst" if row.marked else "name"
+        parts.append(_text(left - 8, middle + 4, names[i], "end", style))
         for k, value in enumerate(row.values):
             if value is None:
                 continue
@@ -275,10 +277,11 @@ def dot_chart(rows: Sequence[Bars], series: Sequence[str], unit: str, axis: str,
             if value is None or value != value or value == float("-inf"):
                 continue
             label = f"{value:.1f}" if isfinite(value) else "exact"
+            style, size = (f"bar s{k} worst", 5) if row.marked else (f"bar s{k}", 3)
+            tip = escape(f"{row.name}: {series[k]} {label} {unit}")
             parts.append(
-                f'<circle cx="{across(i):.1f}" cy="{up(min(value, ticks[-1])):.1f}" r="3" '
-                f'class="bar s{k}"><title>{escape(f"{row.name}: {series[k]} {label} {unit}")}'
-                "</title></circle>"
+                f'<circle cx="{across(i):.1f}" cy="{up(min(value, ticks[-1])):.1f}" r="{size}" '
+                f'class="{style}"><title>{tip}</title></circle>'
             )
     return _svg(left + width + 10, top + plot + 46, title, "plot", parts)
 
