@@ -23,7 +23,7 @@ A second run finds s = 1: quotients of this family make another one of it.
 
 Preconditions: calibration data in the context; weights are constants; before ``calibrate``.
 Preserved: the function, up to float32 rounding.
-Cost: one run of the model over the data; |strengths| products of ``rows`` rows a layer.
+Cost: one run of the model over ``samples`` samples; |strengths| products of ``rows`` rows a layer.
 Source: Xiao et al. 2022, arXiv:2211.10438, equation 4; one strength a tensor in place of one a
 model. Offsets: Wei et al. 2023, arXiv:2304.09145, section 4.1.
 """
@@ -100,6 +100,7 @@ class SmoothActivations(GraphPass):
         strengths: Values of the exponent a that are tried, each in [0, 1].
         rows: Rows of each activation that the search looks at.
         gain: Decibels that the layers must gain where a Mul has to be inserted.
+        samples: Samples to look at, at most.
         batch: Samples run at a time.
     """
 
@@ -109,6 +110,7 @@ class SmoothActivations(GraphPass):
     strengths: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
     rows: int = 256
     gain: float = 2.0
+    samples: int = 64
     batch: int = 8
 
     def __post_init__(self) -> None:
@@ -119,8 +121,8 @@ class SmoothActivations(GraphPass):
         """
         if not self.strengths or not all(0.0 <= a <= 1.0 for a in self.strengths):
             raise UsageError("smooth-activations: strengths lie in [0, 1]", hint="0.5, 0.7, 0.9")
-        if self.rows < 1 or self.batch < 1:
-            raise UsageError("smooth-activations: rows and batch are at least 1")
+        if min(self.rows, self.samples, self.batch) < 1:
+            raise UsageError("smooth-activations: rows, samples and batch are at least 1")
 
     def run(self, program: Program, context: Context) -> bool:
         """Move what pays; return whether anything was moved.
@@ -149,8 +151,12 @@ class SmoothActivations(GraphPass):
         session = HybridSession(program, taps=taps, only_taps=True)
         seen = {name: _Seen() for name in names}
         batches = checked_batches(program.model, context.calibration(), self.batch)
+        left = self.samples
         with context.progress.task("looking for outliers", None) as task:
             for index, feeds in enumerate(batches):
+                if left <= 0:
+                    break
+                left -= max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
                 values = {**feeds, **session.run(feeds, taps, seed=context.seed + index)}
                 for name in names:
                     rng = np.random.default_rng([context.seed, index])

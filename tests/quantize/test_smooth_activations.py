@@ -89,7 +89,20 @@ def test_without_data_nothing_is_moved(build, weights):
     assert not SmoothActivations().run(build(BLOCK, weights), Context())
 
 
-@pytest.mark.parametrize("options", [{"strengths": (1.5,)}, {"strengths": ()}, {"rows": 0}])
+def test_it_looks_at_no_more_samples_than_it_is_told(build, compiled, weights, data):
+    seen = {}
+    for count in (64, 256):
+        x = data["x"].copy()
+        x[64:, 5] *= 1000.0  # an outlier that only the later samples show
+        program = build(BLOCK, weights)
+        compiled(program, f"smooth-activations{{samples={count}}}", {"x": x})
+        seen[count] = program.model.graph.node(0).inputs[1].const_value.numpy()
+    assert not np.allclose(seen[64], seen[256])
+
+
+@pytest.mark.parametrize(
+    "options", [{"strengths": (1.5,)}, {"strengths": ()}, {"rows": 0}, {"samples": 0}]
+)
 def test_options_outside_their_range_are_refused(options):
     with pytest.raises(UsageError):
         SmoothActivations(**options)
