@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from qcomp.errors import PassError
+from qcomp.errors import PassError, QcompError
 from qcomp.ir.program import Program, is_circuit_node
 from qcomp.node_rules import NodeRules, rules_of
 from qcomp.passes.graph.rewriting import KeptOpset
@@ -22,6 +22,9 @@ _MAX_ROUNDS = 20
 _COMPARED = 1 << 30
 """Bytes of weights up to which outputs are compared after operators were converted."""
 
+_SAMPLES = 4
+"""Samples of the calibration data for that."""
+
 
 @dataclass(frozen=True)
 class Canonicalise(GraphPass):
@@ -29,7 +32,7 @@ class Canonicalise(GraphPass):
 
     1. Standard operators are raised to opset ``min_opset`` (left as they are, with a warning,
        where that cannot be done). Where operators had to change, the outputs are compared with
-       those before, on random inputs.
+       those before, on calibration data or random inputs.
     2. Constant nodes of tensors become initializers.
     3. Types and shapes are inferred.
     4. Nodes that do nothing are removed (Identity, Dropout, Cast to the same type, Reshape to
@@ -91,7 +94,7 @@ class Canonicalise(GraphPass):
         if _weight_bytes(made) > _COMPARED:
             context.warn(f"{what} was not checked: the model is large")
         else:
-            verdict = check_programs(program, made, context.seed)
+            verdict = check_programs(program, made, context.seed, _some_data(program, context))
             if verdict.equal is False:
                 runs = "candidate" not in verdict.how
                 found = f"changes what it computes, by {verdict.error:.3g}"
@@ -101,6 +104,18 @@ class Canonicalise(GraphPass):
                 context.warn(f"{what} was {verdict.how}")
         program.model = made.model
         return True
+
+
+def _some_data(program: Program, context: Context) -> Mapping[str, Any] | None:
+    """Return a few samples of the calibration data; None where there is none that fits."""
+    from qcomp.passes.calibrate.batches import checked_batches
+
+    if context.calibration is None:
+        return None
+    try:
+        return next(checked_batches(program.model, context.calibration(), _SAMPLES), None)
+    except QcompError:  # whoever calibrates with it will say so
+        return None
 
 
 def _kept(context: Context, why: str) -> bool:

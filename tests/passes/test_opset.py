@@ -192,6 +192,19 @@ def test_an_opset_whose_kernels_the_runtime_lacks_is_not_taken() -> None:
     assert "ONNX Runtime has no kernels for" in context.warnings[0]
 
 
+def test_the_outputs_are_compared_on_calibration_data_where_there_is_some() -> None:
+    """Random inputs do not fit this graph: its last axis has 4 parts of 3."""
+    parts = (11, "float[b,k] x", "float[b,4,1] y")
+    body = "r = Reshape(x, to)\n y = ReduceSum<axes=[2]>(r)"
+    program, context = build(*parts, body, {"to": np.array([0, 4, 3])}), Context()
+    context.calibration = lambda: iter([{"x": RNG.normal(size=(5, 12)).astype(np.float32)}])
+    Canonicalise().run(program, context)
+    assert context.warnings == []
+    program, context = build(*parts, body, {"to": np.array([0, 4, 3])}), Context()
+    Canonicalise().run(program, context)
+    assert "was not checked: the reference does not run" in context.warnings[0]
+
+
 def test_a_large_model_is_converted_unchecked_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
