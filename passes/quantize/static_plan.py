@@ -48,7 +48,7 @@ from qcomp.passes.quantize.already import (
     quantized_already,
     quantized_behind,
 )
-from qcomp.passes.quantize.record import left_in_float
+from qcomp.passes.quantize.record import inner_float_ops, left_in_float
 from qcomp.quantization import FloatOp, NodeRules
 
 if TYPE_CHECKING:
@@ -144,6 +144,8 @@ def matmul_weight_reason(node: ir.Node) -> str:
         return ALREADY
     weight = constant_tensor(node.inputs[1])
     if weight is None:
+        if node.op_type == "MatMul" and is_constant(node.inputs[0]):
+            return "its weight is the first operand: integer kernels take it as the second"
         if node.op_type == "MatMul":
             return "both operands are activations; attention scores meet the mask's -1e4 in float"
         return "its weight is not a constant"
@@ -317,7 +319,7 @@ def plan_static(
             producer = tail.producer()
             if producer is not None and producer is not node:
                 tails.add(producer)
-    plan.float_ops.extend(_inner_float_ops(model))
+    plan.float_ops.extend(inner_float_ops(model))
     if machine.is_cpu or not machine.stored:
         _keep_needed_moves(plan, moves)
     else:  # integers stay integers; ONNX Runtime 1.32 refuses an s8 pair in front of a bare move
@@ -392,21 +394,6 @@ def _kernel(node: ir.Node, output: ir.Value | None) -> str:
     if node.op_type == "MatMul":
         return "MatMulIntegerToFloat" if output is None else "QLinearMatMul"
     return "QLinearConv" if node.op_type == "Conv" else "QGemm"
-
-
-def _inner_float_ops(model: ir.Model) -> Iterator[FloatOp]:
-    """Weighted operators inside control-flow bodies and model functions."""
-    for graph in model.graphs():
-        if graph is model.graph:
-            continue
-        for node in graph:
-            if _is_weighted(node):
-                yield FloatOp(node_label(node), node.op_type, "it is inside a control-flow body")
-    for function in model.functions.values():
-        for node in function:
-            if _is_weighted(node):
-                reason = f"it is inside the function '{function.name}', which was not inlined"
-                yield FloatOp(node_label(node), node.op_type, reason)
 
 
 def _keep_needed_moves(plan: StaticPlan, moves: list[ir.Node]) -> None:

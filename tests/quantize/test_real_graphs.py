@@ -15,6 +15,7 @@ from qcomp.quantization import sqnr
 from tests.quantize.real_graphs import (
     BATCH,
     LENGTH,
+    MASK,
     RNG,
     TARGETS,
     D,
@@ -140,6 +141,28 @@ def test_a_float16_recurrent_layer_is_quantized():
         assert got.dtype == np.float16
         assert sqnr(reference.astype(np.float32), got.astype(np.float32)) > 30.0
         assert {line["op"] for line in report["quantization"]["layers"]} == {"LSTM"}
+
+
+def test_float16_in_the_body_of_a_loop_and_behind_a_mask_is_widened():
+    """The mask is the least float16; as float32 it still shuts positions out."""
+    weights = {"w1": matrix(D, D), "w2": matrix(D, D), "least": np.array(-65504, np.float32)}
+    body = f"""a = MatMul(x, w1)
+    t = Transpose<perm=[0,2,1]>(a)
+    scores = MatMul(x, t)
+    m = Unsqueeze(mask, one)
+    masked = Where(m, scores, least)
+    p = Softmax<axis=-1>(masked)
+    o = MatMul(p, a)
+    y = Loop(n, c, o) <body = l (int64 i, bool ci, float16[b,s,{D}] u)
+        => (bool co, float16[b,s,{D}] v) {{ co = Identity(ci)
+        q = MatMul(u, w2)
+        v = Tanh(q) }}>"""
+    weights |= {"one": np.array([1]), "n": np.array(2), "c": np.array(True)}
+    half_in, half_out = (text.replace("float", "float16") for text in (IN, OUT))
+    source = halved(model(18, f"{half_in}, bool[b, s] mask", half_out, body, weights), "float16")
+    feeds = {"x": X.astype(np.float16), "mask": MASK.astype(bool)}
+    left = {"Loop": "body of a control-flow", "Softmax": "near 0"}
+    check(source, feeds, ("a",), left, slack=2.0)
 
 
 # --- functions and control flow --------------------------------------------------------------
@@ -353,6 +376,15 @@ def test_a_model_that_onnx_runtime_cannot_run_is_one_clear_error(op, why, target
     with pytest.raises(SourceError, match="cannot run the model as it came") as caught:
         qcomp.compile(source, target=target, calibration={"x": X} if "int8" in target else None)
     assert why in caught.value.why
+
+
+def test_a_weight_that_is_the_first_operand_is_left_in_float_with_that_reason():
+    source = model(
+        17, f"float[{D}, n] x", f"float[{D}, n] y", "y = MatMul(w, x)", {"w": matrix(D, D)}
+    )
+    _, report = compiled(source, "cpu-dynamic-int8", {})
+    (line,) = report["quantization"]["left_in_float"]
+    assert line["reason"].startswith("its weight is the first operand")
 
 
 def test_a_model_that_is_quantized_already_is_not_quantized_again(tmp_path):
