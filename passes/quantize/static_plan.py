@@ -24,7 +24,6 @@ take, which results are integers for all readers, whether products of two activa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
