@@ -24,10 +24,13 @@ __all__ = [
     "ChosenWeight",
     "ChosenWeights",
     "CorrectedBiases",
+    "FeedbackError",
+    "FeedbackErrors",
     "FloatOp",
     "FloatReference",
     "FusionOutcome",
     "FusionReport",
+    "GeneratedData",
     "LayerError",
     "LearnedRounding",
     "NodeOptions",
@@ -92,6 +95,19 @@ class ChannelMoments:
     """
 
     moments: Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedData:
+    """The calibration data are made up: ``generate-data`` leaves this, and no samples were given.
+
+    Attributes:
+        samples: Number of rows.
+        inputs: Input name -> what it was made to be, in words.
+    """
+
+    samples: int
+    inputs: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +263,41 @@ class LearnedRounding:
 
     layers: dict[str, tuple[bool, float]]
     refused: dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackError:
+    """What error feedback did to one layer.
+
+    Attributes:
+        node: Its name.
+        rounded: Squared output error rounded to nearest, on the same grids' kind.
+        left: Squared output error of what was chosen; against float's outputs where calibration is
+            asymmetric, less what no choice can change.
+        total: Squared output.
+        kept: Output channels where rounding to nearest was better and stayed.
+        channels: Output channels.
+    """
+
+    node: str
+    rounded: float
+    left: float
+    total: float
+    kept: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedbackErrors:
+    """What error feedback did, layer by layer in the order of the graph.
+
+    Attributes:
+        method: Name of the pass.
+        layers: One entry a layer.
+    """
+
+    method: str
+    layers: tuple[FeedbackError, ...]
 
 
 @dataclass(frozen=True, slots=True)

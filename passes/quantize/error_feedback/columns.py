@@ -105,8 +105,8 @@ def feed_back(
     upper = factor.upper.astype(np.float32)
     carry = None
     if drift is not None:
-        d = drift[np.ix_(turn, turn)].astype(np.float64)
-        carry = (np.triu(d @ factor.upper.T, 1) @ factor.upper).astype(np.float32)
+        d = drift if order is None else drift[np.ix_(turn, turn)]
+        carry = np.triu(d @ upper.T, 1) @ upper
     group = (turn // size).astype(np.intp)
     levels = np.empty((rows, columns), dtype=np.uint8)
     scale, zero = start.scale.copy(), start.zero.copy()

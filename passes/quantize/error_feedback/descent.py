@@ -9,10 +9,13 @@ rounded to its grid (Nair and Suggala 2024, CDQuant, arXiv:2406.17542, equation 
 QuIP, arXiv:2307.13304, section 4.2, 'greedy updates'). After a change by c, g moves by c H[j]. No
 change can make the error larger, so sweeps end where none is left or their number is reached.
 
-Scales can be fitted again between sweeps: for fixed levels the error is quadratic in the B scales
-of a row, and the minimum solves B equations.
+Between sweeps the scales can be fitted again: for fixed levels the error is quadratic in the B
+scales s of a row. With z_b the steps q - z of group b, zero elsewhere,
 
-Cost of a sweep: N K comparisons and K multiplications for each level that changes.
+    sum_c (z_b H z_c^T) s_c = w (H + D) z_b^T        for every group b.
+
+Cost of a sweep: N K comparisons and K multiplications for each level that changes; of a fit: N K^2
+multiplications and N equations in B unknowns.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import numpy.typing as npt
 from qcomp.kernels import kernel
 from qcomp.passes.quantize.grids import Grids
 
-__all__ = ["descend", "output_errors"]
+__all__ = ["descend", "output_errors", "refit"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -92,6 +95,51 @@ def descend(
         if not _sweep(best, gradient, h, scale, zero, top, dead):
             break
     return best
+
+
+def refit(
+    weight: Floats, levels: Bytes, grids: Grids, hessian: Floats, drift: Floats | None = None
+) -> Grids:
+    """The scales with the least output error for fixed levels and zero points.
+
+    A row keeps its scales where the new ones would not lower its error, or where one of them
+    would vanish or change its sign.
+
+    Args:
+        weight: float32[N, K].
+        levels: uint8[N, K].
+        grids: The grids now.
+        hessian: H float32[K, K].
+        drift: D float32[K, K] of asymmetric calibration.
+
+    Returns:
+        Grids with other scales.
+    """
+    rows, columns = weight.shape
+    count, size = grids.scale.shape[1], grids.size
+    steps = levels - grids.columns(columns)[1]
+    wanted = weight @ hessian
+    if drift is not None:
+        wanted += weight @ drift
+    parts = [slice(b * size, min((b + 1) * size, columns)) for b in range(count)]
+    matrix = np.empty((rows, count, count), dtype=np.float64)
+    right = np.empty((rows, count, 1), dtype=np.float64)
+    for b, part in enumerate(parts):
+        moved = steps[:, part] @ hessian[part]
+        moved *= steps
+        matrix[:, b] = np.add.reduceat(moved, [p.start for p in parts], axis=1, dtype=np.float64)
+        right[:, b, 0] = np.einsum("nk,nk->n", wanted[:, part], steps[:, part])
+    diagonal = np.einsum("nbb->nb", matrix)
+    diagonal += 1e-6 * diagonal.mean(axis=1, keepdims=True) + 1e-30  # groups of zeros
+    scale = np.linalg.solve(matrix, right)[:, :, 0].astype(np.float32)
+    ratio = scale / grids.scale
+    lost = ~((ratio > 0.3) & (ratio < 3.0)).all(axis=1)
+    scale[lost] = grids.scale[lost]
+    found = Grids(grids.grid, size, scale, grids.zero)
+    before, after = (output_errors(weight, g.real(levels), hessian, drift) for g in (grids, found))
+    worse = after > before
+    scale[worse] = grids.scale[worse]
+    return found
 
 
 def output_errors(

@@ -1,0 +1,91 @@
+"""The character model and the digits MLP behind a pipeline, judged through the emitted ONNX."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from qcomp.backends.onnx_int import OnnxIntBackend
+from qcomp.execute import Session
+from qcomp.ir.program import Program
+from qcomp.passmanager import Context, Pipeline
+from qcomp.target import get_target
+from tests.papers.digits_mlp import SEEDS, accuracy, digits, mlp
+
+FOLDER = Path(__file__).parents[2] / "examples" / "char_model"
+sys.path.insert(0, str(FOLDER))
+
+import char_model  # noqa: E402
+
+sys.path.remove(str(FOLDER))
+
+WINDOWS = 128
+"""Calibration windows of 64 characters."""
+
+
+@functools.cache
+def _text() -> tuple[np.ndarray, np.ndarray]:
+    _, alphabet = char_model.load()
+    return char_model.split(char_model.tokens(alphabet))
+
+
+@functools.cache
+def _graph(outliers: bool) -> onnx.ModelProto:
+    weights, _ = char_model.load()
+    return char_model.graph(char_model.with_outliers(weights) if outliers else weights)
+
+
+def compiled(model: onnx.ModelProto, pipeline: str, calibration: dict[str, np.ndarray], folder):
+    """Compile, write, and return the session of the file with the context."""
+    context = Context(calibration=lambda: iter([calibration]))
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    program = Program(ir.from_proto(copy))
+    Pipeline.parse(f"canonicalise,fold-constants,{pipeline}").run(program, context)
+    path = folder / "model.onnx"
+    OnnxIntBackend().write(program, path, get_target("cpu-int4"), context)
+    return Session(path), context
+
+
+@functools.cache
+def character_perplexity(
+    pipeline: str, folder: Path, *, seed: int = 0, outliers: bool = False
+) -> float:
+    """Perplexity per character on the held-out windows; "" is the float model."""
+    train, held_out = _text()
+    if pipeline:
+        data = {"ids": char_model.calibration(train, WINDOWS, seed)}
+        session, _ = compiled(_graph(outliers), pipeline, data, folder)
+    else:
+        session = Session(_graph(outliers))
+    logits = session.run({"ids": held_out[:, :-1]})["logits"]
+    return char_model.perplexity(logits, held_out[:, 1:])
+
+
+def seconds_to_choose(pipeline: str) -> float:
+    """CPU seconds of a pipeline on the character model, without reading and writing."""
+    data = {"ids": char_model.calibration(_text()[0], WINDOWS)}
+    context = Context(calibration=lambda: iter([data]))
+    program = Program(ir.from_proto(_graph(False)))
+    Pipeline.parse("canonicalise,fold-constants").run(program, context)
+    began = time.process_time()
+    Pipeline.parse(pipeline).run(program, context)
+    return time.process_time() - began
+
+
+def digits_accuracy(pipeline: str, folder) -> float:
+    """Mean top-1 in percent of four trained MLPs on the digits' test images."""
+    x, x_test, _, _ = digits()
+    found = []
+    for seed in SEEDS:
+        session = (
+            compiled(mlp(seed), pipeline, {"x": x}, folder)[0] if pipeline else Session(mlp(seed))
+        )
+        found.append(accuracy(session.run({"x": x_test})["y"]))
+    return float(np.mean(found))
