@@ -30,7 +30,7 @@ they are: a sentence transformer gains a tenth of a decibel by them and takes te
 
 Preconditions: ``calibrate`` ran directly before, on the same graph.
 Preserved: everything; the graph does not change.
-Cost: a run of the model over the data for each 64 MB of rows, then 2 ``rounds`` ``points`` products
+Cost: a run of the model over the data for each 32 MB of rows, then 2 ``rounds`` ``points`` products
 of ``rows`` rows with each weight.
 Source: Wu et al. 2020, "EasyQuant", arXiv:2006.16669, equations 4 to 7 and algorithm 1 (there with
 one scale a layer or channel, [0.5, 2] and 100 points; above a maximum there is nothing to find).
@@ -38,6 +38,7 @@ one scale a layer or channel, [0.5, 2] and 100 points; above a maximum there is 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -65,7 +66,7 @@ __all__ = ["OptimizeScales"]
 
 Floats = npt.NDArray[np.float32]
 
-_BUDGET = 1 << 26
+_BUDGET = 1 << 25
 """Bytes of rows that are held at a time."""
 
 
@@ -184,10 +185,10 @@ class OptimizeScales(GraphPass):
         from qcomp.execute import HybridSession
 
         assert context.calibration is not None
-        samples = {
-            key: RowSample(key[1], self.rows, np.random.default_rng([context.seed, index]))
-            for index, key in enumerate(dict.fromkeys(key for unit in units for key in unit.keys))
-        }
+        samples: dict[Key, RowSample] = {}
+        for key in (key for unit in units for key in unit.keys):
+            seed = [context.seed, zlib.crc32(key[0].encode())]
+            samples[key] = RowSample(key[1], self.rows, np.random.default_rng(seed))
         given = {value.name for value in program.model.graph.inputs}
         taps = list(dict.fromkeys(name for name, _ in samples if name not in given))
         session = HybridSession(program, taps=taps, only_taps=True)

@@ -220,3 +220,18 @@ def test_a_range_never_passes_the_bounds_of_a_clip_so_that_it_fuses(build, compi
     OnnxIntBackend().write(program, tmp_path / "m.onnx", get_target("cpu-int8"), context)
     assert context.need(FusionReport, "onnx_int").kernels["QLinearConv"] == 2
     assert context.need(FusionReport, "onnx_int").unfused == ()
+
+
+def test_what_is_found_does_not_depend_on_how_many_layers_are_held_at_a_time(
+    cnn, compiled, rng, monkeypatch
+):
+    data = data_of(rng, rows=8)
+    found = []
+    for budget in (1 << 25, 1):
+        monkeypatch.setattr("qcomp.passes.calibrate.optimize_scales._BUDGET", budget)
+        context = compiled(cnn, "calibrate,optimize-scales{rows=64}", data)
+        found.append((context.need(TensorStatistics, "x"), context.need(ChosenWeights, "x")))
+    (statistics, chosen), (others, other) = found
+    assert statistics == others
+    for name, weight in chosen.weights.items():
+        np.testing.assert_array_equal(weight.levels, other.weights[name].levels)
