@@ -77,8 +77,9 @@ def _mark(model: ir.Model) -> list[tuple[str, str]]:
 
 def _name(model: ir.Model, calls: list[tuple[str, str]], rules: NodeRules) -> NodeRules:
     """Name the operators that came in; return the rules that know them by their calls."""
-    taken: set[str] = set()
-    for node in model.graph.all_nodes():
+    nodes = list(model.graph.all_nodes())
+    taken = {node_name(node) for node in nodes if _CALL not in node.metadata_props}
+    for node in nodes:
         index, inner = (node.metadata_props.pop(key, None) for key in (_CALL, _NODE))
         if index is None:
             continue

@@ -20,7 +20,7 @@ Source: IEEE 754-2019, binary16; ONNX data type BFLOAT16.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -72,7 +72,8 @@ class WidenFloats(GraphPass):
         from qcomp.ir.shapes import infer_shapes
 
         model = program.model
-        found = _types(model)
+        kept = set(filter(None, map(_narrowing, model.graph.outputs)))
+        found = _types(model, kept)
         if not found:
             return False
         names = " and ".join(_HALVES[kind] for kind in sorted(found))
@@ -82,7 +83,8 @@ class WidenFloats(GraphPass):
         declared = {
             value: value.type
             for value in model.graph.outputs
-            if value.type is not None and _is_half(value) and not value.is_graph_input()
+            if value.type is not None and _is_half(value) and value.producer() not in kept
+            if not value.is_graph_input()
         }
         _widen_inputs(model)
         halves = _widen_constants(model.graph)
@@ -92,6 +94,8 @@ class WidenFloats(GraphPass):
                 for value in graph.inputs:
                     value.type = _widened(value.type)
             for node in list(graph):
+                if node in kept:
+                    continue
                 _widen_node(node)
                 if node.op_type == "Cast" and not node.domain:
                     _drop_if_idle(node)
@@ -107,26 +111,42 @@ class WidenFloats(GraphPass):
         return True
 
 
-def _types(model: ir.Model) -> set[int]:
-    """The half types that the graph stores, takes, makes or casts to."""
+def _narrowing(output: ir.Value) -> ir.Node | None:
+    """The Cast that makes an output of halves for the caller alone."""
+    node = output.producer()
+    if node is None or node.domain or node.op_type != "Cast" or not _is_half(output):
+        return None
+    return None if output.uses() else node
+
+
+def _types(model: ir.Model, kept: Collection[ir.Node]) -> set[int]:
+    """The half types that the graph stores, reads and makes, but for Casts at its ends."""
     found: set[int] = set()
     for graph in model.graphs():
-        for value in _values(graph):
+        for value in _values(graph, kept):
             found |= {value.dtype.value} if value.dtype is not None else set()
             if value.const_value is not None:
                 found.add(value.const_value.dtype.value)
         for node in graph:
             to = node.attributes.get("to")
-            if node.op_type == "Cast" and to is not None and not to.is_ref():
+            cast = node.op_type == "Cast" and node not in kept
+            if cast and to is not None and not to.is_ref():
                 found.add(to.as_int())
     return found & set(_HALVES)
 
 
-def _values(graph: ir.Graph) -> Iterator[ir.Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
+def _values(graph: ir.Graph, kept: Collection[ir.Node]) -> Iterator[ir.Value]:
+    yield from (value for value in graph.inputs if _readers(value))
+    yield from (value for value in graph.initializers.values() if not value.is_graph_input())
     for node in graph:
-        yield from node.outputs
+        if node not in kept:
+            yield from node.outputs
+
+
+def _readers(value: ir.Value) -> list[tuple[ir.Node, int]]:
+    """The operators that read an input, with the place, but for Cast: it takes halves as well."""
+    uses = [(usage.node, usage.idx) for usage in value.uses()]
+    return [(node, index) for node, index in uses if node.domain or node.op_type != "Cast"]
 
 
 def _is_half(value: ir.Value) -> bool:
@@ -167,15 +187,15 @@ def _widen_inputs(model: ir.Model) -> None:
     editor = Editor(model)
     first = next(iter(model.graph), None)
     for value in model.graph.inputs:
-        uses = list(value.uses())
+        uses = _readers(value)
         if not _is_half(value) or not uses or first is None:
             continue
         name = f"{value.name}_float"
         cast = editor.node("Cast", [value], {"to": _FLOAT}, name=name, before=first)
         real = cast.outputs[0]
         real.type, real.shape = ir.TensorType(ir.DataType.FLOAT), value.shape
-        for usage in uses:
-            usage.node.replace_input_with(usage.idx, real)
+        for node, index in uses:
+            node.replace_input_with(index, real)
 
 
 def _widen_constants(

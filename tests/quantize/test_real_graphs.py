@@ -5,12 +5,16 @@ import json
 import ml_dtypes
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
 from qcomp.errors import SourceError
 from qcomp.execute import Session
+from qcomp.frontends.onnx_model import OnnxFrontend
+from qcomp.passes.graph.widen_floats import WidenFloats
+from qcomp.passmanager import Context
 from qcomp.quantization import sqnr
 from tests.quantize.real_graphs import (
     BATCH,
@@ -102,6 +106,28 @@ def test_bfloat16_weights_behind_casts_are_quantized():
     weights = {"h": WEIGHTS["w1"], "k": WEIGHTS["w2"]}
     source = halved(model(20, IN, OUT, body, weights), "bfloat16")
     check(source, {"x": X}, ("a", "y"), {"Tanh": "no integer kernel"})
+
+
+@pytest.mark.parametrize("casts", [False, True])
+def test_widening_a_second_time_changes_nothing(casts):
+    """Inputs and outputs of halves stay, with Casts of the source or of the pass."""
+    half_in, half_out = (text.replace("float", "float16") for text in (IN, OUT))
+    body = BODY
+    if casts:
+        half_in, half_out = half_in.replace("] x", "] x0"), half_out.replace("] y", "] y0")
+        body = f"x = Cast<to=1>(x0)\n {BODY}\n y0 = Cast<to=10>(y)"
+    source = model(21, half_in, half_out, body, WEIGHTS, ir_version=10)
+    program = OnnxFrontend().read(source if casts else halved(source, "float16"))
+    once = Context()
+    changed = WidenFloats().run(program, once)
+    assert changed is not casts
+    made = ir.to_proto(program.model).SerializeToString(deterministic=True)
+    again = Context()
+    assert not WidenFloats().run(program, again)
+    assert again.warnings == []
+    assert ir.to_proto(program.model).SerializeToString(deterministic=True) == made
+    types = {info.type.tensor_type.elem_type for info in source.graph.output}
+    assert types == {value.dtype.value for value in program.model.graph.outputs}
 
 
 @pytest.mark.parametrize("kind", HALVES)
