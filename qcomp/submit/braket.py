@@ -267,14 +267,16 @@ class _Remote(_Braket):
         """Return the published price: so much a task, so much a shot."""
         known = devices()
         entry = known["devices"].get(self._arn, {})
+        unchecked = "nothing was checked against the machine: Amazon does that when a task arrives"
         notes = [f"prices of {known['source']} as read on {known['read']}, without discounts"]
         if "per_shot" not in entry:
             title = entry.get("title", self._arn)
-            return Estimate(None, "", None, (f"no price per shot is known here of {title}",))
+            missing = f"no price per shot is known here of {title}"
+            return Estimate(None, "", None, (missing, unchecked))
         shots = sum(len(setting.rows) * setting.shots for setting in settings)
         price = known["per_task"] * tasks + entry["per_shot"] * shots
         notes.append(f"{known['per_task']} a task and {entry['per_shot']} a shot")
-        return Estimate(price, known["currency"], None, tuple(notes))
+        return Estimate(price, known["currency"], None, (*notes, unchecked))
 
     def send(self, batch: Batch) -> str:
         """Create the task under the batch's token; a second time, AWS gives the same one back."""

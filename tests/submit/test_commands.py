@@ -211,6 +211,7 @@ def test_a_dry_run_says_what_and_how_much_without_network_and_credentials(
     assert priced["tasks"] == 12
     assert priced["estimate"]["price"] == pytest.approx(12 * 0.30 + 6000 * 0.00145)
     assert any("read on 2026" in note for note in priced["notes"])
+    assert any("nothing was checked" in note for note in priced["notes"])
     assert dry("braket", "Emerald")["estimate"]["price"] is None
     assert dry("braket", "local")["estimate"]["price"] == 0
     timed = dry("ibm", "ibm_torino")
