@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import qcomp
-from qcomp.errors import SourceError
+from qcomp.errors import SourceError, UsageError
 from qcomp.execute import Session
 from qcomp.frontends.onnx_model import OnnxFrontend
 from qcomp.passes.graph.widen_floats import WidenFloats
@@ -223,6 +223,15 @@ def test_rules_for_a_call_hold_for_what_its_function_does():
     bits = {line["layer"]: line["bits"] for line in report["quantization"]["layers"]}
     assert bits["h/m"] == "s8"
     assert bits["y/m"].startswith("s4")
+
+
+def test_patterns_may_name_the_operators_inside_of_a_function_as_the_report_does():
+    source = with_functions()
+    _, report = compiled(source, "cpu-int8", {"x": X}, exclude=["y/m"])
+    assert [line["layer"] for line in report["quantization"]["layers"]] == ["h/m"]
+    with pytest.raises(UsageError, match="matches no operator") as caught:
+        compiled(source, "cpu-int8", {"x": X}, exclude=["y/mm"])
+    assert "y/m" in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", ["If", "Loop"])
