@@ -32,8 +32,8 @@ Preconditions: ``calibrate`` ran directly before, on the same graph.
 Preserved: everything; the graph does not change.
 Cost: a run of the model over the data for each 32 MB of rows, then 2 ``rounds`` ``points`` products
 of ``rows`` rows with each weight.
-Source: Wu et al. 2020, "EasyQuant", arXiv:2006.16669, equations 4 to 7 and algorithm 1 (there with
-one scale a layer or channel, [0.5, 2] and 100 points; above a maximum there is nothing to find).
+Source: Wu et al. 2020, "EasyQuant: Post-training Quantization via Scale Optimization",
+arXiv:2006.16669 (there by the cosine, with 100 factors from 0.5 to 2).
 """
 
 from __future__ import annotations

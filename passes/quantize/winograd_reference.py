@@ -27,7 +27,7 @@ division by 4 leaves no rest: integers in, the same integers as the direct sum o
 Both fit int16. Their products are summed over the channels in int32, as many as
 :func:`winograd_channels` says.
 
-Source: Wu et al. 2020, "EasyQuant", arXiv:2006.16669, section 3.4; Lavin and Gray 2015,
+Source: Wu et al. 2020, "EasyQuant", arXiv:2006.16669; Lavin and Gray 2015,
 arXiv:1509.09308, section 4.1.
 """
 
