@@ -133,7 +133,7 @@ class LearnRounding(GraphPass):
     freedom: Literal["neighbours", "grid"] = "grid"
     scales: bool = True
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    rate: float = 0.05
+    rate: float = 0.02
     penalty: float = 1.0
 
     def __post_init__(self) -> None:
@@ -226,8 +226,7 @@ class _Work:
         self.judged_on = [i for i in range(len(chunks)) if i not in self.learned_on] or [0]
         if len(chunks) < _HELD and len(chunks) > 1:
             self.learned_on, self.judged_on = list(range(len(chunks) - 1)), [len(chunks) - 1]
-        targets = [v.name or "" for layer in layers_of(twin.layers) for v in (layer.target,)]
-        targets += [unit.target.name or "" for unit in self.units]
+        targets = [unit.target.name or "" for unit in self.units]
         self.floats = Stream(floating, chunks, targets)
         self.quantized = Stream(twin.program, chunks, ())
         self.account = LearnedRounding({}, {})
@@ -280,7 +279,9 @@ class _Work:
                 f"learn-rounding: the block {unit.label} holds {', '.join(unknown)}, which has no "
                 "gradient here: learned layer by layer"
             )
-            return layers_of(unit.layers)
+            apart = layers_of(unit.layers)
+            self.floats.want(each.target.name or "" for each in apart)
+            return apart
         self.floats.run(self.floats.part(self.floats.missing([unit.target]), [unit.target]))
         goals = [chunk[name] for chunk in self.floats.chunks]
         inside = set(core)

@@ -43,7 +43,7 @@ Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[np.generic]
 Tensor = Any  # torch has no types here
 
-_SHRINKS = np.concatenate([np.linspace(0.3, 0.95, 27), np.linspace(0.96, 1.1, 8)])
+_SHRINKS = np.linspace(0.35, 1.05, 15)
 
 
 @dataclass(frozen=True, slots=True)

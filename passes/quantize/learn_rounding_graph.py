@@ -177,10 +177,7 @@ def _insert_grids(
         layer = layers.get(part.weight)
         if layer is None or not part.quantized:
             continue
-        values = [usage.node for usage in twin.model.graph.initializers[part.quantized].uses()]
-        pairs = [n if n.op_type == "DequantizeLinear" else n.outputs[0] for n in values]
-        nodes = [p if not hasattr(p, "uses") else next(iter(p.uses())).node for p in pairs]
-        for pair in nodes:
+        for pair in _pairs(twin.model.graph.initializers[part.quantized]):
             for usage in list(pair.outputs[0].uses()):
                 flip = flips[part.node] and usage.node.op_type == "MatMul"
                 tensor = weights[part.node]
@@ -193,6 +190,13 @@ def _insert_grids(
                 layer.places.append((value, flip))
                 layer.readers.append(usage.node)
     return {part.source: part.output for part in record.layers}
+
+
+def _pairs(levels: ir.Value) -> list[ir.Node]:
+    """The operators that make a stored weight real again."""
+    readers = [usage.node for usage in levels.uses()]
+    behind = [u.node for r in readers if r.op_type == "Cast" for u in r.outputs[0].uses()]
+    return [node for node in (*readers, *behind) if node.op_type == "DequantizeLinear"]
 
 
 def _own_weights(twin: Program, chosen: ChosenWeights, layers: Mapping[str, Layer]) -> None:
@@ -251,7 +255,8 @@ def blocks_of(graph: ir.Graph, layers: Sequence[Layer], span: int = 1) -> list[U
             uses[value] = uses.get(value, 0) + 1
     for value in graph.outputs:
         uses[value] = uses.get(value, 0) + 1
-    live: dict[ir.Value, int] = {}
+    roots = _roots(layers)
+    live = {value: uses[value] for value in graph.inputs if value in roots}
     tainted: set[ir.Value] = set()
     units: list[Unit] = []
     inside: list[Layer] = []
@@ -265,11 +270,12 @@ def blocks_of(graph: ir.Graph, layers: Sequence[Layer], span: int = 1) -> list[U
                     del live[value]
         if node in of_node:
             inside.append(of_node[node])
-        if node in of_node or any(value in tainted for value in reads):
-            for value in node.outputs:
+        follows = node in of_node or any(value in tainted for value in reads)
+        for value in node.outputs:
+            if follows:
                 tainted.add(value)
-                if uses.get(value):
-                    live[value] = uses[value]
+            if (follows or value in roots) and uses.get(value):
+                live[value] = uses[value]
         ends = len(live) == 1 and inside and _settled(next(iter(live)), node)
         if ends:
             cuts += 1
@@ -279,6 +285,19 @@ def blocks_of(graph: ir.Graph, layers: Sequence[Layer], span: int = 1) -> list[U
     if inside and len(live) == 1:
         return [*units, Unit(_label(inside), inside, next(iter(live)))]
     return units + layers_of(inside)  # several results: no single one to learn from
+
+
+def _roots(layers: Sequence[Layer]) -> set[ir.Value]:
+    """What layers read, also in front of a normalization: the first block needs it to its end."""
+    found: set[ir.Value] = set()
+    for layer in layers:
+        value = layer.node.inputs[0]
+        while value is not None and value not in found:
+            found.add(value)
+            maker = value.producer()
+            normalized = maker is not None and maker.op_type.endswith("Normalization")
+            value = maker.inputs[0] if maker is not None and normalized else None
+    return found
 
 
 def _settled(value: ir.Value, node: ir.Node) -> bool:
@@ -330,11 +349,15 @@ class Stream:
         self._reads = {node: captured_values(node) for node in graph}
         self._done: set[ir.Node] = set()
         self._known = {v.name: v for node in graph for v in node.outputs}
-        self._wanted = dict.fromkeys(wanted, 1)
+        self._wanted = dict.fromkeys(wanted)
 
     def value(self, name: str) -> ir.Value:
         """The value of that name that a node makes."""
         return self._known[name]
+
+    def want(self, names: Iterable[str]) -> None:
+        """Keep values of these names, too, until they are served."""
+        self._wanted.update(dict.fromkeys(names))
 
     def missing(self, targets: Sequence[ir.Value]) -> list[ir.Node]:
         """Nodes that have to run before some values are there, in order."""
