@@ -150,7 +150,7 @@ def run_within(job: Compilation, drop: Drop, text: str, observer: Observer | Non
         trials,
         model_bytes(first.program.model),
         model_bytes(found.program.model),
-        _times(job, first.program, found.program) if count else (),
+        _times(job, first.program, found.program) if count and _is_cpu(job) else (),
     )
     job.program, job.context = found.program, found.context
     job.records += found.records
@@ -199,6 +199,12 @@ def _small_batch(job: Compilation) -> dict[str, Any]:
 
 def _is_fixed(shape: ir.Shape | None) -> bool:
     return shape is None or not len(shape) or isinstance(shape[0], int)
+
+
+def _is_cpu(job: Compilation) -> bool:
+    """Whether the machine is one of the kind that the compile runs on."""
+    integers = None if job.graph is None else job.graph.integers
+    return integers is None or integers.is_cpu
 
 
 def _times(job: Compilation, quantized: Program, written: Program) -> tuple[float, ...]:

@@ -289,7 +289,9 @@ class Compilation:
         graphs = [stage["file"] for stage in stages if str(stage["file"]).endswith(".onnx")]
         models = [ir.load(artifact.path / name) for name in graphs]
         names = self.source.model.graph.initializers
-        return tensor_lines(models, record, self.context.get(TensorStatistics), names)
+        statistics = self.context.get(TensorStatistics)
+        machine = None if self.graph is None else self.graph.integers
+        return tensor_lines(models, record, statistics, names, machine)
 
     def _circuit_sections(self) -> list[Any]:
         from qcomp.equivalence import check

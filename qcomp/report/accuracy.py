@@ -69,12 +69,10 @@ class BoundLine:
     def sentence(self) -> str:
         """What was kept and what it cost, in plain words."""
         if not self.kept:
-            return (
-                f"a drop of at most {self.drop} in {self.metric} is met with all layers quantized"
-            )
+            return f"{self.metric} gets worse by at most {self.drop} with all layers quantized"
         text = (
-            f"{len(self.kept)} of {self.layers} layers stay in float so that {self.metric} drops "
-            f"by at most {self.drop}: {self.quantized:.4g} with all quantized, {self.reached:.4g} "
+            f"{len(self.kept)} of {self.layers} layers stay in float so that {self.metric} gets "
+            f"worse by at most {self.drop}: {self.quantized:.4g} with all quantized, {self.reached:.4g} "
             f"now, {self.source:.4g} in float; weights {self.bytes_reached / 1e6:.3g} MB in place "
             f"of {self.bytes_quantized / 1e6:.3g} MB"
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qcomp.integer_rules import IntegerRules
 from qcomp.report.data import TensorLine
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def tensor_lines(
     record: QuantizationRecord | None,
     statistics: TensorStatistics | None,
     source: Iterable[str] = (),
+    machine: IntegerRules | None = None,
 ) -> tuple[TensorLine, ...]:
     """Return a line for each tensor of the graphs that were written, in graph order.
 
@@ -74,11 +76,13 @@ def tensor_lines(
         record: What the quantizing passes did and left.
         statistics: What was measured of activations.
         source: Names of the constants of the source, which the lines use.
+        machine: What integers the machine takes; CPUs by default.
     """
+    machine = machine or IntegerRules()
     lines: dict[str, TensorLine] = {}
     known = frozenset(source)
     for model in models:
-        for line in _Reader(model, record, statistics, known).lines():
+        for line in _Reader(model, record, statistics, known, machine).lines():
             lines.setdefault(line.name, line)
     return tuple(lines.values())
 
@@ -90,7 +94,9 @@ class _Reader:
         record: QuantizationRecord | None,
         statistics: TensorStatistics | None,
         source: frozenset[str],
+        machine: IntegerRules,
     ) -> None:
+        self.machine = machine
         self.graph = model.graph
         self.statistics = statistics
         self.source = source
@@ -207,6 +213,10 @@ class _Reader:
             role = "bias" if kind == "s32" else "weight"
             shown, method, source = kind, "", name
             why = "the graph had these integers when it came"
+        elif layer is None and kind == "s8" and _is_bias(value):
+            why = "eight bits with a scale of its own, as the machine takes it"
+            role, shown, method = "bias", kind, "round to nearest"
+            source = name.removesuffix("_quantized")
         elif layer is None and kind == "s32":
             why = "steps of the input's scale times the weight's, as the integer sums are"
             role, shown, method = "bias", kind, "round to nearest"
@@ -222,6 +232,8 @@ class _Reader:
             shown, source = layer.weight_type or kind, layer.weight
             method = layer.method or "round to nearest"
             why = "one scale a row" if role == "table" else _weight_why(layer)
+            if layer.scheme == "static" and scale is not None and scale.size == 1:
+                why = "one scale for the whole tensor, as the machine takes it"
         low, high = (None, None) if scale is None else _covered(_base(shown, kind), scale, None)
         names = tuple(dict.fromkeys(_readers(value)))
         return TensorLine(
@@ -248,6 +260,8 @@ class _Reader:
                 for v in node.inputs[:2]
             )
             why = "ONNX Runtime rounds it to s32 when it loads the graph" if integer else ""
+            if integer and not self.machine.is_cpu:
+                why = "the machine adds biases in float"
             why = why or self._reason(readers)
         else:
             why = self._reason(readers)
@@ -377,6 +391,12 @@ def _is_scale(value: ir.Value, node: ir.Node) -> bool:
         "MatMulIntegerToFloat",
         "QGemm",
     )
+
+
+def _is_bias(value: ir.Value) -> bool:
+    """Whether integers are dequantized to the third input of a layer."""
+    users = [u.node for u in value.uses() if u.node.op_type == "DequantizeLinear"]
+    return any(usage.idx == 2 for node in users for usage in node.outputs[0].uses())
 
 
 def _readers(value: ir.Value) -> Iterator[str]:

@@ -260,3 +260,23 @@ def test_the_command_line_takes_patterns(
     code, _, error = run(*arguments, "--include", "op:Gem")
     assert code == 2
     assert "'op:Gemm'" in error
+
+
+@pytest.mark.parametrize(
+    ("target", "weight", "bias"),
+    [
+        ("tensorrt-int8", "one scale an output channel", ("f32", "machine")),
+        ("vitisai-int8", "one scale for the whole tensor", ("s8", "scale of its own")),
+        ("qnn-int8", "one scale for the whole tensor", ("s32", "steps of the input's scale")),
+    ],
+)
+def test_tensors_of_accelerators_are_explained_by_their_own_rules(
+    tmp_path: Path, target: str, weight: str, bias: tuple[str, str]
+) -> None:
+    found, _ = compiled(tmp_path, target=target)
+    tensors = {line.name: line for line in found.tensors}
+    assert weight in tensors["w0"].why
+    assert tensors["b0"].type == bias[0]
+    if bias[0] != "f32":
+        assert tensors["b0"].role == "bias"
+        assert bias[1] in tensors["b0"].why
