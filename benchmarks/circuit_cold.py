@@ -16,15 +16,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 __all__ = ["cold_table", "measure"]
 
-GATES = (500, 10_000)
+GATES = (500, 5000)
 """Sizes of the circuits; kernels are compiled for the larger one only."""
+
+LIMIT = 60.0
+"""Wall seconds that a peer's process may take."""
 
 QUBITS = 12
 BASIS = ("h", "x", "rz", "cx")
@@ -85,31 +88,43 @@ def ours(text: str, effort: str) -> float:
     return time.process_time() - start
 
 
-def measure(peers: Sequence[str], gates: Iterable[int] = GATES) -> list[dict[str, object]]:
+def measure(
+    peers: Sequence[str], gates: Iterable[int] = GATES, say: Callable[[str], None] = str
+) -> list[dict[str, object]]:
     """Run every tool on every size, each in a process of its own; return a row each.
 
     Args:
         peers: Names of the peers, as ``circuit_peers.PEERS`` has them.
         gates: Sizes of the circuits.
+        say: Is told each row as it comes.
     """
     rows: list[dict[str, object]] = []
+
+    def add(tool: str, size: int, kernels: str, found: Mapping[str, float]) -> None:
+        rows.append({"tool": tool, "gates": size, "kernels": kernels, **found})
+        say(str(rows[-1]))
+
     for size in gates:
         for effort in ("fast", "default"):
             with tempfile.TemporaryDirectory() as folder:
                 for kernels in ("none", "in the cache"):
                     found = _asked("qcomp", effort, size, {"NUMBA_CACHE_DIR": folder})
-                    name = f"qcomp_{effort}"
-                    rows.append({"tool": name, "gates": size, "kernels": kernels, **found})
+                    add(f"qcomp_{effort}", size, kernels, found)
         for peer in peers:
-            found = _asked(peer, "-", size, {})
-            rows.append({"tool": peer, "gates": size, "kernels": "-", **found})
+            try:
+                add(peer, size, "-", _asked(peer, "-", size, {}, LIMIT))
+            except subprocess.TimeoutExpired:
+                add(peer, size, "-", {})
     return rows
 
 
-def _asked(tool: str, effort: str, gates: int, more: Mapping[str, str]) -> dict[str, float]:
+def _asked(
+    tool: str, effort: str, gates: int, more: Mapping[str, str], limit: float | None = None
+) -> dict[str, float]:
     command = [sys.executable, __file__, tool, effort, str(gates)]
+    environment = {**os.environ, **more}
     out = subprocess.run(
-        command, env={**os.environ, **more}, check=True, capture_output=True, text=True
+        command, env=environment, check=True, capture_output=True, text=True, timeout=limit
     )
     found = json.loads(out.stdout.splitlines()[-1])
     assert isinstance(found, dict)
@@ -124,7 +139,7 @@ def cold_table(rows: Iterable[Mapping[str, object]]) -> str:
     ]
     for row in rows:
         cells = (row["gates"], row["tool"], row["kernels"])
-        times = (f"{row[key]:.3f}" for key in ("import", "first", "again"))
+        times = (f"{row[key]:.3f}" if key in row else "-" for key in ("import", "first", "again"))
         lines.append(f"| {' | '.join(map(str, (*cells, *times)))} |")
     return "\n".join(lines)
 

@@ -256,7 +256,7 @@ def run_cold(options: Any) -> int:
     from circuit_cold import cold_table, measure
 
     peers = [peer for peer in PEERS if peer.group in options.peers and peer.installed]
-    rows = measure([peer.name for peer in peers])
+    rows = measure([peer.name for peer in peers], say=say)
     table = cold_table(rows)
     print(table)
     if options.json:
