@@ -98,8 +98,6 @@ class Context:
         workers: Processes or threads that a pass may use.
         deadline: When work that gets better with time ends; None for steps that are counted.
         warnings: What the user should know, one sentence each.
-        clock: CPU seconds of this process when the last pass ended; None where other work was done
-            since.
     """
 
     seed: int = 0
@@ -111,7 +109,6 @@ class Context:
     workers: int = 1
     deadline: Deadline | None = None
     warnings: list[str] = field(default_factory=list)
-    clock: float | None = None
     _facts: dict[type, object] = field(default_factory=dict)
 
     def rng(self, name: str) -> np.random.Generator:
@@ -274,7 +271,6 @@ class Pipeline:
             records.append(record)
             if observer is not None:
                 observer(record, program)
-                context.clock = None
             return record.changed
         if step.model is not None:
             return self._run_best(step, step.model, program, context, records, observer)
@@ -334,7 +330,7 @@ def run_pass(
 ) -> PassRecord:
     """Run one pass on a program and say what it did."""
     before = records[-1].after if records else counts(program)
-    start = context.clock if records and context.clock is not None else time.process_time()
+    start = time.process_time()
     try:
         if isinstance(instance, CircuitPass):
             changed, check = _run_on_circuits(instance, program, context)
@@ -346,11 +342,9 @@ def run_pass(
         if not error.where:
             error.where = f"pass '{instance}'"
         raise
+    seconds = time.process_time() - start
     after = counts(program) if changed else before
-    # Reading the CPU's clock takes as long as a small pass: one reading ends this pass and starts
-    # the next.
-    context.clock = time.process_time()
-    return PassRecord(str(instance), context.clock - start, changed, before, after, check)
+    return PassRecord(str(instance), seconds, changed, before, after, check)
 
 
 def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) -> tuple[bool, str]:
