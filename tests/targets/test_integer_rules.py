@@ -345,3 +345,12 @@ def test_powers_of_two_are_the_ones_of_least_error():
 def test_bits_of_other_machines_weights_are_not_chosen(data):
     with pytest.raises(UsageError, match="8 bits"):
         qcomp.compile(network(), target="qnn-int8", calibration=data, override=["op:Conv{bits=4}"])
+
+
+def test_the_table_of_the_documentation_is_accepted():
+    text = (FILES.parent.parent / "docs" / "targets.md").read_text(encoding="utf-8")
+    block = text.partition("```toml\n")[2].partition("```")[0]
+    rules, faults = read_integers(tomllib.loads(block)["integers"])
+    assert faults == []
+    assert rules.fixed == {"Sigmoid": (0.00390625, 0)}
+    assert rules.provider == "MineExecutionProvider"
