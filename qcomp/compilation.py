@@ -20,6 +20,7 @@ from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
 from qcomp.quantization import (
     FusionReport,
+    GeneratedData,
     NodeRules,
     QuantizationError,
     QuantizationRecord,
@@ -45,6 +46,9 @@ COMPARED_BATCH = 4
 """Of them, those that are run at a time."""
 
 Observer = Callable[[PassRecord, "Program"], None]
+
+_GENERATE = "generate-data"
+"""The pass that makes up calibration data."""
 
 _SCHEME_PASSES = {
     "static": ("quantize-static",),
@@ -81,24 +85,43 @@ class Compilation:
         self.higher_is_better: bool | None = None
         self.drop: Drop | None = None
         self._batches: Batches | None = None
+        self._generates = False
         self._pipelines: dict[str, str] = {}
         self._effort = "default"
 
     # --- data ------------------------------------------------------------------------------
 
-    def take_data(self, calibration: object, labels: object, preprocess: object) -> None:
+    def take_data(
+        self, calibration: object, labels: object, preprocess: object, pipeline: str | None = None
+    ) -> None:
         """Take what the user gave to calibrate and to judge.
+
+        Args:
+            calibration: Data, or the word ``generated``.
+            labels: Labels of the data, or a file of its own.
+            preprocess: How raw data becomes inputs.
+            pipeline: A text in place of the target's; one that generates data needs none.
 
         Raises:
             UsageError: If the data does not fit the model, or the target needs data that is not
                 there.
         """
+        self._generates = _is_generated(calibration)
+        if self._generates:
+            calibration = None
+            if self.graph is None:
+                raise UsageError(
+                    "the source has no classical graph that data could be generated for",
+                    hint="leave --calib out",
+                )
+        generates = self._generates or _GENERATE in (pipeline or "")
         needs = self.graph is not None and "calibration" in self.graph.requires
-        if calibration is None and needs and self.graph is not None:
+        if calibration is None and needs and not generates and self.graph is not None:
             raise UsageError(
                 f"the target '{self.graph.name}' needs calibration data",
                 hint="give --calib data.npz with arrays named as the model's inputs "
-                "(some hundred samples), or take cpu-dynamic-int8, which needs none",
+                "(some hundred samples), --calib generated where there is none, or take "
+                "cpu-dynamic-int8, which needs none",
             )
         if calibration is None and labels is None:
             return
@@ -159,7 +182,13 @@ class Compilation:
                 "the source has no classical graph whose operators patterns could match",
                 hint="leave --exclude, --include and --override out",
             )
-        rules.check(self.program.model.graph.all_nodes())
+        nodes = list(self.program.model.graph.all_nodes())
+        try:
+            rules.check(nodes)
+        except UsageError:  # the report also names what functions and fused operators are made of
+            apart = self.program.copy()
+            Pipeline.parse("canonicalise,inline-functions,take-apart").run(apart, Context())
+            rules.check([*nodes, *apart.model.graph.all_nodes()])
         self.context.put(rules)
 
     # --- passes ----------------------------------------------------------------------------
@@ -180,6 +209,8 @@ class Compilation:
             text = target.pipeline(effort)
             if pipeline is not None and (target is self.graph or self.graph is None):
                 text = pipeline
+            if target is self.graph and self._generates and _GENERATE not in text:
+                text = f"{_GENERATE},{text.lstrip()}"
             self._pipelines[target.name] = text
             if target is self.graph:
                 self._check_schemes(text)
@@ -367,7 +398,10 @@ class Compilation:
                 difference = np.subtract(a, b, dtype=np.float64)
                 largest = max(largest, float(np.abs(difference).max(initial=0.0)))
         words = ", ".join(f"{name} {total.decibels:.1f} dB" for name, total in sums.items())
-        how = f"{rows} samples of the calibration data, exact simulation; SQNR {words}"
+        which = "samples of the calibration data"
+        if self.context.get(GeneratedData) is not None:
+            which = "generated samples"
+        how = f"{rows} {which}, exact simulation; SQNR {words}"
         return [CheckLine(what, how, "measured", largest, "largest difference")]
 
     @contextmanager
@@ -435,6 +469,15 @@ class Compilation:
         how = f"{a.metric} on {a.n} labelled samples, {a.value:.4f} before, {b.value:.4f} after"
         checks.append(CheckLine("accuracy", how, "measured", change, f"change of {a.metric}"))
         return (AccuracyLine(a.metric, a.value, b.value, a.n),)
+
+
+def _is_generated(calibration: object) -> bool:
+    """Whether data is to be made up: the word, unless a file or folder has that name."""
+    return (
+        isinstance(calibration, str | Path)
+        and str(calibration) == "generated"
+        and not Path(calibration).exists()
+    )
 
 
 def _weight_bytes(program: Program) -> int:

@@ -233,7 +233,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
         out: Folder to write; a temporary one that lives as long as the artifact by default.
         calibration: Input data, samples first: a ``.npz`` path with arrays named as the model's
             inputs, a dict of arrays, an iterable of dicts, a torch DataLoader, an ONNX Runtime
-            CalibrationDataReader, or a folder of images.
+            CalibrationDataReader, or a folder of images; the word ``generated`` where there is
+            none, see :mod:`qcomp.passes.calibrate.generate_data`.
         labels: Labels of the calibration samples, or a file that also holds its own inputs; the
             report then says the accuracy before and after.
         preprocess: How raw data becomes inputs: a JSON file or ``module:function``.
@@ -287,7 +288,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
         context.progress = progress
     job = Compilation(program, graph, circuit, context)
     job.take_rules(exclude, include, override)
-    job.take_data(calibration, labels, preprocess)
+    job.take_data(calibration, labels, preprocess, pipeline)
     job.take_figure(metric, higher_is_better, max_drop)
     owner = None
     if out is None:

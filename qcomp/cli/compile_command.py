@@ -72,7 +72,7 @@ def compile_command(
         typer.Option(
             "--calib",
             help="Calibration data: .npz with arrays named as the model's inputs, samples first, "
-            "or a folder of images.",
+            "or a folder of images; 'generated' where there is none.",
         ),
     ] = None,
     labels: Annotated[
