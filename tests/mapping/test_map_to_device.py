@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from qcomp.ir.gates import IS_UNITARY, NUM_QUBITS, G
 from qcomp.ir.observable import Observable
 from qcomp.ir.program import Program, Readout
 from qcomp.ir.verify import verify
+from qcomp.passes.map import map_to_device
 from qcomp.passes.map.map_to_device import MapToDevice
 from qcomp.passes.map.orient_gates import OrientGates
 from qcomp.passmanager import Context, Pipeline
 from qcomp.simulate import run_readout
-from qcomp.target import Target
+from qcomp.target import Target, get_target
 
 REDUCE = (
     "consolidate-two-qubit{basis=rz-sx-x,two_qubit=4},merge-rotations,cancel-inverses,"
@@ -154,6 +156,36 @@ def test_the_same_seed_gives_the_same_circuit() -> None:
     before = random_circuit(np.random.default_rng(8), 6, 40)
     one, two = (MapToDevice().run(before, on(devices()["heavy-hex"])) for _ in range(2))
     assert one.equals(two)
+
+
+def test_searches_side_by_side_give_the_best_of_them_whatever_the_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    costs: list[int] = []
+    kept: list[int] = []
+    search, choose = map_to_device.route_skeleton, map_to_device.quieter
+
+    def searched(*args: Any, **options: Any) -> Any:
+        routed = search(*args, **options)
+        costs.append(routed.cost)
+        return routed
+
+    def chosen(skeleton: Any, routed: Any, *rest: Any) -> Any:
+        kept.append(routed.cost)
+        return choose(skeleton, routed, *rest)
+
+    monkeypatch.setattr(map_to_device, "route_skeleton", searched)
+    monkeypatch.setattr(map_to_device, "quieter", chosen)
+    before = random_circuit(np.random.default_rng(31), 9, 60)
+    several = MapToDevice(effort="fast", seeds=4).run(before, on(Device.grid(4, 4)))
+    assert len(costs) == 4
+    assert len(set(costs)) > 1
+    assert kept == [min(costs)]
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    again = MapToDevice(effort="fast", seeds=4).run(before, on(Device.grid(4, 4)))
+    assert again.equals(several)
+    text = get_target("ibm-heron").on(Device.grid(4, 4)).pipeline("max")
+    assert "map-to-device{basis=rz-sx-x,effort=max,seeds=4}" in text
 
 
 def test_circuits_that_fit_need_no_swap() -> None:
