@@ -46,7 +46,7 @@ def _reader(data: Path, base: type) -> Any:
 
 
 def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
-    """``static``, ``dynamic``, or a pipeline's text for the target cpu-int8."""
+    """``static``, ``dynamic``, ``data-free``, or a pipeline's text for the target cpu-int8."""
     import onnx  # noqa: F401  what every tool has imported before the clock starts
     import onnx_ir  # noqa: F401
     import onnxruntime  # noqa: F401
@@ -55,7 +55,11 @@ def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
     from qcomp.passmanager import Pipeline
     from qcomp.target import get_target
 
-    known = {"static": "cpu-int8", "dynamic": "cpu-dynamic-int8", "max": "cpu-int8"}
+    known = {
+        **dict.fromkeys(("static", "max", "data-free"), "cpu-int8"),
+        "dynamic": "cpu-dynamic-int8",
+    }
+    calibration = {"dynamic": None, "data-free": "generated"}
     target = get_target(known.get(config, "cpu-int8"))
     effort = "max" if config == "max" else "default"
     Pipeline.parse(target.pipeline(effort) if config in known else config)
@@ -70,7 +74,7 @@ def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
         qcomp.compile(
             str(model),
             target=target,
-            calibration=None if config == "dynamic" else dict(np.load(data)),
+            calibration=calibration[config] if config in calibration else dict(np.load(data)),
             effort=effort,
             pipeline=None if config in known else config,
             observer=note,

@@ -89,3 +89,12 @@ def test_a_folder_of_models_is_read_by_its_metric(tmp_path):
     assert quantize.activation_bytes(task) == 32 * 3 * 4
     (first,) = quantize.read_tasks(tmp_path, ("small",), 5)
     assert first.rows == 5
+
+
+def test_a_data_free_row_is_judged_beside_the_calibrated_one():
+    shared = {"tool": "qcomp", "model": "m", "metric": "accuracy", "ok": True}
+    static = {**shared, "config": "static", "drop": 0.002, "sqnr_db": 30.0}
+    good = {**shared, "config": "data-free", "drop": 0.011, "sqnr_db": 27.1}
+    bad = {**shared, "config": "data-free", "drop": 0.013, "sqnr_db": 26.9}
+    assert quantize.missed(good, [static, good]) == []
+    assert quantize.missed(bad, [static, bad]) == ["drop", "sqnr_db"]
