@@ -19,18 +19,28 @@ TARGETS = {"cpu-int8": 30.0, "cpu-dynamic-int8": 30.0, "cpu-int4": 14.0}
 """Target -> least signal over noise of every output, dB."""
 
 D, BATCH, LENGTH = 64, 24, 10
+
+
+class Draws:
+    """Random weights and data of one test module: the same in every test, whichever ran before."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.rng = np.random.default_rng(seed)
+
+    def rewind(self) -> None:
+        """Begin again, before each test."""
+        self.rng.bit_generator.state = np.random.default_rng(self.seed).bit_generator.state
+
+    def matrix(self, *shape: int) -> np.ndarray:
+        """A weight whose products keep the size of what it multiplies."""
+        return (self.rng.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
+
+    def bias(self, n: int) -> np.ndarray:
+        return self.rng.normal(0, 0.1, n).astype(np.float32)
+
+
 RNG = np.random.default_rng(11)
-
-
-def matrix(*shape: int) -> np.ndarray:
-    """A weight whose products keep the size of what it multiplies."""
-    return (RNG.normal(size=shape) / np.sqrt(shape[0])).astype(np.float32)
-
-
-def bias(n: int) -> np.ndarray:
-    return RNG.normal(0, 0.1, n).astype(np.float32)
-
-
 X = RNG.normal(size=(BATCH, LENGTH, D)).astype(np.float32)
 LENGTHS = RNG.integers(4, LENGTH + 1, BATCH).astype(np.int32)
 MASK = (np.arange(LENGTH) < LENGTHS[:, None]).astype(np.int32)

@@ -17,15 +17,22 @@ from tests.quantize.real_graphs import (
     LENGTH,
     LENGTHS,
     MASK,
-    RNG,
     D,
+    Draws,
     X,
-    bias,
     check,
     compiled,
-    matrix,
     model,
 )
+
+DRAWS = Draws(12)
+RNG, bias, matrix = DRAWS.rng, DRAWS.bias, DRAWS.matrix
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws() -> None:
+    DRAWS.rewind()
+
 
 IN, OUT = f"float[b, s, {D}] x", f"float[b, s, {D}] y"
 ONES, ZEROS = np.ones(D, np.float32), np.zeros(D, np.float32)

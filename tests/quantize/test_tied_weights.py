@@ -9,7 +9,16 @@ from qcomp.execute import Session
 from qcomp.frontends.onnx_model import OnnxFrontend
 from qcomp.passmanager import Context, Pipeline
 from qcomp.target import get_target
-from tests.quantize.real_graphs import BATCH, LENGTH, RNG, D, bias, check, compiled, matrix, model
+from tests.quantize.real_graphs import BATCH, LENGTH, D, Draws, check, compiled, model
+
+DRAWS = Draws(14)
+RNG, bias, matrix = DRAWS.rng, DRAWS.bias, DRAWS.matrix
+
+
+@pytest.fixture(autouse=True)
+def _the_same_draws() -> None:
+    DRAWS.rewind()
+
 
 V = 500
 TABLE = RNG.normal(size=(V, D)).astype(np.float32)
