@@ -377,7 +377,10 @@ def _weighted_reason(node: ir.Node, rules: NodeRules, machine: IntegerRules) -> 
             reason = ""
     reason = reason or rules.options(node).refusal("static")
     held = "" if reason else other_dequantized(node.inputs[0])
-    return f"its input is {ALREADY}, as {held}, where u8 is needed" if held else reason
+    wanted = machine.activation
+    if not reason and wanted != "u8" and dequantized_affine(node.inputs[0]) is not None:
+        held = "UINT8"
+    return f"its input is {ALREADY}, as {held}, where {wanted} is needed" if held else reason
 
 
 def _becomes_fused_gemm(node: ir.Node) -> bool:

@@ -73,8 +73,8 @@ class BoundLine:
         text = (
             f"{len(self.kept)} of {self.layers} layers stay in float so that {self.metric} gets "
             f"worse by at most {self.drop}: {self.quantized:.4g} with all quantized, "
-            f"{self.reached:.4g} now, {self.source:.4g} in float; weights {self.bytes_reached / 1e6:.3g} MB in place "
-            f"of {self.bytes_quantized / 1e6:.3g} MB"
+            f"{self.reached:.4g} now, {self.source:.4g} in float; weights "
+            f"{self.bytes_reached / 1e6:.3g} MB in place of {self.bytes_quantized / 1e6:.3g} MB"
         )
         if self.time_reached is not None and self.time_quantized is not None:
             text += (

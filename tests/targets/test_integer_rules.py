@@ -18,7 +18,7 @@ from qcomp.passes.quantize.integer_types import INT8
 from qcomp.passes.quantize.machine_form import best_power_of_two
 from qcomp.quantization import sqnr
 from qcomp.target import get_target
-from tests.models import from_text
+from tests.models import from_text, small_cnn
 
 FILES = Path(qcomp.__file__).parent / "targets"
 NPUS = ("openvino-int8", "qnn-a16w8", "qnn-int8", "tensorrt-int8", "vitisai-int8")
@@ -354,3 +354,16 @@ def test_the_table_of_the_documentation_is_accepted():
     assert faults == []
     assert rules.fixed == {"Sigmoid": (0.00390625, 0)}
     assert rules.provider == "MineExecutionProvider"
+
+
+def test_u8_values_of_a_graph_that_came_quantized_are_not_fed_to_a_machine_of_s8(tmp_path):
+    x = {"x": np.random.default_rng(1).normal(size=(16, 3, 8, 8)).astype(np.float32)}
+    half = qcomp.compile(
+        small_cnn(), target="cpu-int8", calibration=x, exclude=["c1"], out=tmp_path / "half"
+    )
+    again = {"target": "tensorrt-int8", "calibration": x}
+    artifact = qcomp.compile(half.path / "stage0.onnx", **again)
+    floats = {
+        item["layer"]: item["reason"] for item in artifact.report["quantization"]["left_in_float"]
+    }
+    assert "as UINT8, where s8 is needed" in floats["c1"]
