@@ -8,6 +8,7 @@ import numpy as np
 
 from qcomp.equivalence.channels import check_channels
 from qcomp.equivalence.circuits import (
+    BINDINGS,
     MATRIX_QUBITS,
     STATES,
     WORK,
@@ -93,7 +94,7 @@ def check_from_zero(a: Circuit, b: Circuit, seed: int = 0, *, only_bits: bool = 
         return check_circuits(first, second, seed)
     seen = _with_ancillas_at_zero(first, second, 0, seed, only_bits)
     if seen is not None and seen.equal is not None:
-        return replace(seen, how=seen.how.replace("ancillas", "all qubits"))
+        return seen
     verdict = (check_bits if only_bits else check_circuits)(first, second, seed)
     return verdict if verdict.equal else _undecided(verdict)
 
@@ -140,10 +141,12 @@ def _with_ancillas_at_zero(
         return replace(verdict, rung="channels")
     a, b = (c.copy(body=body) for c, (body, _) in zip((a, b), bodies, strict=True))
     size = (len(a) + len(b)) << a.num_qubits
-    count = min(STATES, WORK // max(size, 1))
+    count = min(STATES if inputs else BINDINGS if a.params else 1, WORK // max(size, 1))
     if a.num_qubits > STATE_QUBITS or count < 1:
         return None
     how = f"states made of {count} random product states, ancillas in |0>"
+    if not inputs:
+        how = "the state made of |0...0>" + (f" at {count} random bindings" if a.params else "")
     error = 0.0
     for _ in range(count):
         values = {name: float(rng.uniform(-np.pi, np.pi)) for name in a.params}

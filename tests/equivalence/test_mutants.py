@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from qcomp.equivalence import check
 from qcomp.equivalence.circuits import _by_matrix, _by_states
 from qcomp.equivalence.pauli_form import same_pauli_form
 from qcomp.equivalence.pauli_windows import distance_by_pauli_windows
@@ -14,6 +15,7 @@ from qcomp.equivalence.windows import same_by_windows
 from qcomp.ir.angle import Angle, pi_fraction
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import BY_NAME, gate
+from tests.ir.dense import dense
 
 MUTANTS = 200
 QUBITS = 4
@@ -149,3 +151,17 @@ def test_checker_sees_a_qubit_that_only_one_circuit_touches(name: str) -> None:
     assert CHECKERS[name](first, Circuit(3).h(0).z(1).z(1).cx(0, 1))
     for wrong in (Circuit(3).h(0).cx(0, 1).z(2), Circuit(3).h(0).cx(0, 1).swap(1, 2)):
         assert not CHECKERS[name](first, wrong)
+
+
+def test_what_is_done_to_zeros_is_judged_right_for_200_mutants_of_which_some_do_the_same() -> None:
+    first, other = made(reference()), rewritten(reference())
+    assert check(first, made(other), from_zero=True).equal is True
+    rng = np.random.default_rng(2026)
+    state = dense(first)[:, 0]
+    alike = 0
+    for _ in range(MUTANTS):
+        candidate = made(mutant(other, rng))
+        same = bool(abs(abs(np.vdot(state, dense(candidate)[:, 0])) - 1) < 1e-9)
+        assert check(first, candidate, from_zero=True).equal is same
+        alike += same
+    assert MUTANTS // 4 < alike < 3 * MUTANTS // 4
