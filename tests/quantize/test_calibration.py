@@ -232,3 +232,12 @@ def test_generated_inputs_run_and_ids_stay_inside_their_table(build, run):
     assert feeds["ids"].shape == feeds["x"].shape[:2] == (4, 16)
     assert feeds["ids"].max() < 7
     assert run(program, feeds)["y"].shape == (4, 16, 5)
+
+
+def test_ids_beyond_the_vocabulary_are_one_clear_error(build, compiled):
+    program = build(
+        "g (int64[n, 4] ids) => (float[n, 4, 3] y) { w = Gather(table, ids)\n y = MatMul(w, v) }",
+        {"table": np.ones((10, 5), np.float32), "v": np.ones((5, 3), np.float32)},
+    )
+    with pytest.raises(UsageError, match=r"(?s)an input does not fit the graph.*idx=10"):
+        compiled(program, "calibrate", {"ids": np.full((2, 4), 10)})
