@@ -121,6 +121,25 @@ def test_a_batch_normalized_network_goes_through_as_well():
     assert np.isfinite(HybridSession(program).run({"x": data})["y"]).all()
 
 
+def test_only_products_over_positions_are_rounded_where_these_are_asked_for():
+    rng = np.random.default_rng(2)
+    model = from_text(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        net (float[n, 6, 8] x, float[n, 8] z) => (float[n, 6, 5] y, float[n, 5] u) {
+            y = MatMul (x, w0)
+            u = MatMul (z, w1)
+        }""",
+        w0=rng.standard_normal((8, 5)).astype(np.float32),
+        w1=rng.standard_normal((8, 5)).astype(np.float32),
+    )
+    data = {"x": rng.standard_normal((32, 6, 8)), "z": rng.standard_normal((32, 8))}
+    data = {name: array.astype(np.float32) for name, array in data.items()}
+    choose = "gptq{scheme=static,bits=8,group=0,symmetric=true,layers=positions}"
+    _, context = run(model, f"calibrate,{choose},quantize-static", data)
+    assert set(context.need(ChosenWeights, "gptq").weights) == {"w0"}
+    assert len(context.need(QuantizationRecord, "quantize-static").layers) == 2
+
+
 @pytest.mark.parametrize("method", ["gptq", "gptaq", "gpfq"])
 def test_without_data_the_user_is_told_what_to_give(method):
     program = Program(ir.from_proto(mlp((8, 4))))
@@ -139,6 +158,7 @@ def test_without_data_the_user_is_told_what_to_give(method):
         ("gpfq{threshold=firm}", "threshold"),
         ("gpfq{strength=-1,threshold=hard}", "at least 0"),
         ("gptaq{rows=0}", "rows is at least 1"),
+        ("gptq{layers=none}", "layers"),
         ("gptq{sweeps=-1}", "sweeps is at least 0"),
     ],
 )

@@ -28,11 +28,12 @@ from qcomp.passes.calibrate.layer_rows import (
     read_columns,
     weight_like,
 )
-from qcomp.passes.graph.rewriting import check_finite, int_attribute, node_label
+from qcomp.passes.graph.rewriting import check_finite, int_attribute, node_label, static_shape
 from qcomp.passes.quantize.error_feedback.descent import descend, output_errors, refit
 from qcomp.passes.quantize.error_feedback.moments import Moments
 from qcomp.passes.quantize.grids import Fit, Grid, Grids
 from qcomp.passes.quantize.learn_rounding_graph import Layer, Stream, Twin, make_twin
+from qcomp.passes.quantize.tied import tied_weights
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import ChosenWeight, ChosenWeights, FeedbackError, FeedbackErrors
 
@@ -86,6 +87,8 @@ class ErrorFeedback(GraphPass):
         sweeps: Sweeps of coordinate descent over the levels at the end.
         refits: Times that scales are fitted to the levels that descent found, each followed by
             another descent.
+        layers: ``all``, or ``positions``: products over the positions of sequences (MatMul of
+            inputs known to have more than two axes), whose few samples are many rows.
         rows: Calibration samples, at most.
         batch: Samples run at a time.
     """
@@ -100,6 +103,7 @@ class ErrorFeedback(GraphPass):
     scheme: Literal["weights", "static"] = "weights"
     sweeps: int = 4
     refits: int = 1
+    layers: Literal["all", "positions"] = "all"
     rows: int = 128
     batch: int = 16
 
@@ -114,6 +118,8 @@ class ErrorFeedback(GraphPass):
             raise UsageError(
                 f"{self.name}: scheme is '{self.scheme}'", hint="'weights' or 'static'"
             )
+        if self.layers not in ("all", "positions"):
+            raise UsageError(f"{self.name}: layers is '{self.layers}'", hint="'all' or 'positions'")
         if self.scheme == "static" and (self.group or not self.symmetric):
             raise UsageError(
                 f"{self.name}: integer kernels have one scale an output channel and no zero point",
@@ -158,7 +164,8 @@ class ErrorFeedback(GraphPass):
                 hint="give calibration data (--calib data.npz)",
             )
         twin = make_twin(program, context, self.scheme, self.bits)
-        if not twin.layers:
+        groups = _groups(twin, self.layers == "all")
+        if not groups:
             return False
         chunks: list[dict[str, Array]] = []
         left = self.rows
@@ -170,10 +177,14 @@ class ErrorFeedback(GraphPass):
                 break
         chosen: dict[str, ChosenWeight] = {}
         errors: list[FeedbackError] = []
+        # In 8 bits a table that is a matrix too is stored once: both have the nearest integers.
+        once = self.scheme == "static" and self.bits == 8
+        shared = {tie.weight.name for tie in tied_weights(program.model)} if once else set()
         with context.progress.task(self.name, len(twin.layers)) as task:
             for layer, weight, error in self._walk(program, twin, chunks, context):
-                chosen[layer.weight] = weight
-                errors.append(error)
+                if layer.weight not in shared:
+                    chosen[layer.weight] = weight
+                    errors.append(error)
                 task.advance()
         before = context.get(ChosenWeights) or ChosenWeights()
         context.put(before.joined(chosen))
@@ -187,7 +198,7 @@ class ErrorFeedback(GraphPass):
         chunks: Sequence[Mapping[str, Array]],
         context: Context,
     ) -> Iterator[tuple[Layer, ChosenWeight, FeedbackError]]:
-        groups = _groups(twin)
+        groups = _groups(twin, self.layers == "all")
         streams = [Stream(twin.program, chunks, ())]
         if self.asymmetric:
             streams.append(Stream(program, chunks, ()))
@@ -331,10 +342,17 @@ def _output_axis(node: ir.Node) -> int:
     return 0 if node.op_type == "Gemm" and int_attribute(node, "transB") else 1
 
 
-def _groups(twin: Twin) -> list[list[Layer]]:
+def _over_positions(node: ir.Node) -> bool:
+    shape = static_shape(node.inputs[0])
+    return node.op_type == "MatMul" and shape is not None and len(shape) > 2
+
+
+def _groups(twin: Twin, everything: bool) -> list[list[Layer]]:
     """Layers that read the same tensor of the twin, in the order in which they can run."""
     groups: dict[ir.Value, list[Layer]] = {}
     for layer in twin.layers:
+        if not everything and not _over_positions(layer.node):
+            continue
         groups.setdefault(_input(layer.readers[0]), []).append(layer)
     return list(groups.values())
 
