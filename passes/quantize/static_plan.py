@@ -299,7 +299,7 @@ def plan_static(
         elif (
             node.domain == ""
             and node.op_type in machine.between
-            and _between(node, stream, machine)
+            and _between(node, stream | _with_pairs(node, integer, rules, machine), machine)
             and not rules.options(node).refusal("static")
             and not quantized_already(node)
         ):
@@ -341,6 +341,19 @@ def _result(node: ir.Node, tail: ir.Value, machine: IntegerRules) -> ir.Value | 
 
 def _is_float(value: ir.Value | None) -> bool:
     return value is not None and (value.dtype is None or value.dtype.name == "FLOAT")
+
+
+def _with_pairs(
+    node: ir.Node, integer: set[ir.Node], rules: NodeRules, machine: IntegerRules
+) -> set[ir.Value]:
+    """What an operator reads that has a pair anyway, since an integer layer reads it too.
+
+    It counts where results are not stored as integers: both inputs of a residual Add then do.
+    """
+    if machine.stored or machine.stored_if_read:
+        return set()
+    values = [v for v in node.inputs if v is not None]
+    return {v for v in values if _takes_integer(v, integer, rules, machine.moves)}
 
 
 def _between(node: ir.Node, stream: set[ir.Value], machine: IntegerRules) -> bool:

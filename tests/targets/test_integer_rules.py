@@ -367,3 +367,23 @@ def test_u8_values_of_a_graph_that_came_quantized_are_not_fed_to_a_machine_of_s8
         item["layer"]: item["reason"] for item in artifact.report["quantization"]["left_in_float"]
     }
     assert "as UINT8, where s8 is needed" in floats["c1"]
+
+
+@pytest.mark.parametrize("name", ["tensorrt-int8", "openvino-int8"])
+def test_both_inputs_of_a_residual_add_are_integers_where_a_layer_reads_one_of_them(name):
+    model = from_text(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        net (float[batch, 4, 8, 8] x) => (float[batch, 4, 8, 8] y) {
+            r = Exp (x)
+            c = Conv <pads: ints = [1, 1, 1, 1]> (r, w)
+            y = Add (c, r)
+        }""",
+        w=(np.random.default_rng(0).normal(size=(4, 4, 3, 3)) / 6).astype(np.float32),
+    )
+    x = {"x": np.random.default_rng(1).normal(size=(16, 4, 8, 8)).astype(np.float32)}
+    artifact = qcomp.compile(model, target=name, calibration=x)
+    graph = onnx.load(artifact.path / "stage0.onnx").graph
+    producer = {o: node.op_type for node in graph.node for o in node.output}
+    (add,) = [node for node in graph.node if node.op_type == "Add"]
+    assert [producer[v] for v in add.input] == ["DequantizeLinear"] * 2
+    assert sqnr(reference(model, x), artifact(x["x"])) > 28
