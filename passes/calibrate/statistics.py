@@ -65,7 +65,8 @@ class Histogram:
                 # A product with a power of two is exact, so no value changes its bin. In float32
                 # it could be too large or vanish for some powers.
                 kind = np.float32 if -100 <= self.exponent <= 0 else np.float64
-                scaled = flat[start : start + _CHUNK].astype(kind) * kind(1.0 / self.width)
+                part = flat[start : start + _CHUNK].astype(kind)
+                scaled = np.multiply(part, 1.0 / self.width, dtype=kind)
                 index = np.floor(scaled).astype(np.intp) + BINS
                 self.counts += np.bincount(index, minlength=2 * BINS)
         self.count += values.size
