@@ -7,5 +7,6 @@ from qcomp.passes.torch_graph.run import (
     run_nodes,
     untranslated,
 )
+from qcomp.passes.torch_graph.table import OPERATORS
 
-__all__ = ["as_torch", "has_torch", "import_torch", "run_nodes", "untranslated"]
+__all__ = ["OPERATORS", "as_torch", "has_torch", "import_torch", "run_nodes", "untranslated"]

@@ -77,7 +77,8 @@ def untranslated(nodes: Iterable[ir.Node]) -> dict[str, str]:
     missing: dict[str, str] = {}
     for node in nodes:
         if (node.domain, node.op_type) not in OPERATORS:
-            missing.setdefault(node.op_type, node_label(node))
+            kind = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            missing.setdefault(kind, node_label(node))
     return missing
 
 
