@@ -54,7 +54,7 @@ class GenerateData(GraphPass):
 
     Attributes:
         method: ``distill``, ``sample``, or ``auto``.
-        samples: Rows to make.
+        samples: Rows to make; ``distill`` makes at most 32 images larger than 64 x 64.
         low: Least value of float inputs; with ``high``, what images and numbers are scaled to.
         high: Largest value of float inputs.
         steps: Steps of the search in ``distill``.
@@ -100,13 +100,12 @@ class GenerateData(GraphPass):
 
         inputs = made_inputs(program.model)
         rng = context.rng(self.name)
+        made = None if self.method == "sample" else self._distilled(program, inputs, rng, context)
         session = HybridSession(program)
         try:
-            feeds, how = self._generate(program, inputs, session, rng, context)
+            feeds, how = made or self._sampled(program, inputs, session, rng)
             batches = calibration_batches(feeds, inputs_of(program.model), batch_size=_BATCH)
             session.run(next(iter(batches())), shots=0)
-        except UsageError:
-            raise
         except QcompError as error:
             raise PassError(
                 "the model does not run on inputs that were made up for it",
@@ -121,19 +120,14 @@ class GenerateData(GraphPass):
         )
         return False
 
-    def _generate(
+    def _sampled(
         self,
         program: Program,
         inputs: list[MadeInput],
         session: HybridSession,
         rng: np.random.Generator,
-        context: Context,
     ) -> tuple[dict[str, Array], dict[str, str]]:
-        distilled = None
-        if self.method != "sample":
-            distilled = self._distilled(program, inputs, rng, context)
-        if distilled is not None:
-            return distilled
+        """Inputs that look like the model's own, and what each is in words."""
         tokens = next((made for made in inputs if made.role == "tokens"), None)
         length = 1 if tokens is None or not tokens.shape else tokens.shape[-1]
         masked = any(made.role == "mask" for made in inputs)
@@ -213,7 +207,7 @@ class GenerateData(GraphPass):
             return None
         kept: list[Array] = []
         scores: list[npt.NDArray[np.float32]] = []
-        choice = _CHOICE if np.prod(made.shape) <= 3 * 64 * 64 else 2
+        choice = _CHOICE if _is_small(made) else 2
         for _ in range(choice * -(-rows // batch)):
             x = self._scaled(self._images(made, batch, rng), made).astype(made.dtype)
             outputs = session.run({made.name: x}, shots=0)
@@ -270,10 +264,17 @@ class GenerateData(GraphPass):
         parts, first, last = [], 0.0, 0.0
         fixed = Conversion(inputs_of(program.model)).fixed
         size = fixed or min(_BATCH, self.samples)
-        for _ in range(-(-self.samples // size)):
+        rows = self.samples if _is_small(made) else min(self.samples, _BATCH)
+        for _ in range(-(-rows // size)):
             is_image = made.role == "image"
             x = self._images(made, size, rng) if is_image else made_series(size, made.shape, rng)
-            part, begin, end = search.run(np.ascontiguousarray(x, np.float32), context)
+            try:
+                part, begin, end = search.run(np.ascontiguousarray(x, np.float32), context)
+            except PassError as error:
+                if forced:
+                    raise
+                context.warn(f"inputs were not distilled from BatchNormalization: {error.what}")
+                return None
             parts.append(part)
             first, last = first + begin, last + end
         x = np.concatenate(parts)
@@ -282,4 +283,9 @@ class GenerateData(GraphPass):
             f"distilled to the statistics of {len(moments)} normalizations in {self.steps} steps, "
             f"loss {first / count:.3g} -> {last / count:.3g}"
         )
-        return {made.name: x if fixed else x[: self.samples]}, {made.name: how}
+        return {made.name: x if fixed else x[:rows]}, {made.name: how}
+
+
+def _is_small(made: MadeInput) -> bool:
+    """Whether a model runs on an input in little time: images of at most 64 x 64, or none."""
+    return made.role != "image" or bool(np.prod(made.shape) <= 3 * 64 * 64)

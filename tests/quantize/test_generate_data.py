@@ -250,6 +250,23 @@ def test_a_fixed_batch_gets_rows_that_fill_it(build):
     assert [part["x"].shape for part in context.calibration()] == [(3, 4)] * 3
 
 
+def test_a_model_without_all_gradients_gets_made_images(normalized):
+    pytest.importorskip("torch")
+    graph = normalized.model.graph
+    (second,) = [node for node in graph if node.op_type == "Conv" and node.inputs[1].name == "w2"]
+    pool = ir.node(
+        "MaxPool", [second.inputs[0]], {"kernel_shape": [1, 1], "ceil_mode": 1}, name="pool"
+    )
+    pool.outputs[0].name = "pooled"
+    graph.insert_before(second, pool)
+    second.replace_input_with(0, pool.outputs[0])
+    _, context = generated(normalized, "{samples=16}")
+    assert "dead leaves" in context.get(GeneratedData).inputs["x"]
+    assert any("not distilled" in w and "ceil_mode" in w for w in context.warnings)
+    with pytest.raises(PassError, match="ceil_mode"):
+        generated(normalized, "{samples=16,method=distill}")
+
+
 @pytest.mark.parametrize(
     "options", ["method=magic", "samples=0", "steps=0", "rounds=0", "low=1,high=1"]
 )
