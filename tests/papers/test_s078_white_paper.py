@@ -110,7 +110,7 @@ def test_adaround_gains_a_point_over_rounding_at_two_bits():
     for passes in (
         "quantize-weights{bits=2,group=128,symmetric=false}",
         "learn-rounding{bits=2,symmetric=false,rows=800,batch=32,granularity=layer,"
-        "freedom=neighbours,scales=false,rate=0.02,steps=500},quantize-weights",
+        "freedom=neighbours,scales=false,rate=0.02,steps=900},quantize-weights",
     ):
         top = []
         for seed in SEEDS:

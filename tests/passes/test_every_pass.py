@@ -66,8 +66,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "gpfq": ({}, {"threshold": "soft", "bits": 2, "fit": "hqq"}),
     "halve-constants": ({}, {"least_bytes": 16}),
     "learn-rounding": (
-        {"steps": 2, "rows": 8, "batch": 4},
-        {"steps": 2, "rows": 8, "batch": 4, "bits": 4, "granularity": "layer"},
+        {"steps": 1, "rows": 8, "batch": 4},
+        {"steps": 1, "rows": 8, "batch": 4, "bits": 4, "granularity": "layer"},
     ),
     "quantize-residual": ({}, {"order": 3, "bits": 3, "keep": 0.5}, {"store": "float"}),
     "store-weights": ({}, {"least_bytes": 16}),

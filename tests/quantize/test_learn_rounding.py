@@ -164,11 +164,9 @@ def test_the_same_seed_gives_the_same_integers(cnn, images):
     "options",
     [
         "freedom=neighbours,scales=false",
-        "loss=lp",
         "loss=cosine,granularity=layer",
-        "optimizer=adamw",
+        "optimizer=adamw,group=-1",
         "optimizer=sgd,rate=0.5",
-        "group=-1",
     ],
 )
 def test_no_block_ends_worse_than_rounded_to_nearest(cnn, images, options):
