@@ -207,7 +207,8 @@ def fusion_outcomes(
     """Look up each quantized layer in ONNX Runtime's optimised graph.
 
     A layer with a weight is found by the initializer that holds its integers, another one by its
-    node's name or the integer tensor that it writes.
+    node's name or the integer tensor that it writes. Integers that were to be made of fewer bits
+    when the graph is loaded have to be an initializer by then.
 
     Args:
         model: The quantized graph.
@@ -215,6 +216,7 @@ def fusion_outcomes(
         layers: The layers to look up.
     """
     produced = {v.name: node for node in model.graph for v in node.outputs}
+    made = {v.name: node for node in optimised.graph for v in node.outputs if v.name}
     by_input: dict[str, list[ir.Node]] = {}
     by_output: dict[str, ir.Node] = {}
     by_name: dict[str, ir.Node] = {}
@@ -238,6 +240,10 @@ def fusion_outcomes(
             name = "" if integers is None else integers.name or ""
             found = by_name.get(layer.node) or by_output.get(name)
         kind = "" if found is None else found.op_type
+        maker = made.get(layer.quantized)
+        if maker is not None:  # the weight is made anew in every run
+            outcomes.append(FusionOutcome(layer.node, layer.kernel, maker.op_type, False))
+            continue
         integer = kind in INTEGER_KERNELS or (kind in _LOOKUPS and kind == layer.kernel)
         outcomes.append(FusionOutcome(layer.node, layer.kernel, kind, integer))
     return tuple(outcomes)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from qcomp.errors import QcompError
 from qcomp.passes.calibrate.batches import checked_batches, generated_batch
 from qcomp.passes.graph.rewriting import constant_tensor, int_attribute, node_label, read_weight
-from qcomp.passes.quantize.dequantized_weights import dequantized_weight
+from qcomp.passes.quantize.dequantized_weights import dequantized_weight, stored_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import (
     FloatReference,
@@ -172,7 +172,7 @@ def _float_bytes(program: Program) -> int:
 def _weight_sqnr(layer: QuantizedLayer, before: Program, after: Program) -> float | None:
     """SQNR of a layer's weight in dB; None for a layer without one."""
     value = before.model.graph.initializers.get(layer.weight)
-    levels = after.model.graph.initializers.get(layer.quantized)
+    levels = stored_weight(after.model, layer.quantized)
     tensor = constant_tensor(value)
     if value is None or levels is None or tensor is None:
         return None

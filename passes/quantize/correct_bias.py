@@ -54,7 +54,7 @@ from qcomp.passes.graph.rewriting import (
     only_use,
     static_shape,
 )
-from qcomp.passes.quantize.dequantized_weights import dequantized_weight
+from qcomp.passes.quantize.dequantized_weights import dequantized_weight, stored_weight
 from qcomp.passes.quantize.machine_form import bias_levels
 from qcomp.passes.quantize.static_plan import activation_bounds
 from qcomp.passmanager import Context, GraphPass, Guarantee
@@ -403,7 +403,9 @@ def clipped_normal_mean(mean: Float64, deviation: Float64, low: float, high: flo
 
 def _rounded(program: Program, place: _Place) -> npt.NDArray[np.float32]:
     """The weight that the integers of a layer stand for, laid out as the float one."""
-    stored, rows_out = dequantized_weight(program.model.graph.initializers[place.layer.quantized])
+    levels = stored_weight(program.model, place.layer.quantized)
+    assert levels is not None
+    stored, rows_out = dequantized_weight(levels)
     form = LayerForm.of(place.float_node)
     return stored.T if form.op_type != "Conv" and rows_out != form.rows_out else stored
 

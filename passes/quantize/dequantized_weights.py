@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import PassError
-from qcomp.passes.graph.rewriting import constant_array, int_attribute, only_use
+from qcomp.passes.graph.rewriting import int_attribute, only_use
 from qcomp.passes.quantize.arithmetic import (
     Floats,
     Integers,
@@ -17,21 +17,36 @@ from qcomp.passes.quantize.arithmetic import (
     unpack_int2,
     unpack_int4,
 )
+from qcomp.passes.quantize.folded_weights import folded_array
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["dequantized_weight"]
+__all__ = ["dequantized_weight", "stored_weight"]
 
 Channels = npt.NDArray[np.int64] | None
+
+
+def stored_weight(model: ir.Model, name: str) -> ir.Value | None:
+    """The value that a layer's record names as its integers.
+
+    Args:
+        model: The quantized graph.
+        name: Of an initializer, or of what is made of one when the graph is loaded.
+    """
+    found = model.graph.initializers.get(name)
+    if found is not None or not name:
+        return found
+    return next((v for node in model.graph for v in node.outputs if v.name == name), None)
 
 
 def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Floats, bool]:
     """Dequantize a stored integer weight with the scales that its consumer applies.
 
     Args:
-        levels: The initializer of integers, read by DequantizeLinear, MatMulInteger,
-            MatMulNBits, a lookup of rows or DynamicQuantizeLSTM.
+        levels: The integers, an initializer or what is made of one when the graph is loaded. They
+            are read by DequantizeLinear, MatMulInteger, MatMulNBits, a lookup of rows or
+            DynamicQuantizeLSTM.
         channels: Indices of the output channels wanted; all by default.
 
     Returns:
@@ -61,7 +76,7 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
 
 
 def _array(value: ir.Value | None, channels: Channels = None, axis: int = 0) -> Integers:
-    array = constant_array(value)
+    array = folded_array(value)
     if array is None:
         raise PassError("a quantized weight's parameter is not a constant")
     return array if channels is None or array.ndim == 0 else array.take(channels, axis)

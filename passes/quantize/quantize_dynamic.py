@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from qcomp.ir.program import Program
 
-__all__ = ["QuantizeDynamic"]
+__all__ = ["QuantizeDynamic", "dynamic_product", "warn_of_batches"]
 
 _TYPES = {8: INT8, 7: INT7}
 
@@ -119,11 +119,7 @@ class QuantizeDynamic(GraphPass):
         note(context, layers, [*floats, *inner_float_ops(model)])
         if not self.only_asked:
             warn_if_nothing(self.name, context)
-        if layers:
-            context.warn(
-                f"{len(layers)} layers find the scale of their input while the graph runs, one a "
-                "tensor: a row's result depends a little on its batch"
-            )
+        warn_of_batches(len(layers), context)
         return bool(layers)
 
 
@@ -134,13 +130,55 @@ def _rewrite(
     shared: dict[ir.Value, ir.Node],
     kind: IntegerType,
 ) -> QuantizedLayer:
-    label = node_label(node)
-    x, w = node.inputs[0], node.inputs[1]
-    assert x is not None
+    label, w = node_label(node), node.inputs[1]
     assert w is not None
     flip = node.op_type == "Gemm" and int_attribute(node, "transB") != 0
     found = weights.chosen.weights.get(w.name or "")
     levels, w_scale, w_zero, _ = weights.add(w, weight_axis(node), kind, transpose=flip)
+    y = dynamic_product(node, editor, (levels, w_scale, w_zero), shared)
+    op_type, source = node.op_type, node.outputs[0].name or ""
+    editor.replace_value(node.outputs[0], y)
+    editor.remove(node)
+    return QuantizedLayer(
+        node=label,
+        op_type=op_type,
+        scheme="dynamic",
+        weight=w.name or "",
+        quantized=levels.name or "",
+        weight_type=kind.name if found is None else f"s{found.bits}",
+        kernel="DynamicQuantizeMatMul",
+        source=source,
+        output=y.name or "",
+        method="" if found is None else found.method,
+    )
+
+
+def warn_of_batches(layers: int, context: Context) -> None:
+    """Say that the scale of an activation is that of its batch, where there are such layers."""
+    if layers:
+        context.warn(
+            f"{layers} layers find the scale of their input while the graph runs, one a "
+            "tensor: a row's result depends a little on its batch"
+        )
+
+
+def dynamic_product(
+    node: ir.Node,
+    editor: Editor,
+    weight: tuple[ir.Value, ir.Value, ir.Value],
+    shared: dict[ir.Value, ir.Node],
+) -> ir.Value:
+    """Compute a MatMul or Gemm in integers, before the node; return its result.
+
+    Args:
+        node: The float operator, which stays.
+        editor: Of its graph.
+        weight: s8 weight [K, N], scales and zero points of its columns.
+        shared: Value -> the operator that quantizes it, for layers that read the same one.
+    """
+    label, x = node_label(node), node.inputs[0]
+    assert x is not None
+    levels, w_scale, w_zero = weight
     if x not in shared:
         shared[x] = editor.node(
             "DynamicQuantizeLinear",
@@ -159,18 +197,4 @@ def _rewrite(
     bias = node.inputs[2] if len(node.inputs) > 2 else None
     if bias is not None:
         y = editor.node("Add", [y, bias], name=f"{label}_Add", before=node).outputs[0]
-    op_type, source = node.op_type, node.outputs[0].name or ""
-    editor.replace_value(node.outputs[0], y)
-    editor.remove(node)
-    return QuantizedLayer(
-        node=label,
-        op_type=op_type,
-        scheme="dynamic",
-        weight=w.name or "",
-        quantized=levels.name or "",
-        weight_type=kind.name if found is None else f"s{found.bits}",
-        kernel="DynamicQuantizeMatMul",
-        source=source,
-        output=y.name or "",
-        method="" if found is None else found.method,
-    )
+    return y

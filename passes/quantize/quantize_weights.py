@@ -3,15 +3,28 @@
     W[n, k] ~ s[n, j] (q[n, k] - z[n, j]),     j = floor(k / group),     q in [0, 2^bits - 1]
 
 ``method=rtn`` rounds every weight to nearest
-(:func:`qcomp.passes.quantize.arithmetic.quantize_blocks`). Two forms:
+(:func:`qcomp.passes.quantize.arithmetic.quantize_blocks`). Three forms:
 
 * ``matmulnbits``: the operator com.microsoft::MatMulNBits. ``accuracy_level=4`` lets ONNX Runtime
   round
   activations to 8 bits inside the kernel (fast); 0 computes in float32.
 * ``dequantize``: the standard, blocked DequantizeLinear of opset 21, INT4 or UINT4 (INT8/UINT8
   above 4 bits), which ONNX Runtime turns into the same operator.
+* ``int8``: the same few bits in the file, from which ONNX Runtime makes an s8 weight when it loads
+  (:mod:`qcomp.passes.quantize.folded_weights`); activations are quantized while the graph runs
+  (:func:`qcomp.passes.quantize.quantize_dynamic.dynamic_product`): DynamicQuantizeMatMul.
 
-2, 4 and 8 bits are stored as such, 3 in 4 and 5 to 7 in 8; ``dequantize`` stores 2 in 4, too.
+2, 4 and 8 bits are stored as such, 3 in 4 and 5 to 7 in 8; ``dequantize`` stores 2 in 4, too, and
+``int8`` 3 in 3.
+
+``tokens`` chooses between ``matmulnbits`` and ``int8`` by the rows M that a layer computes at once,
+known from the graph or expected. Time over float's, K = N = 768, one thread:
+
+    M                                   1     2     4     8    32   128
+    matmulnbits, 4 bits, blocks of 32  .47   .65   .82   .91   .88   .85
+    matmulnbits, blocks of 128         .34   .44   .62   .63   .61   .61
+    int8, 4 bits, blocks of 32         .43   .41   .37   .38   .30   .28
+
 Integers that a pass before chose (:class:`qcomp.quantization.ChosenWeights`) are taken as they are,
 with their own bits, blocks and zero points; scales of channels or tensors are repeated for each
 block. The others are computed when the model is saved, one weight at a time.
@@ -25,32 +38,26 @@ Source: blocked round-to-nearest as the baseline of Frantar et al. 2022, arXiv:2
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from qcomp.errors import PassError, UsageError
+from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import (
     Editor,
-    SharedParts,
-    check_finite,
     int_attribute,
     node_label,
-    read_weight,
     require_opset,
+    static_shape,
 )
 from qcomp.passes.quantize.already import quantized_already
-from qcomp.passes.quantize.arithmetic import (
-    Floats,
-    blocks,
-    pack_int2,
-    pack_int4,
-    quantize_blocks,
+from qcomp.passes.quantize.blocked_weights import (
+    GROUPS,
+    BlockedWeight,
+    ChosenBlocks,
+    RoundedWeight,
 )
+from qcomp.passes.quantize.folded_weights import FoldedWeights
+from qcomp.passes.quantize.quantize_dynamic import dynamic_product, warn_of_batches
 from qcomp.passes.quantize.record import (
     inner_float_ops,
     keep_reference,
@@ -59,7 +66,7 @@ from qcomp.passes.quantize.record import (
     warn_if_nothing,
 )
 from qcomp.passes.quantize.static_plan import matmul_weight_reason
-from qcomp.passes.quantize.weights import float_weight, int4_parts
+from qcomp.passes.quantize.weights import float_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import (
     ChosenWeight,
@@ -77,14 +84,11 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantizeWeights"]
 
-_SLAB = 1 << 23
-"""Weights that are quantized at a time (float32: 32 MB)."""
-
 _BITS = (2, 3, 4, 5, 6, 7, 8)
-_GROUPS = (16, 32, 64, 128, 256)
+_FEW = 1
+"""Rows up to which MatMulNBits is faster than an s8 product."""
 
-Arrays = Mapping[str, npt.NDArray[np.generic]]
-Bytes = npt.NDArray[np.uint8]
+_MANY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,10 @@ class QuantizeWeights(GraphPass):
         method: ``rtn``, round to nearest.
         group: Weights that share a scale, along the input channels: 16, 32, 64, 128 or 256.
         symmetric: Whether the zero point is fixed in the middle of the range.
-        form: ``matmulnbits`` or ``dequantize``.
+        form: ``matmulnbits``, ``dequantize`` or ``int8``.
         accuracy_level: Of MatMulNBits: 4 (int8 activations) or 0 (float32).
+        tokens: Rows that are computed at once: ``decode`` (one), ``prefill`` (many), ``both``. The
+            form of each layer follows, unless its number of rows is known. ``any`` takes ``form``.
     """
 
     name: ClassVar[str] = "quantize-weights"
@@ -107,8 +113,9 @@ class QuantizeWeights(GraphPass):
     method: Literal["rtn"] = "rtn"
     group: int = 32
     symmetric: bool = True
-    form: Literal["matmulnbits", "dequantize"] = "matmulnbits"
+    form: Literal["matmulnbits", "dequantize", "int8"] = "matmulnbits"
     accuracy_level: int = 4
+    tokens: Literal["any", "decode", "prefill", "both"] = "any"
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -119,9 +126,10 @@ class QuantizeWeights(GraphPass):
         checks = {
             "bits": (self.bits, _BITS),
             "method": (self.method, ("rtn",)),
-            "group": (self.group, _GROUPS),
-            "form": (self.form, ("matmulnbits", "dequantize")),
+            "group": (self.group, GROUPS),
+            "form": (self.form, ("matmulnbits", "dequantize", "int8")),
             "accuracy_level": (self.accuracy_level, (0, 4)),
+            "tokens": (self.tokens, ("any", "decode", "prefill", "both")),
         }
         for option, (value, allowed) in checks.items():
             if value not in allowed:
@@ -144,6 +152,7 @@ class QuantizeWeights(GraphPass):
         floats: list[FloatOp] = []
         rules = rules_of(context)
         chosen = context.get(ChosenWeights) or ChosenWeights()
+        writer = _Writer(editor, FoldedWeights(editor), {})
         for node in list(model.graph):
             if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
                 left = left_in_float(node, rules)
@@ -161,9 +170,10 @@ class QuantizeWeights(GraphPass):
             value = node.inputs[1]
             assert value is not None
             found = chosen.find(value.name, tuple(float_weight(value).shape.numpy()))
-            layers.append(self._for(node, asked)._rewrite(node, editor, found))
+            layers.append(self._for(node, asked)._rewrite(node, writer, found))
         note(context, layers, [*floats, *inner_float_ops(model)])
         warn_if_nothing(self.name, context)
+        warn_of_batches(sum(layer.scheme == "dynamic" for layer in layers), context)
         return bool(layers)
 
     def _for(self, node: ir.Node, asked: NodeOptions) -> QuantizeWeights:
@@ -176,22 +186,32 @@ class QuantizeWeights(GraphPass):
                 f"quantize-weights cannot store '{node_label(node)}' {what}",
                 hint="bits=2 to 8; method=rtn",
             )
-        return replace(self, bits=bits)
+        form = self.form
+        if self.tokens != "any":
+            rows = _rows(node) or {"decode": 1}.get(self.tokens, _MANY)
+            form = "matmulnbits" if rows <= _FEW else "int8"
+        return replace(self, bits=bits, form=form)
 
     def _rewrite(
-        self, node: ir.Node, editor: Editor, chosen: ChosenWeight | None
+        self, node: ir.Node, writer: _Writer, chosen: ChosenWeight | None
     ) -> QuantizedLayer:
-        value = node.inputs[1]
+        value, editor = node.inputs[1], writer.editor
         assert value is not None
         by_rows = int_attribute(node, "transB") != 0
-        weight: _BlockedWeight
+        weight: BlockedWeight
         if chosen is None:
-            weight = _RoundedWeight(value, by_rows, self.bits, self.group, self.symmetric)
+            weight = RoundedWeight(value, by_rows, self.bits, self.group, self.symmetric)
         else:
-            weight = _ChosenWeight(value, by_rows, chosen)
+            weight = ChosenBlocks(value, by_rows, chosen)
         label = node_label(node)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if self.form == "matmulnbits":
+        scheme, kernel = "weights", "MatMulNBits"
+        if self.form == "int8":
+            scheme, kernel = "dynamic", "DynamicQuantizeMatMul"
+            inputs = list(writer.folded.add(weight.folded(), node))
+            y = dynamic_product(node, editor, (inputs[0], inputs[1], inputs[2]), writer.shared)
+            bias = None
+        elif self.form == "matmulnbits":
             editor.use_domain("com.microsoft", 1)
             inputs = weight.matmulnbits(editor)
             product = editor.node(
@@ -208,6 +228,7 @@ class QuantizeWeights(GraphPass):
                 name=f"{label}_MatMulNBits",
                 before=node,
             )
+            y = product.outputs[0]
         else:
             require_opset(editor.model, 21, "blocked DequantizeLinear is from opset 21")
             inputs = weight.dequantize(editor)
@@ -221,198 +242,54 @@ class QuantizeWeights(GraphPass):
             product = editor.node(
                 "MatMul", [node.inputs[0], real.outputs[0]], name=f"{label}_MatMul", before=node
             )
-        y = product.outputs[0]
+            y = product.outputs[0]
         if bias is not None:
             # Behind an Add, ONNX Runtime would see a Gemm again, and with a Relu a float
             # FusedGemm, before it looks at the weight.
             add = "Add" if self.form == "matmulnbits" else "Sum"
             y = editor.node(add, [y, bias], name=f"{label}_{add}", before=node).outputs[0]
+        whole = self.form == "int8" and chosen is not None and chosen.group is None
+        blocks = "" if whole else f"/{weight.group}"
         op_type, source = node.op_type, node.outputs[0].name or ""
         editor.replace_value(node.outputs[0], y)
         editor.remove(node)
         return QuantizedLayer(
             node=label,
             op_type=op_type,
-            scheme="weights",
+            scheme=scheme,
             weight=value.name or "",
             quantized=inputs[0].name or "",
-            weight_type=f"{'s' if weight.symmetric else 'u'}{weight.bits}/{weight.group}",
-            kernel="MatMulNBits",
+            weight_type=f"{'s' if weight.symmetric else 'u'}{weight.bits}{blocks}",
+            kernel=kernel,
             source=source,
             output=y.name or "",
             method="" if chosen is None else chosen.method,
         )
 
 
-class _BlockedWeight(ABC):
-    """The lazily computed tensors of one weight.
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """What the layers of one graph share.
 
     Attributes:
-        bits: Bits of its integers; they are stored in :meth:`stored_bits`.
-        group: Block length.
-        symmetric: Whether there are no zero points.
-        rows: Output channels N.
-        columns: Input channels K.
-        count: Blocks a row, ceil(K / group).
+        editor: Of the graph.
+        folded: Writes weights that become s8 when the graph is loaded.
+        shared: Value -> the operator that quantizes it.
     """
 
-    def __init__(
-        self, value: ir.Value, by_rows: bool, bits: int, group: int, symmetric: bool
-    ) -> None:
-        self.name = value.name or "weight"
-        self.tensor = float_weight(value)
-        self.by_rows = by_rows
-        self.bits, self.group, self.symmetric = bits, group, symmetric
-        shape = self.tensor.shape.numpy()
-        self.rows, self.columns = shape if by_rows else shape[::-1]
-        self.count = -(-self.columns // group)
-        with read_weight(self.tensor) as array:
-            check_finite(self.name, array)
-
-    def stored_bits(self, form: str) -> int:
-        """Bits that an integer takes in the file."""
-        if self.bits == 2 and form == "matmulnbits":
-            return 2
-        return 4 if self.bits <= 4 else 8
-
-    @abstractmethod
-    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
-        """Slabs of output channels: rows, integers uint8[n, B, group], scales, zero points.
-
-        Integers and zero points in [0, 2^bits - 1]; the zero point is in the middle where it is
-        fixed.
-        """
-
-    def _stored_slabs(self, form: str) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
-        """The slabs with integers and zero points about the middle of what they are stored in."""
-        shift = np.uint8((1 << (self.stored_bits(form) - 1)) - (1 << (self.bits - 1)))
-        for part, levels, scale, zero in self.slabs():
-            yield part, levels + shift, scale, zero + shift
-
-    def matmulnbits(self, editor: Editor) -> list[ir.Value]:
-        """B uint8[N, B, group * bits / 8], scales float32[N, B] and packed zero points."""
-        import onnx_ir as ir
-
-        bits = self.stored_bits("matmulnbits")
-        blob = self.group * bits // 8
-        zeros = -(-self.count * bits // 8)
-        pack = {2: pack_int2, 4: pack_int4}.get(bits, np.ascontiguousarray)
-
-        def compute() -> Arrays:
-            packed = np.empty((self.rows, self.count, blob), dtype=np.uint8)
-            scales = np.empty((self.rows, self.count), dtype=np.float32)
-            zero = np.empty((self.rows, zeros), dtype=np.uint8)
-            for part, levels, scale, offset in self._stored_slabs("matmulnbits"):
-                packed[part] = pack(levels)
-                scales[part] = scale
-                zero[part] = pack(offset)
-            return {"levels": packed, "scale": scales, "zero": zero}
-
-        parts = SharedParts(
-            compute,
-            {
-                "levels": (ir.DataType.UINT8, (self.rows, self.count, blob)),
-                "scale": (ir.DataType.FLOAT, (self.rows, self.count)),
-                "zero": (ir.DataType.UINT8, (self.rows, zeros)),
-            },
-        )
-        return self._initializers(editor, parts)
-
-    def dequantize(self, editor: Editor) -> list[ir.Value]:
-        """Integers [K, N], scales float32[B, N] and zero points [B, N]."""
-        import onnx_ir as ir
-
-        signed, bits = self.symmetric, self.stored_bits("dequantize")
-        kind = ir.DataType[f"{'INT' if signed else 'UINT'}{bits}"]
-
-        def stored(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
-            if bits == 4:
-                return int4_parts(levels, signed)
-            return (levels ^ np.uint8(128)).view(np.int8) if signed else levels
-
-        def compute() -> Arrays:
-            levels = np.empty((self.columns, self.rows), dtype=np.uint8)
-            scales = np.empty((self.count, self.rows), dtype=np.float32)
-            zero = np.empty((self.count, self.rows), dtype=np.uint8)
-            for part, q, scale, offset in self._stored_slabs("dequantize"):
-                levels[:, part] = q.reshape(q.shape[0], -1)[:, : self.columns].T
-                scales[:, part] = scale.T
-                zero[:, part] = offset.T
-            return {"levels": stored(levels), "scale": scales, "zero": stored(zero)}
-
-        parts = SharedParts(
-            compute,
-            {
-                "levels": (kind, (self.columns, self.rows)),
-                "scale": (ir.DataType.FLOAT, (self.count, self.rows)),
-                "zero": (kind, (self.count, self.rows)),
-            },
-        )
-        return self._initializers(editor, parts)
-
-    def _initializers(self, editor: Editor, parts: SharedParts) -> list[ir.Value]:
-        values = [
-            editor.initializer(f"{self.name}_quantized", parts.tensor("levels")),
-            editor.initializer(f"{self.name}_scale", parts.tensor("scale")),
-        ]
-        if not self.symmetric:
-            values.append(editor.initializer(f"{self.name}_zero_point", parts.tensor("zero")))
-        return values
+    editor: Editor
+    folded: FoldedWeights
+    shared: dict[ir.Value, ir.Node]
 
 
-class _RoundedWeight(_BlockedWeight):
-    """A weight that is rounded to nearest."""
-
-    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
-        """See :class:`_BlockedWeight`."""
-        step = max(1, _SLAB // max(1, self.columns))
-        with read_weight(self.tensor) as array:
-            for start in range(0, self.rows, step):
-                part = slice(start, min(start + step, self.rows))
-                w = np.ascontiguousarray(array[part] if self.by_rows else array[:, part].T)
-                levels, scale, zero = quantize_blocks(
-                    w.astype(np.float32, copy=False), self.group, self.bits, self.symmetric
-                )
-                yield part, levels, scale, zero
-
-
-class _ChosenWeight(_BlockedWeight):
-    """A weight whose integers somebody chose."""
-
-    def __init__(self, value: ir.Value, by_rows: bool, chosen: ChosenWeight) -> None:
-        chosen = chosen if by_rows else chosen.transposed()
-        columns = chosen.levels.shape[1]
-        if chosen.group is None:
-            sizes = [g for g in _GROUPS if g >= columns] or [_GROUPS[-1]]
-        else:
-            sizes = [g for g in reversed(_GROUPS) if chosen.group % g == 0]
-        if not sizes or (chosen.group is not None and chosen.axis != 1):
-            raise PassError(
-                f"the integers chosen for '{value.name}' lie in blocks of {chosen.group} along "
-                f"{'input' if chosen.axis == 1 else 'output'} channels",
-                hint="multiples of 16 along input channels can be stored",
-            )
-        if chosen.group is None and chosen.scale.ndim and chosen.axis != 0:
-            raise PassError(f"the scales chosen for '{value.name}' lie along input channels")
-        super().__init__(value, by_rows, chosen.bits, sizes[0], chosen.zero_point is None)
-        self.chosen = chosen
-
-    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
-        """See :class:`_BlockedWeight`."""
-        half, chosen = 1 << (self.bits - 1), self.chosen
-        middle = np.zeros(chosen.scale.shape, np.int8)
-        zero = middle if chosen.zero_point is None else chosen.zero_point
-        parts = []
-        for part in (chosen.scale, zero):
-            if chosen.group is None:
-                wide = np.broadcast_to(part.reshape(-1, 1), (self.rows, self.count))
-            else:
-                wide = np.repeat(part, chosen.group // self.group, axis=1)[:, : self.count]
-            parts.append(wide)
-        levels = blocks(chosen.levels.astype(np.float32), self.group) + np.float32(half)
-        yield (
-            slice(0, self.rows),
-            levels.astype(np.uint8),
-            np.asarray(parts[0], np.float32),
-            (parts[1].astype(np.int16) + half).astype(np.uint8),
-        )
+def _rows(node: ir.Node) -> int | None:
+    """Rows of a matrix product, where the graph says how many there are."""
+    shape = static_shape(node.inputs[0])
+    if shape is None:
+        return None
+    rows = 1
+    for dim in shape[:-1]:
+        if dim is None:
+            return None
+        rows *= dim
+    return rows

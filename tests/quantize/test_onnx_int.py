@@ -240,7 +240,7 @@ def test_a_model_that_made_up_inputs_do_not_fit_is_written_and_the_user_is_told(
     Pipeline.parse("quantize-dynamic").run(program, context)
     files, report = write(program, context)
     assert files[0].exists()
-    assert "made-up inputs" in context.warnings[0]
+    assert any("made-up inputs" in warning for warning in context.warnings)
     assert report.samples == 0
     assert report.note
 

@@ -1,0 +1,231 @@
+"""A weight in blocks of few bits, in the layouts that operators take; computed when it is saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.errors import PassError
+from qcomp.passes.graph.rewriting import Editor, SharedParts, check_finite, read_weight
+from qcomp.passes.quantize.arithmetic import (
+    Floats,
+    blocks,
+    pack_int2,
+    pack_int4,
+    quantize_blocks,
+)
+from qcomp.passes.quantize.folded_weights import Blocks, chosen_blocks
+from qcomp.passes.quantize.weights import float_weight, int4_parts
+from qcomp.quantization import ChosenWeight
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["GROUPS", "BlockedWeight", "ChosenBlocks", "RoundedWeight"]
+
+GROUPS = (16, 32, 64, 128, 256)
+"""Block lengths."""
+
+_SLAB = 1 << 23
+"""Weights that are quantized at a time (float32: 32 MB)."""
+
+Arrays = Mapping[str, npt.NDArray[np.generic]]
+Bytes = npt.NDArray[np.uint8]
+
+
+class BlockedWeight(ABC):
+    """The lazily computed tensors of one weight.
+
+    Attributes:
+        bits: Bits of its integers; they are stored in :meth:`stored_bits`.
+        group: Block length.
+        symmetric: Whether there are no zero points.
+        rows: Output channels N.
+        columns: Input channels K.
+        count: Blocks a row, ceil(K / group).
+    """
+
+    def __init__(
+        self, value: ir.Value, by_rows: bool, bits: int, group: int, symmetric: bool
+    ) -> None:
+        self.name = value.name or "weight"
+        self.tensor = float_weight(value)
+        self.by_rows = by_rows
+        self.bits, self.group, self.symmetric = bits, group, symmetric
+        shape = self.tensor.shape.numpy()
+        self.rows, self.columns = shape if by_rows else shape[::-1]
+        self.count = -(-self.columns // group)
+        with read_weight(self.tensor) as array:
+            check_finite(self.name, array)
+
+    def stored_bits(self, form: str) -> int:
+        """Bits that an integer takes in the file."""
+        if self.bits == 2 and form == "matmulnbits":
+            return 2
+        return 4 if self.bits <= 4 else 8
+
+    @abstractmethod
+    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """Slabs of output channels: rows, integers uint8[n, B, group], scales, zero points.
+
+        Integers and zero points in [0, 2^bits - 1]; the zero point is in the middle where it is
+        fixed.
+        """
+
+    def _stored_slabs(self, form: str) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """The slabs with integers and zero points about the middle of what they are stored in."""
+        shift = np.uint8((1 << (self.stored_bits(form) - 1)) - (1 << (self.bits - 1)))
+        for part, levels, scale, zero in self.slabs():
+            yield part, levels + shift, scale, zero + shift
+
+    def matmulnbits(self, editor: Editor) -> list[ir.Value]:
+        """B uint8[N, B, group * bits / 8], scales float32[N, B] and packed zero points."""
+        import onnx_ir as ir
+
+        bits = self.stored_bits("matmulnbits")
+        blob = self.group * bits // 8
+        zeros = -(-self.count * bits // 8)
+        pack = {2: pack_int2, 4: pack_int4}.get(bits, np.ascontiguousarray)
+
+        def compute() -> Arrays:
+            packed = np.empty((self.rows, self.count, blob), dtype=np.uint8)
+            scales = np.empty((self.rows, self.count), dtype=np.float32)
+            zero = np.empty((self.rows, zeros), dtype=np.uint8)
+            for part, levels, scale, offset in self._stored_slabs("matmulnbits"):
+                packed[part] = pack(levels)
+                scales[part] = scale
+                zero[part] = pack(offset)
+            return {"levels": packed, "scale": scales, "zero": zero}
+
+        parts = SharedParts(
+            compute,
+            {
+                "levels": (ir.DataType.UINT8, (self.rows, self.count, blob)),
+                "scale": (ir.DataType.FLOAT, (self.rows, self.count)),
+                "zero": (ir.DataType.UINT8, (self.rows, zeros)),
+            },
+        )
+        return self._initializers(editor, parts)
+
+    def dequantize(self, editor: Editor) -> list[ir.Value]:
+        """Integers [K, N], scales float32[B, N] and zero points [B, N]."""
+        import onnx_ir as ir
+
+        signed, bits = self.symmetric, self.stored_bits("dequantize")
+        kind = ir.DataType[f"{'INT' if signed else 'UINT'}{bits}"]
+
+        def stored(levels: npt.NDArray[np.uint8]) -> npt.NDArray[np.generic]:
+            if bits == 4:
+                return int4_parts(levels, signed)
+            return (levels ^ np.uint8(128)).view(np.int8) if signed else levels
+
+        def compute() -> Arrays:
+            levels = np.empty((self.columns, self.rows), dtype=np.uint8)
+            scales = np.empty((self.count, self.rows), dtype=np.float32)
+            zero = np.empty((self.count, self.rows), dtype=np.uint8)
+            for part, q, scale, offset in self._stored_slabs("dequantize"):
+                levels[:, part] = q.reshape(q.shape[0], -1)[:, : self.columns].T
+                scales[:, part] = scale.T
+                zero[:, part] = offset.T
+            return {"levels": stored(levels), "scale": scales, "zero": stored(zero)}
+
+        parts = SharedParts(
+            compute,
+            {
+                "levels": (kind, (self.columns, self.rows)),
+                "scale": (ir.DataType.FLOAT, (self.count, self.rows)),
+                "zero": (kind, (self.count, self.rows)),
+            },
+        )
+        return self._initializers(editor, parts)
+
+    def folded(self) -> Blocks:
+        """The weight as blocks from which s8 [K, N] is made when the graph is loaded."""
+        return Blocks(
+            self.name,
+            self.rows,
+            self.count,
+            self.group,
+            self.columns,
+            self.rows,
+            self.bits,
+            self.symmetric,
+            (self.rows, self.columns),
+            (1, 0),
+            self.slabs,
+        )
+
+    def _initializers(self, editor: Editor, parts: SharedParts) -> list[ir.Value]:
+        values = [
+            editor.initializer(f"{self.name}_quantized", parts.tensor("levels")),
+            editor.initializer(f"{self.name}_scale", parts.tensor("scale")),
+        ]
+        if not self.symmetric:
+            values.append(editor.initializer(f"{self.name}_zero_point", parts.tensor("zero")))
+        return values
+
+
+class RoundedWeight(BlockedWeight):
+    """A weight that is rounded to nearest."""
+
+    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """See :class:`BlockedWeight`."""
+        step = max(1, _SLAB // max(1, self.columns))
+        with read_weight(self.tensor) as array:
+            for start in range(0, self.rows, step):
+                part = slice(start, min(start + step, self.rows))
+                w = np.ascontiguousarray(array[part] if self.by_rows else array[:, part].T)
+                levels, scale, zero = quantize_blocks(
+                    w.astype(np.float32, copy=False), self.group, self.bits, self.symmetric
+                )
+                yield part, levels, scale, zero
+
+
+class ChosenBlocks(BlockedWeight):
+    """A weight whose integers somebody chose."""
+
+    def __init__(self, value: ir.Value, by_rows: bool, chosen: ChosenWeight) -> None:
+        chosen = chosen if by_rows else chosen.transposed()
+        columns = chosen.levels.shape[1]
+        if chosen.group is None:
+            sizes = [g for g in GROUPS if g >= columns] or [GROUPS[-1]]
+        else:
+            sizes = [g for g in reversed(GROUPS) if chosen.group % g == 0]
+        if not sizes or (chosen.group is not None and chosen.axis != 1):
+            raise PassError(
+                f"the integers chosen for '{value.name}' lie in blocks of {chosen.group} along "
+                f"{'input' if chosen.axis == 1 else 'output'} channels",
+                hint="multiples of 16 along input channels can be stored",
+            )
+        if chosen.group is None and chosen.scale.ndim and chosen.axis != 0:
+            raise PassError(f"the scales chosen for '{value.name}' lie along input channels")
+        super().__init__(value, by_rows, chosen.bits, sizes[0], chosen.zero_point is None)
+        self.chosen = chosen
+
+    def folded(self) -> Blocks:
+        """See :class:`BlockedWeight`."""
+        return chosen_blocks(self.name, self.chosen, 0, turned=True)
+
+    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """See :class:`BlockedWeight`."""
+        half, chosen = 1 << (self.bits - 1), self.chosen
+        middle = np.zeros(chosen.scale.shape, np.int8)
+        zero = middle if chosen.zero_point is None else chosen.zero_point
+        parts = []
+        for part in (chosen.scale, zero):
+            if chosen.group is None:
+                wide = np.broadcast_to(part.reshape(-1, 1), (self.rows, self.count))
+            else:
+                wide = np.repeat(part, chosen.group // self.group, axis=1)[:, : self.count]
+            parts.append(wide)
+        levels = blocks(chosen.levels.astype(np.float32), self.group) + np.float32(half)
+        yield (
+            slice(0, self.rows),
+            levels.astype(np.uint8),
+            np.asarray(parts[0], np.float32),
+            (parts[1].astype(np.int16) + half).astype(np.uint8),
+        )

@@ -1,0 +1,147 @@
+"""Weights of 2 to 8 bits in the file run as 8-bit weights: ONNX Runtime folds what makes them."""
+
+import numpy as np
+import pytest
+
+from qcomp.backends.onnx_int import OnnxIntBackend, fusion_outcomes
+from qcomp.execute import optimized
+from qcomp.passes.quantize.dequantized_weights import dequantized_weight, stored_weight
+from qcomp.passmanager import Context, Pipeline
+from qcomp.quantization import (
+    ChosenWeight,
+    ChosenWeights,
+    FusionReport,
+    QuantizationError,
+    QuantizationRecord,
+)
+from qcomp.target import get_target
+
+GRAPH = """
+    g (float[n, 5, 72] x) => (float[n, 5, 40] y) {
+        h = MatMul(x, w)
+        b = Add(h, bias)
+        t = Tanh(b)
+        y = MatMul(t, v)
+    }"""
+
+
+@pytest.fixture
+def program(build, rng):
+    weights = {
+        "w": rng.normal(0, 0.2, (72, 48)),
+        "bias": rng.normal(0, 0.1, 48),
+        "v": rng.normal(0, 0.2, (48, 40)),
+    }
+    return build(GRAPH, {name: array.astype(np.float32) for name, array in weights.items()})
+
+
+@pytest.fixture
+def data(rng):
+    return {"x": rng.normal(0, 1, (4, 5, 72)).astype(np.float32)}
+
+
+def ran(program, pipeline, data, chosen=None):
+    context = Context(calibration=None if data is None else lambda: iter([data]))
+    Pipeline.parse("canonicalise,fold-constants").run(program, context)
+    context.put(ChosenWeights(chosen or {}))
+    Pipeline.parse(pipeline).run(program, context)
+    return context
+
+
+def report(program, context, tmp_path):
+    files = OnnxIntBackend().write(program, tmp_path / "m.onnx", get_target("cpu-int4"), context)
+    return context.need(FusionReport, "write"), sum(file.stat().st_size for file in files)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_weights_of_few_bits_become_8_bit_weights_when_the_graph_is_loaded(
+    program, data, run, tmp_path, bits, symmetric
+):
+    options = f"bits={bits},group=16,symmetric={str(symmetric).lower()}"
+    blocks = program.copy()
+    ran(blocks, f"quantize-weights{{{options},accuracy_level=0}}", data)
+    expected = run(blocks, data)["y"]
+    context = ran(program, f"quantize-weights{{{options},form=int8}},quantization-error", data)
+    fusions, _ = report(program, context, tmp_path)
+    assert [o.found for o in fusions.outcomes] == ["DynamicQuantizeMatMul"] * 2
+    assert not fusions.unfused
+    assert set(fusions.kernels) <= {"DynamicQuantizeMatMul", "Tanh", "Reshape", "Gemm"}
+    # The same integers as MatMulNBits has, but for eight bits a channel and of the activations.
+    got = run(program, data)["y"]
+    assert np.abs(got - expected).max() < 0.02 * np.abs(expected).max()
+    record = context.need(QuantizationRecord, "here")
+    letter = "s" if symmetric else "u"
+    assert [layer.weight_type for layer in record.layers] == [f"{letter}{bits}/16"] * 2
+    error = context.need(QuantizationError, "here")
+    assert min(layer.weight_sqnr for layer in error.layers) > {2: 5, 3: 11, 4: 17, 8: 35}[bits]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 6])
+@pytest.mark.parametrize("group", [None, 48])
+@pytest.mark.parametrize("zero", [False, True])
+def test_chosen_integers_of_any_block_are_taken(program, data, rng, bits, group, zero):
+    half = 1 << (bits - 1)
+    shape = (72, 48)
+    dims = (48,) if group is None else (2, 48)
+    chosen = ChosenWeight(
+        rng.integers(-half, half, shape).astype(np.int8),
+        (rng.uniform(0.2, 0.3, dims) / half).astype(np.float32),
+        rng.integers(-half, half, dims).astype(np.int8) if zero else None,
+        1 if group is None else 0,
+        group,
+        bits,
+        "drawn",
+    )
+    context = ran(program, "quantize-weights{form=int8}", data, {"w": chosen})
+    layer = context.need(QuantizationRecord, "here").layers[0]
+    assert layer.method == "drawn"
+    back, rows_out = dequantized_weight(stored_weight(program.model, layer.quantized))
+    assert not rows_out
+    real = chosen.real()
+    step = np.abs(real).max(axis=0) / 127
+    exact = 1e-6 if group is None else 0.6 * step  # scales of channels are kept exactly
+    assert (np.abs(back - real) <= exact).all()
+
+
+def test_three_bits_are_packed_into_three_bits(build, rng, data, tmp_path):
+    graph = "g (float[n, 512] x) => (float[n, 512] y) { y = MatMul(x, w) }"
+    weights = {"w": rng.normal(0, 0.2, (512, 512)).astype(np.float32)}
+    sizes = {}
+    for bits in (2, 3, 4):
+        program = build(graph, weights)
+        options = f"bits={bits},group=32,symmetric=false,form=int8"
+        context = ran(program, f"quantize-weights{{{options}}}", None)
+        _, sizes[bits] = report(program, context, tmp_path)
+        per_weight = 8 * sizes[bits] / 512**2
+        assert bits + 0.5 < per_weight < bits + 0.85
+    assert sizes[3] <= 0.85 * sizes[4]
+    assert sizes[2] <= 0.62 * sizes[4]
+
+
+def test_a_weight_that_is_not_folded_is_reported(program, data):
+    context = ran(program, "quantize-weights{form=int8}", data)
+    record = context.need(QuantizationRecord, "here")
+    unfolded = fusion_outcomes(program.model, program.model, list(record.layers))
+    assert [(o.found, o.integer) for o in unfolded] == [("Transpose", False)] * 2
+    folded = fusion_outcomes(program.model, optimized(program.model), list(record.layers))
+    assert [o.integer for o in folded] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "kernel"),
+    [
+        ("any", "n", "MatMulNBits"),
+        ("decode", "n", "MatMulNBits"),
+        ("decode", "64", "DynamicQuantizeMatMul"),
+        ("prefill", "n", "DynamicQuantizeMatMul"),
+        ("prefill", "1", "MatMulNBits"),
+        ("both", "n", "DynamicQuantizeMatMul"),
+    ],
+)
+def test_expected_and_known_rows_choose_the_form(build, rng, tokens, rows, kernel):
+    graph = f"g (float[{rows}, 64] x) => (float[{rows}, 64] y) {{ y = MatMul(x, w) }}"
+    program = build(graph, {"w": rng.normal(0, 0.2, (64, 64)).astype(np.float32)})
+    context = ran(program, f"quantize-weights{{tokens={tokens}}}", None)
+    record = context.need(QuantizationRecord, "here")
+    assert [layer.kernel for layer in record.layers] == [kernel]
