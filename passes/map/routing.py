@@ -38,9 +38,9 @@ class Budget:
     """
 
     items: int = 40_000
-    trials: int = 20
+    trials: int = 12
     rounds: int = 3
-    refinements: int = 100
+    refinements: int = 60
 
     def within(self, size: int) -> tuple[int, int]:
         """Return (trials, refinements) for a circuit of ``size`` items."""
