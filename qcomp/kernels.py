@@ -10,12 +10,12 @@ give the same numbers.
 from __future__ import annotations
 
 import functools
-import marshal
 import signal
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import CodeType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 __all__ = ["HOT_THRESHOLD", "KERNEL_THRESHOLD", "LOADED_THRESHOLD", "Kernel", "kernel"]
@@ -42,6 +42,23 @@ def _inlined(function: Callable[..., Any], bare: bool) -> None:
         register_jitable(_nrt=False, forceinline=True)(function)
     else:
         register_jitable(function)
+
+
+def _code(code: CodeType) -> bytes:
+    """Return what a function does, the same bytes in every process.
+
+    ``marshal`` writes the same code differently from process to process, by who else refers to its
+    constants, and the kernel would be compiled again.
+    """
+    parts = [code.co_code, repr((code.co_names, code.co_varnames, code.co_cellvars)).encode()]
+    for value in code.co_consts:
+        if isinstance(value, CodeType):
+            parts.append(_code(value))
+        elif isinstance(value, frozenset):
+            parts.append(repr(sorted(map(repr, value))).encode())
+        else:
+            parts.append(repr(value).encode())
+    return b"\0".join(parts)
 
 
 def _constants(function: Callable[..., Any]) -> bytes:
@@ -90,7 +107,7 @@ class Kernel(Generic[P, R]):
                 _inlined(callee, self._bare)
             # The cache of machine code goes by the kernel's own file: name it after its helpers
             # and constants too, or a change in one of them would leave the old code in use.
-            used = b"".join(marshal.dumps(callee.__code__) for callee in self._calls)
+            used = b"".join(_code(callee.__code__) for callee in self._calls)
             used += b"".join(_constants(function) for function in (self.python, *self._calls))
             self.python.__qualname__ += f"_{zlib.crc32(used):08x}"
             options = {"_nrt": False} if self._bare else {}

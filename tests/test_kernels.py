@@ -1,5 +1,7 @@
 """Kernels: what decides whether machine code of an earlier process may be used."""
 
+import subprocess
+import sys
 import types
 
 import numpy as np
@@ -75,3 +77,24 @@ def test_ctrl_c_waits_until_a_kernel_is_compiled_and_then_arrives(monkeypatch) -
     with pytest.raises(KeyboardInterrupt):
         made(21)
     assert len(done) == 1
+
+
+def test_the_name_of_machine_code_is_the_same_in_every_process() -> None:
+    code = (
+        "from qcomp.passes.synthesize import cliffords, pauli_network\n"
+        "from qcomp.kernels import Kernel, _code\n"
+        "found = [k for m in (cliffords, pauli_network) for k in vars(m).values()"
+        " if isinstance(k, Kernel)]\n"
+        "print([zlib.crc32(_code(c.__code__)) for k in found for c in k._calls])"
+    )
+    # Held names change how marshal writes a code object.
+    before = ("", "held = [sys.intern(w) for w in ('x', 'z', 'n', 'i')]\nimport numba\n")
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", f"import sys, zlib\n{first}{code}"],
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for first in before
+    }  # fmt: skip
+    assert len(texts) == 1
+    assert len(texts.pop()) > 50
