@@ -41,7 +41,7 @@ def made_images(
     x = _blurred(_standardized(x))
     grey, colours = _pink((count, 1, h, w), rng), _pink((count, channels, h, w), rng)
     x = _standardized(x + 0.3 * _standardized(grey + 0.45 * colours))
-    contrast = rng.uniform(0.4, 1.4, (count, 1, 1, 1))
+    contrast = rng.uniform(0.4, 1.7, (count, 1, 1, 1))
     x = x * contrast + rng.normal(0.0, 0.5, (count, 1, 1, 1))
     if (h, w) != (height, width):
         rows, columns = np.arange(height) * h // height, np.arange(width) * w // width
