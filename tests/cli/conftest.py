@@ -10,7 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests import models
+from tests.cli.commands import CIRCUIT
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -98,3 +102,16 @@ def spawn(folder: Path) -> Cli:
         return Result(process.returncode, out, err)
 
     return run
+
+
+@pytest.fixture
+def files(folder: Path) -> None:
+    """A circuit, a classical model, a hybrid one, and their data."""
+    Path("c.qasm").write_text(CIRCUIT)
+    Path("m.onnx").write_bytes(models.mlp((4, 16, 3)).SerializeToString())
+    models.hybrid().save("h.onnx")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(48, 4)).astype(np.float32), rng.integers(0, 3, 48)
+    np.savez("d.npz", x=x)
+    np.savez("y.npz", y=y)
+    np.savez("e.npz", x=x[:10] + 1, y=y[:10])
