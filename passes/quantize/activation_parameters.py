@@ -20,10 +20,12 @@ import numpy as np
 from qcomp.integer_rules import IntegerRules
 from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters
 from qcomp.passes.quantize.integer_types import INT8_FULL, INT16, UINT8, UINT16, IntegerType
+from qcomp.quantization import TensorStatistics
 
-__all__ = ["activation_parameters", "activation_type", "next_power_of_two"]
+__all__ = ["activation_parameters", "activation_type", "next_power_of_two", "seven_bits"]
 
 _TYPES = {"u8": UINT8, "s8": INT8_FULL, "u16": UINT16, "s16": INT16}
+_SEVEN_BITS = 127
 _SLACK = 1e-6
 """A scale this much above a power of two counts as that power: float32 cannot tell."""
 
@@ -60,3 +62,12 @@ def activation_parameters(low: float, high: float, machine: IntegerRules) -> Aff
         return affine
     scale = np.float32(next_power_of_two(np.asarray(affine.scale, np.float32)))
     return replace(affine, scale=float(scale))
+
+
+def seven_bits(statistics: TensorStatistics) -> TensorStatistics:
+    """Ranges of u8 whose lower 128 levels are the ranges that were measured."""
+    ranges = {}
+    for name, found in statistics.ranges.items():
+        low, high = min(found.low, 0.0), max(found.high, 0.0)
+        ranges[name] = replace(found, low=low, high=low + (high - low) * UINT8.max / _SEVEN_BITS)
+    return replace(statistics, ranges=ranges)

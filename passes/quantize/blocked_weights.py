@@ -20,12 +20,19 @@ from qcomp.passes.quantize.arithmetic import (
 )
 from qcomp.passes.quantize.folded_weights import Blocks, chosen_blocks
 from qcomp.passes.quantize.weights import float_weight, int4_parts
-from qcomp.quantization import ChosenWeight
+from qcomp.quantization import ChosenWeight, ChosenWeights
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["GROUPS", "BlockedWeight", "ChosenBlocks", "RoundedWeight"]
+__all__ = [
+    "GROUPS",
+    "BlockedWeight",
+    "ChosenBlocks",
+    "RoundedWeight",
+    "blocks_text",
+    "channel_blocks",
+]
 
 GROUPS = (16, 32, 64, 128, 256)
 """Block lengths."""
@@ -229,3 +236,88 @@ class ChosenBlocks(BlockedWeight):
             np.asarray(parts[0], np.float32),
             (parts[1].astype(np.int16) + half).astype(np.uint8),
         )
+
+
+def _rounded_blocks(value: ir.Value, axis: int, bits: int, group: int) -> Blocks:
+    """A weight of any rank, rounded to nearest in symmetric blocks along all of a channel.
+
+    Args:
+        value: The float weight.
+        axis: Its axis of output channels.
+        bits: 2 to 8.
+        group: Block length; 0 for one block a channel.
+
+    Raises:
+        PassError: The weight holds NaN or infinity.
+    """
+    name, tensor = value.name or "weight", float_weight(value)
+    shape = tuple(tensor.shape.numpy())
+    moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])
+    rows = shape[axis]
+    columns = tensor.size // max(1, rows)
+    size = -(-min(group or columns, columns) // 8) * 8
+    with read_weight(tensor) as array:
+        check_finite(name, array)
+
+    def slabs() -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        step = max(1, _SLAB // max(1, columns))
+        with read_weight(tensor) as array:
+            matrix = np.moveaxis(array, axis, 0).reshape(rows, columns)
+            for start in range(0, rows, step):
+                part = slice(start, min(start + step, rows))
+                w = np.asarray(matrix[part], np.float32)
+                yield part, *quantize_blocks(w, size, bits, symmetric=True)
+
+    order = tuple(int(a) for a in np.argsort([axis, *(a for a in range(len(shape)) if a != axis)]))
+    return Blocks(
+        name,
+        rows,
+        -(-columns // size),
+        size,
+        columns,
+        rows,
+        bits,
+        True,
+        moved,
+        () if axis == 0 else order,
+        slabs,
+    )
+
+
+def channel_blocks(
+    value: ir.Value, axis: int, bits: int, chosen: ChosenWeights, group: int
+) -> Blocks | None:
+    """A weight in blocks that become 8 bits a channel at load.
+
+    Args:
+        value: The float weight.
+        axis: Its axis of output channels.
+        bits: What it is rounded to, where nobody chose its integers.
+        chosen: Integers that passes chose.
+        group: Block length of what is rounded; 0 for one block a channel.
+
+    Returns:
+        None where the integers need no block: one scale a channel, 4 bits or more, no zero point.
+    """
+    found = chosen.find(value.name, tuple(float_weight(value).shape.numpy()))
+    if found is None:
+        if bits > 4 or (bits == 4 and not group):
+            return None
+        return _rounded_blocks(value, axis, bits, group)
+    if (
+        found.group is None
+        and found.zero_point is None
+        and (found.bits > 3 or not found.scale.ndim)
+    ):
+        return None
+    return chosen_blocks(value.name or "", found, axis, turned=False)
+
+
+def blocks_text(bits: int, chosen: ChosenWeight | None, group: int) -> str:
+    """The type of a weight in words, as s8 or u4/32: bits and block length."""
+    if chosen is not None:
+        group = chosen.group or 0
+    elif bits > 4:
+        group = 0
+    letter = "s" if chosen is None or chosen.zero_point is None else "u"
+    return f"{letter}{bits}" + (f"/{group}" if group else "")

@@ -165,6 +165,17 @@ class FoldedWeights:
             editor.initializer(f"{name}_zero_point", np.zeros(b.channels, np.int8)),
         )
 
+    def at_once(
+        self, blocks: Blocks, before: ir.Node, floor: Floats | None = None
+    ) -> tuple[ir.Value, ir.Value, ir.Value, Floats]:
+        """Store a weight as :meth:`add` does, and return its scales as an array, too."""
+        import onnx_ir as ir
+
+        weight, scale, zero = self.add(blocks, before, floor)
+        scales = np.asarray(constant_array(scale), np.float32)
+        scale.const_value = ir.tensor(scales, name=scale.name)
+        return weight, scale, zero, scales
+
     def _levels(
         self, blocks: Blocks, parts: SharedParts, make: Callable[..., ir.Value]
     ) -> ir.Value:

@@ -42,9 +42,12 @@ from qcomp.passes.graph.rewriting import (
     require_opset,
     static_shape,
 )
+from qcomp.passes.quantize.activation_parameters import seven_bits
 from qcomp.passes.quantize.already import dequantized_affine
 from qcomp.passes.quantize.arithmetic import Affine, Floats
-from qcomp.passes.quantize.integer_types import UINT8, IntegerType
+from qcomp.passes.quantize.blocked_weights import GROUPS, blocks_text, channel_blocks
+from qcomp.passes.quantize.folded_weights import FoldedWeights
+from qcomp.passes.quantize.integer_types import IntegerType
 from qcomp.passes.quantize.machine_form import MachineForm
 from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
 from qcomp.passes.quantize.shared_scales import share_scales
@@ -74,8 +77,7 @@ if TYPE_CHECKING:
 __all__ = ["QuantizeStatic"]
 
 _BIAS_LIMIT = np.float32(2**30)
-_WEIGHT_BITS = (8, 7, 4)
-_SEVEN_BITS = 127
+_WEIGHT_BITS = (8, 7, 4, 3, 2)
 
 
 @dataclass(frozen=True)
@@ -85,19 +87,23 @@ class QuantizeStatic(GraphPass):
     Attributes:
         weight_bits: 8, weights in [-127, 127]; 7, in [-63, 63]: on x86 processors without VNNI the
             16-bit sums of the 8-bit kernel would saturate; 4, in [-7, 7]: stored as INT4 behind a
-            Cast to INT8 that ONNX Runtime folds when it loads, so the kernels are the 8-bit ones.
+            Cast to INT8 that ONNX Runtime folds when it loads, so the kernels are the 8-bit ones;
+            3 or 2, packed, see :mod:`qcomp.passes.quantize.folded_weights`.
         activation_bits: 8; 7: activations take 128 levels of u8, [0, 127]. A value beyond its range
             takes one above: u8 goes on to 255.
         weight_scales: ``channel``, a scale of weights for each output channel; ``tensor``, one for
             a whole weight, as some accelerators want it (``cross-layer-equalize`` helps there).
+        group: With 4 bits and fewer, values of a channel that share a scale in the file: 16, 32,
+            64, 128 or 256; 0 for all. In memory a channel has one scale of 8 bits.
     """
 
     name: ClassVar[str] = "quantize-static"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
-    weight_bits: Literal[8, 7, 4] = 8
+    weight_bits: Literal[8, 7, 4, 3, 2] = 8
     activation_bits: Literal[8, 7] = 8
     weight_scales: Literal["channel", "tensor"] = "channel"
+    group: int = 0
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -107,7 +113,7 @@ class QuantizeStatic(GraphPass):
         """
         if self.weight_bits not in _WEIGHT_BITS:
             raise UsageError(
-                f"quantize-static: weight_bits is {self.weight_bits}", hint="8, 7 or 4"
+                f"quantize-static: weight_bits is {self.weight_bits}", hint="8, 7, 4, 3 or 2"
             )
         if self.activation_bits not in (8, 7):
             raise UsageError(
@@ -117,6 +123,11 @@ class QuantizeStatic(GraphPass):
             raise UsageError(
                 f"quantize-static: weight_scales is '{self.weight_scales}'",
                 hint="channel or tensor",
+            )
+        if self.group not in (0, *GROUPS) or (self.group and self.weight_scales == "tensor"):
+            raise UsageError(
+                f"quantize-static: group is {self.group} with weight_scales={self.weight_scales}",
+                hint="16, 32, 64, 128 or 256 with weight_scales=channel; 0 for none",
             )
 
     def run(self, program: Program, context: Context) -> bool:
@@ -159,8 +170,10 @@ class QuantizeStatic(GraphPass):
             )
         statistics = share_scales(plan, statistics)
         if self.activation_bits == 7:
-            statistics = _seven_bits(statistics)
-        rewriter = _Rewriter(program.model, plan, statistics, bits, machine, per_tensor, chosen)
+            statistics = seven_bits(statistics)
+        rewriter = _Rewriter(
+            program.model, plan, statistics, bits, machine, per_tensor, chosen, self.group
+        )
         layers = rewriter.run()
         note(context, layers, ())
         return True
@@ -173,7 +186,7 @@ class QuantizeStatic(GraphPass):
         if bits not in _WEIGHT_BITS:
             raise UsageError(
                 f"quantize-static cannot store '{node_label(node)}' in {bits} bits",
-                hint="8, 7 or 4",
+                hint="8, 7, 4, 3 or 2",
             )
         return bits
 
@@ -190,6 +203,7 @@ class _Rewriter:
         machine: IntegerRules,
         per_tensor: bool,
         chosen: ChosenWeights,
+        group: int,
     ) -> None:
         self.plan = plan
         self.statistics = statistics
@@ -199,6 +213,8 @@ class _Rewriter:
         }
         self.editor = Editor(model)
         self.chosen = chosen
+        self.group = group
+        self.folded = FoldedWeights(self.editor)
         self.form = MachineForm(self.editor, machine, per_tensor, chosen)
         self.source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
         self.inside = {layer.output for layer in plan.layers} | set(self.source)
@@ -291,14 +307,14 @@ class _Rewriter:
 
     def _record(self, layer: PlannedLayer) -> QuantizedLayer:
         output = layer.output if layer.output is not None else layer.node.outputs[0]
-        found = _chosen(layer, self.chosen)
+        found, bits = _chosen(layer, self.chosen), self.kinds[layer.node].bits
         return QuantizedLayer(
             node=node_label(layer.node),
             op_type=layer.node.op_type,
             scheme="static",
             weight=_name(layer.node.inputs[1]) if layer.weighted else "",
             quantized="",
-            weight_type=self.kinds[layer.node].name if layer.weighted else "",
+            weight_type=blocks_text(bits, found, self.group) if layer.weighted else "",
             kernel=layer.kernel,
             source=output.name or "",
             output=output.name or "",
@@ -426,9 +442,15 @@ class _Rewriter:
             if machine.bias == "s32" and node.op_type != "LayerNormalization":
                 floor = np.asarray(np.abs(bias) / (x_scale * _BIAS_LIMIT), dtype=np.float32)
         weights = self.form.weights(node)
-        levels, scale, zero, scales = weights.add(value, axis, kind, bias_floor=floor)
         name = value.name or ""
-        if kind.bits <= 4:
+        blocks = None
+        if weights is self.form.channels and not weights.per_tensor and machine.is_cpu:
+            blocks = channel_blocks(value, axis, kind.bits, self.chosen, self.group)
+        if blocks is not None:
+            levels, scale, zero, scales = self.folded.at_once(blocks, node, floor)
+        else:
+            levels, scale, zero, scales = weights.add(value, axis, kind, bias_floor=floor)
+        if kind.bits <= 4 and blocks is None:
             levels = self.editor.node(
                 "Cast",
                 [levels],
@@ -437,7 +459,8 @@ class _Rewriter:
                 outputs=[f"{name}_s8"],
                 before=node,
             ).outputs[0]
-        bare = node.op_type in ("Conv", "MatMul") and kind.bits > 4 and machine.is_cpu
+        eight = kind.bits > 4 or blocks is not None
+        bare = node.op_type in ("Conv", "MatMul") and eight and machine.is_cpu
         weight = self.editor.node(
             "DequantizeLinear",
             [levels, scale] if bare else [levels, scale, zero],
@@ -453,15 +476,6 @@ class _Rewriter:
             return weight, None
         name = _name(node.inputs[2])
         return weight, self.form.bias(node, bias, name, form, np.asarray(x_scale * scales))
-
-
-def _seven_bits(statistics: TensorStatistics) -> TensorStatistics:
-    """Ranges of u8 whose lower 128 levels are the ranges that were measured."""
-    ranges = {}
-    for name, found in statistics.ranges.items():
-        low, high = min(found.low, 0.0), max(found.high, 0.0)
-        ranges[name] = replace(found, low=low, high=low + (high - low) * UINT8.max / _SEVEN_BITS)
-    return replace(statistics, ranges=ranges)
 
 
 def _chosen(layer: PlannedLayer, chosen: ChosenWeights) -> ChosenWeight | None:

@@ -59,7 +59,7 @@ class ChannelWeights:
         unsigned: bool = False,
     ) -> None:
         self._editor = editor
-        self._per_tensor = per_tensor
+        self.per_tensor = per_tensor
         self.chosen = chosen or ChosenWeights()
         self._adjust = adjust
         self._unsigned = unsigned
@@ -99,7 +99,7 @@ class ChannelWeights:
         tensor = float_weight(value)
         chosen = self.chosen.find(name, tuple(tensor.shape.numpy()))
         if chosen is not None:
-            if self._per_tensor and (chosen.scale.ndim or self._adjust or self._unsigned):
+            if self.per_tensor and (chosen.scale.ndim or self._adjust or self._unsigned):
                 raise PassError(
                     f"the integers chosen for '{name}' do not suit the machine",
                     why="it wants one scale for this weight, of its own form",
@@ -110,8 +110,8 @@ class ChannelWeights:
             return entry
         with read_weight(tensor) as array:
             check_finite(name, array)
-            shared = None if self._per_tensor else axis
-            if self._per_tensor and bias_floor is not None:
+            shared = None if self.per_tensor else axis
+            if self.per_tensor and bias_floor is not None:
                 bias_floor = bias_floor.max(initial=0.0)
             scale = symmetric_scale(np.asarray(array, np.float32), kind, shared, bias_floor)
             if self._adjust is not None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from qcomp.backends.onnx_int import OnnxIntBackend, fusion_outcomes
+from qcomp.errors import UsageError
 from qcomp.execute import optimized
 from qcomp.passes.quantize.dequantized_weights import dequantized_weight, stored_weight
 from qcomp.passmanager import Context, Pipeline
@@ -145,3 +146,74 @@ def test_expected_and_known_rows_choose_the_form(build, rng, tokens, rows, kerne
     context = ran(program, f"quantize-weights{{tokens={tokens}}}", None)
     record = context.need(QuantizationRecord, "here")
     assert [layer.kernel for layer in record.layers] == [kernel]
+
+
+CNN = """
+    g (float[n, 3, 8, 8] x) => (float[n, 10] y) {
+        c = Conv<pads=[1,1,1,1]>(x, w1, b1)
+        r = Relu(c)
+        d = Conv<pads=[1,1,1,1]>(r, w2, b2)
+        s = Relu(d)
+        p = GlobalAveragePool(s)
+        f = Flatten(p)
+        y = Gemm<transB=1>(f, w3, b3)
+    }"""
+
+
+@pytest.fixture
+def cnn(build, rng):
+    shapes = {"w1": (16, 3, 3, 3), "w2": (32, 16, 3, 3), "w3": (10, 32)}
+    weights = {name: rng.normal(0, 0.2, shape) for name, shape in shapes.items()}
+    weights |= {f"b{i}": rng.normal(0, 0.1, n) for i, n in ((1, 16), (2, 32), (3, 10))}
+    return build(CNN, {name: array.astype(np.float32) for name, array in weights.items()})
+
+
+@pytest.mark.parametrize(("bits", "group"), [(4, 16), (4, 32), (3, 0), (3, 32), (2, 16)])
+def test_convolutions_of_few_bits_run_as_qlinearconv(cnn, rng, tmp_path, bits, group):
+    data = {"x": rng.normal(size=(64, 3, 8, 8)).astype(np.float32)}
+    static = f"calibrate,quantize-static{{weight_bits={bits},group={group}}},quantization-error"
+    context = ran(cnn, static, data)
+    fusions, _ = report(cnn, context, tmp_path)
+    assert [o.found for o in fusions.outcomes if o.found] == ["QLinearConv"] * 2 + [
+        "QLinearGlobalAveragePool",
+        "QGemm",
+    ]
+    assert not fusions.unfused
+    record = context.need(QuantizationRecord, "here")
+    kind = f"s{bits}/{group}" if group else f"s{bits}"
+    assert {layer.weight_type for layer in record.layers if layer.weight} == {kind}
+    error = context.need(QuantizationError, "here")
+    found = [layer.weight_sqnr for layer in error.layers if layer.weight_sqnr is not None]
+    assert len(found) == 3
+    assert min(found) > {2: 5, 3: 9, 4: 17}[bits]
+
+
+@pytest.mark.parametrize("zero", [False, True])
+def test_blocks_chosen_for_convolutions_are_taken(cnn, rng, tmp_path, zero):
+    shape = (32, 2, 3, 3)  # blocks of 8 input channels at each place of the kernel
+    chosen = ChosenWeight(
+        rng.integers(-4, 4, (32, 16, 3, 3)).astype(np.int8),
+        rng.uniform(0.02, 0.09, shape).astype(np.float32),
+        rng.integers(-4, 4, shape).astype(np.int8) if zero else None,
+        1,
+        8,
+        3,
+        "drawn",
+    )
+    data = {"x": rng.normal(size=(64, 3, 8, 8)).astype(np.float32)}
+    context = ran(cnn, "calibrate,quantize-static", data, {"w2": chosen})
+    fusions, _ = report(cnn, context, tmp_path)
+    assert not fusions.unfused
+    record = context.need(QuantizationRecord, "here")
+    layer = next(layer for layer in record.layers if layer.weight == "w2")
+    assert (layer.weight_type, layer.method) == (f"{'u' if zero else 's'}3/8", "drawn")
+    back, _ = dequantized_weight(stored_weight(cnn.model, layer.quantized))
+    real = chosen.real()
+    step = np.abs(real).max(axis=(1, 2, 3), keepdims=True) / 127
+    assert (np.abs(back - real) <= 0.6 * step).all()
+
+
+@pytest.mark.parametrize("options", ["group=24", "weight_scales=tensor,group=32"])
+def test_blocks_that_cannot_be_are_refused(options):
+    with pytest.raises(UsageError, match="group is"):
+        Pipeline.parse(f"quantize-static{{{options}}}")
