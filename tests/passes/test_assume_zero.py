@@ -10,7 +10,7 @@ from qcomp.equivalence import check
 from qcomp.errors import UsageError
 from qcomp.ir.angle import Parameter
 from qcomp.ir.circuit import Circuit
-from qcomp.ir.gates import GATES
+from qcomp.ir.gates import GATES, Gate
 from qcomp.passes.reduce.assume_zero import AssumeZero
 from qcomp.passmanager import Context
 from tests.generators import append_random
@@ -35,9 +35,10 @@ def test_a_ghz_circuit_keeps_its_gates_and_a_swap_test_without_input_loses_its_o
     assert names(assumed(Circuit(3).x(1).cswap(0, 1, 2))) == ["x"]
 
 
-@pytest.mark.parametrize("row", [row for row in GATES if 1 < row.num_qubits <= 3], ids=str)
-def test_every_gate_of_the_table_on_every_known_state_is_what_it_was(row: object) -> None:
-    gate = row  # type: ignore[assignment]
+@pytest.mark.parametrize(
+    "gate", [row for row in GATES if 1 < row.num_qubits <= 3], ids=lambda row: row.name
+)
+def test_every_gate_of_the_table_on_every_known_state_is_what_it_was(gate: Gate) -> None:
     rng = np.random.default_rng(gate.code)
     for _ in range(12):
         circuit = Circuit(gate.num_qubits)
