@@ -30,6 +30,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "partition": "qcomp.passes.graph.partition:Partition",
         "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",
+        "rotate": "qcomp.passes.graph.rotate:Rotate",
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
         "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "generate-data": "qcomp.passes.calibrate.generate_data:GenerateData",

@@ -58,10 +58,12 @@ class ValueProjection:
     Attributes:
         layer: ``x W``, a MatMul.
         bias: The Add of its bias with the index of the constant; None where it has none.
+        heads: Heads, each of which has its channels side by side.
     """
 
     layer: ir.Node
     bias: tuple[ir.Node, int] | None
+    heads: int
 
     def divide(self, editor: Editor, s: Floats) -> None:
         """Divide its channels by s."""
@@ -102,7 +104,9 @@ def value_projection(source: ir.Value) -> ValueProjection | None:
     if layer is None or tensor is None or tensor.dtype.name != "FLOAT":
         return None
     shape = tuple(tensor.shape.numpy())
-    return ValueProjection(layer, bias) if len(shape) == 2 and shape[1] == channels else None
+    if len(shape) != 2 or shape[1] != channels:
+        return None
+    return ValueProjection(layer, bias, heads[0])
 
 
 def _lengths(reshape: ir.Node, rank: int) -> list[int]:

@@ -69,6 +69,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {"steps": 1, "rows": 8, "batch": 4},
         {"steps": 1, "rows": 8, "batch": 4, "bits": 4, "granularity": "layer"},
     ),
+    "rotate": ({}, {"online": True}),
     "quantize-residual": ({}, {"order": 3, "bits": 3, "keep": 0.5}, {"store": "float"}),
     "store-weights": ({}, {"least_bytes": 16}),
     "optimize-scales": ({}, {"layers": "all", "weight_scales": "tensor", "rounds": 1}),
@@ -82,6 +83,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
 
 FIRST: Mapping[str, str] = {
     "smooth-activations": "canonicalise",
+    "rotate": "canonicalise,fold-constants",
     "quantize-embeddings": "canonicalise",
     "halve-constants": "canonicalise",
     "quantize-lstm": "canonicalise",
