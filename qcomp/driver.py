@@ -15,6 +15,7 @@ from qcomp.artifact_format import MANIFEST, REPORT
 from qcomp.atomic import atomic_folder
 from qcomp.deadline import Deadline
 from qcomp.errors import QcompError, SourceError, TargetError, UsageError, suggest
+from qcomp.expected_tokens import expecting
 from qcomp.ir.program import Program
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
 from qcomp.registry import load as load_part
@@ -205,6 +206,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
     metric: object = None,
     higher_is_better: bool | None = None,
     max_drop: object = None,
+    tokens: str | None = None,
     seed: int = 0,
     effort: str = "default",
     pipeline: str | None = None,
@@ -244,6 +246,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
         higher_is_better: Whether more of a function's figure is better; it is, by default.
         max_drop: How much worse the figure may get: ``"0.5%"`` of the source's, or a number in its
             own units. The worst layers stay in float until that is met.
+        tokens: For weights of few bits, what the graph is for: ``decode`` (one row at a time),
+            ``prefill`` (many), ``both``; each layer gets the kernel that is faster then.
         seed: Seed of everything random; the same seed gives the same bytes.
         effort: ``fast``, ``default`` or ``max``.
         pipeline: A pipeline's text for the graph in place of the target's (for a circuit alone, for
@@ -290,6 +294,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
     job.take_rules(exclude, include, override)
     job.take_data(calibration, labels, preprocess, pipeline)
     job.take_figure(metric, higher_is_better, max_drop)
+    if tokens is not None:
+        pipeline = expecting(pipeline, tokens, graph, effort)
     owner = None
     if out is None:
         owner = tempfile.TemporaryDirectory(prefix="qcomp-")

@@ -104,6 +104,15 @@ def compile_command(
             "source's figure; without %, in the metric's own units.",
         ),
     ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens",
+            metavar="decode|prefill|both",
+            help="Weights of few bits: rows that are computed at once, one, many, or both; each "
+            "layer gets the kernel that is faster then.",
+        ),
+    ] = None,
     pipeline: Annotated[
         str | None,
         typer.Option("-p", "--pipeline", help="Passes for the graph in place of the target's."),
@@ -160,6 +169,7 @@ def compile_command(
             metric=metric,
             higher_is_better=False if lower_is_better else None,
             max_drop=max_drop,
+            tokens=tokens,
             pipeline=pipeline,
             exclude=exclude or (),
             include=include or (),

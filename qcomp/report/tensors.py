@@ -102,6 +102,11 @@ class _Reader:
         self.source = source
         layers = record.layers if record else ()
         self.by_weight = {layer.quantized: layer for layer in layers if layer.quantized}
+        self.made: dict[str, ir.Value] = {}
+        self.parts: set[str] = set()
+        for node in self.graph:
+            if node.outputs and node.outputs[0].name in self.by_weight:
+                self._take_apart(node.outputs[0])
         floats = record.float_ops if record else ()
         self.reasons = {op.node: op.reason for op in floats}
         self.listed: set[str] = set()
@@ -118,6 +123,45 @@ class _Reader:
                 line = self._constant(value, node)
                 if line is not None:
                     yield replace(line, name=self._source_name(line.name))
+
+    def _take_apart(self, weight: ir.Value) -> None:
+        """Note the constants of which a weight is made, by rounding, when the graph is loaded."""
+        stack, first = [weight], weight
+        parts, makers = set(), set()
+        while stack:
+            value = stack.pop()
+            maker = value.producer()
+            if maker is None:
+                parts.add(value.name or "")
+            else:
+                makers.add(maker.op_type)
+                stack += [v for v in maker.inputs if v is not None]
+        if "Round" not in makers:  # a table that is turned over
+            return
+        while (maker := first.producer()) is not None and maker.inputs[0] is not None:
+            first = maker.inputs[0]
+        self.parts |= parts
+        self.made[first.name or ""] = weight
+
+    def _made(self, weight: ir.Value) -> TensorLine:
+        """The line of a weight of few bits that is one of 8 bits in memory."""
+        layer = self.by_weight[weight.name or ""]
+        found = (_reader_and_scale(weight, usage.node)[1] for usage in weight.uses())
+        scale = next((array for array in found if array is not None), None)
+        group = layer.weight_type.partition("/")[2]
+        low, high = (None, None) if scale is None else _covered("s8", scale, None)
+        return TensorLine(
+            layer.weight,
+            "weight",
+            layer.weight_type,
+            (layer.node,),
+            *_scales(scale),
+            low=low,
+            high=high,
+            method=layer.method or "round to nearest",
+            why=(f"one scale for {group} values in the file; " if group else "")
+            + "eight bits with one scale an output channel from loading on",
+        )
 
     def _source_name(self, name: str) -> str:
         """The name in the source of a constant that passes changed: they append to it."""
@@ -194,7 +238,11 @@ class _Reader:
         if value.producer() is not None:
             return None
         kind = _type(value)
-        if kind in _WIDTH and not _is_parameter(value, node):
+        if name in self.made:
+            line = self._made(self.made[name])
+        elif name in self.parts:
+            return None
+        elif kind in _WIDTH and not _is_parameter(value, node):
             line = self._integers(value, node, kind)
         elif kind in _FLOATS and value.const_value.size >= _LEAST_VALUES:
             if _is_scale(value, node):
