@@ -5,9 +5,10 @@
     Paley II     q = 1 mod 4:  H = C (x) [[1, 1], [1, -1]] + I (x) [[1, -1], [-1, -1]],
                  C = [[0, 1], [1, Q]]                                                   n = 2 q + 2
 
-Q[i, j] = chi(i - j) is the Jacobsthal matrix of a prime q; chi(a) is 1 for squares, -1 for others,
-0 for 0. Sizes are 2^k m with m = 1 or one of Paley's: 12, 20, 28, 36, 44, 60, ... Other multiples
-of 4 (the first are 52, 92, 100, 116) need prime powers or other constructions, which are not here.
+Q[i, j] = chi(i - j) is the Jacobsthal matrix of the field with q = p, p^2 or p^3 elements, p an odd
+prime; chi(a) is 1 for squares, -1 for others, 0 for 0. Sizes are 2^k m with m = 1 or one of these:
+12, 20, 28, 36, 44, 52, 60, 68, ... (11008 = 32 * 344, 14336 = 512 * 28). Other multiples of 4 (the
+first are 92, 116, 156, 172) have matrices of other constructions, which are not here.
 
 A random rotation is ``x -> x D H / sqrt(n)`` with random signs D: of a coordinate of x, however
 large, no more than the share 1 / sqrt(n) comes into any one coordinate of the result.
@@ -20,6 +21,7 @@ arXiv:2404.00456, section 3.
 from __future__ import annotations
 
 import functools
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,7 +50,7 @@ def hadamard(n: int) -> Signs:
     if m is None:
         raise UsageError(
             f"no Hadamard matrix of size {n} can be made",
-            why="sizes are 2^k, or 2^k times p + 1 or 2 (p + 1) for certain primes p",
+            why="sizes are 2^k, or 2^k times q + 1 or 2 (q + 1) for certain powers q of primes",
             hint="the nearest sizes are " + " and ".join(str(near) for near in nearest_sizes(n)),
         )
     H = _base(m)
@@ -80,15 +82,20 @@ def _odd_part(n: int) -> int | None:
 
 
 def _paley_one(n: int) -> bool:
-    return (n - 1) % 4 == 3 and _is_prime(n - 1)
+    return (n - 1) % 4 == 3 and _field(n - 1) is not None
 
 
 def _paley_two(n: int) -> bool:
-    return n % 2 == 0 and (n // 2 - 1) % 4 == 1 and _is_prime(n // 2 - 1)
+    return n % 2 == 0 and (n // 2 - 1) % 4 == 1 and _field(n // 2 - 1) is not None
 
 
-def _is_prime(q: int) -> bool:
-    return q > 1 and all(q % d for d in range(2, int(q**0.5) + 1))
+def _field(q: int) -> tuple[int, int] | None:
+    """The prime p and the degree k <= 3 with p^k = q, if there are."""
+    for k in (1, 2, 3):
+        p = round(q ** (1 / k))
+        if p > 1 and p**k == q and all(p % d for d in range(2, int(p**0.5) + 1)):
+            return p, k
+    return None
 
 
 def _base(m: int) -> Signs:
@@ -103,15 +110,39 @@ def _base(m: int) -> Signs:
 
 
 def _bordered(q: int, column: int) -> Signs:
-    """[[0, 1], [column, Q]] with the Jacobsthal matrix Q of a prime, int8[q + 1, q + 1]."""
+    """[[0, 1], [column, Q]] with the Jacobsthal matrix Q of a field, int8[q + 1, q + 1]."""
+    field = _field(q)
+    assert field is not None
+    p, k = field
+    powers = p ** np.arange(k)
+    digits = np.arange(q)[:, None] // powers % p  # element i as a polynomial of degree < k
     chi = np.full(q, -1, np.int8)
-    chi[[a * a % q for a in range(1, q)]] = 1
+    chi[_squares(digits, p) @ powers] = 1
     chi[0] = 0
     made = np.zeros((q + 1, q + 1), np.int8)
     made[0, 1:] = 1
     made[1:, 0] = column
-    made[1:, 1:] = chi[(np.arange(q)[:, None] - np.arange(q)) % q]
+    for i, row in enumerate(digits):
+        made[1 + i, 1:] = chi[(row - digits) % p @ powers]
     return made
+
+
+def _squares(digits: npt.NDArray[np.int64], p: int) -> npt.NDArray[np.int64]:
+    """The squares of all polynomials, modulo p and one that has no factor."""
+    k = digits.shape[1]
+    product = np.zeros((len(digits), 2 * k - 1), np.int64)
+    for i, j in itertools.product(range(k), repeat=2):
+        product[:, i + j] += digits[:, i] * digits[:, j]
+    t = np.arange(p)
+    # Of degree 2 or 3, one without a root has no factor: x^k = -c(x).
+    c = next(
+        c
+        for c in itertools.product(range(p), repeat=k)
+        if k == 1 or ((t**k + sum(a * t**i for i, a in enumerate(c))) % p).all()
+    )
+    for degree in range(2 * k - 2, k - 1, -1):
+        product[:, degree - k : degree] -= product[:, degree, None] * np.array(c)
+    return product[:, :k] % p
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,8 +3,8 @@
     RMS     y = x / sqrt(mean(x^2) + e) * gain
     layer   y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + e) * gain + bias
 
-Written out: Pow(x, 2) or Mul(x, x), ReduceMean, Add e, Sqrt, Div by it or Mul by its Reciprocal,
-Mul by the gain; the other kind has Sub(x, ReduceMean(x)) before and Add of the bias behind.
+Written out: Pow(x, 2) or Mul(x, x), ReduceMean, Add e, Sqrt, Div by it or Mul by its inverse, Mul
+by the gain; the other kind has Sub(x, ReduceMean(x)) before and Add of the bias behind.
 
 Source: Zhang and Sennrich 2019, arXiv:1910.07467; Ba et al. 2016, arXiv:1607.06450.
 """
@@ -99,14 +99,14 @@ def _written_out(node: ir.Node) -> Norm | None:
     x, root = node.inputs[0], node.inputs[1]
     nodes = {node}
     if node.op_type == "Mul":
-        inverse = _producer(root, "Reciprocal")
+        inverse = _inverse(root)
         if inverse is None:
             x, root = root, x
-            inverse = _producer(root, "Reciprocal")
+            inverse = _inverse(root)
         if inverse is None:
             return None
         nodes.add(inverse)
-        root = inverse.inputs[0]
+        root = inverse.inputs[-1]
     squared = _mean_square(root, nodes)
     if x is None or squared is None or squared is not x:
         return None
@@ -152,6 +152,15 @@ def _mean_square(root: ir.Value | None, nodes: set[ir.Node]) -> ir.Value | None:
         return None
     nodes |= {sqrt, add, mean, square}
     return square.inputs[0]
+
+
+def _inverse(value: ir.Value | None) -> ir.Node | None:
+    """The Reciprocal, or the Div of 1, that makes a value; its last input is what it inverts."""
+    divided = _producer(value, "Div")
+    if divided is None:
+        return _producer(value, "Reciprocal")
+    one = constant_array(divided.inputs[0])
+    return divided if one is not None and one.size == 1 and (one == 1.0).all() else None
 
 
 def _over_last(mean: ir.Node) -> bool:

@@ -136,6 +136,7 @@ class _Search:
     def __init__(self, start: Norm, norms: list[Norm], rules: NodeRules) -> None:
         self._rules = rules
         self._start = start
+        self._graph = next(iter(start.nodes)).graph
         self._by_source: dict[ir.Value, list[Norm]] = {}
         self._by_result = {norm.result: norm for norm in norms}
         for norm in norms:
@@ -209,6 +210,7 @@ class _Search:
             node = usage.node
             if node in inside or node.op_type == "Shape":
                 continue
+            self._check_graph(node)
             if node.op_type in ("Add", "Sum") and not node.domain:
                 self._meet(node.outputs[0])
             elif _is_layer(node) and usage.idx == 0:
@@ -242,6 +244,7 @@ class _Search:
                 node = usage.node
                 if node.op_type == "Shape":
                     continue
+                self._check_graph(node)
                 if _is_layer(node) and usage.idx == 0:
                     self._reader(node, norm)
                 elif _moves(node) and usage.idx == 0:
@@ -305,6 +308,10 @@ class _Search:
                 raise _Refused(node, f"it holds a constant of shape {list(array.shape)}")
             elif (node, index) not in self._stream.constants:
                 self._stream.constants.append((node, index))
+
+    def _check_graph(self, node: ir.Node) -> None:
+        if node.graph is not self._graph:
+            raise _Refused(node, "it reads the stream from inside of an If, Loop or Scan")
 
     def _check(self, node: ir.Node, width: int, tensor: ir.TensorProtocol) -> None:
         options = self._rules.options(node)

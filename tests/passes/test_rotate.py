@@ -35,6 +35,13 @@ NORMS = {
         {y}_r = Sqrt ({y}_e)
         {y}_u = Div ({x}, {y}_r)
         {y} = Mul ({g}, {y}_u)""",
+    "RMS by a quotient": """{y}_p = Pow ({x}, two)
+        {y}_v = ReduceMean ({y}_p, last)
+        {y}_e = Add ({y}_v, epsilon)
+        {y}_r = Sqrt ({y}_e)
+        {y}_i = Div (one, {y}_r)
+        {y}_u = Mul ({y}_i, {x})
+        {y} = Mul ({y}_u, {g})""",
     "RMS by a Reciprocal": """{y}_p = Mul ({x}, {x})
         {y}_v = ReduceMean ({y}_p, last)
         {y}_e = Add ({y}_v, epsilon)
@@ -87,12 +94,15 @@ def program(body, norm="LayerNormalization", **changes):
     arrays = {name: rng.normal(0, 0.4, shape) for name, shape in shapes.items()}
     arrays |= {name: array + 1 for name, array in arrays.items() if name[0] == "g"}
     arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    arrays |= {"last": np.array([-1]), "two": np.float32(2), "epsilon": np.float32(1e-5)}
+    arrays |= {"last": np.array([-1]), "two": np.float32(2), "one": np.float32(1)}
+    arrays |= {"yes": np.bool_(True)}
+    arrays |= {"epsilon": np.float32(1e-5)}
     arrays |= changes
     text = f"""<ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>
     g (int64[n] ids, int64[n] positions) => (float[n, {TOKENS}] y) {{ {body.format(**norms)} }}"""
     proto = onnx.parser.parse_model(text)
-    read = {name for node in proto.graph.node for name in node.input}
+    graphs = [proto.graph, *(a.g for node in proto.graph.node for a in node.attribute)]
+    read = {name for graph in graphs for node in graph.node for name in node.input}
     for name, array in arrays.items():
         if name in read:
             proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
@@ -114,14 +124,14 @@ def arrays_of(model):
     return {n: v.const_value.numpy() for n, v in model.model.graph.initializers.items()}
 
 
-@pytest.mark.parametrize("n", [n for n in range(1, 161) if has_hadamard(n)])
+@pytest.mark.parametrize("n", [*(n for n in range(1, 141) if has_hadamard(n)), 344])
 def test_rows_of_a_hadamard_matrix_are_exactly_orthogonal(n):
     H = hadamard(n).astype(np.int64)
     assert set(np.unique(H)) <= {-1, 1}
     assert np.array_equal(H @ H.T, n * np.eye(n, dtype=np.int64))
 
 
-@pytest.mark.parametrize("n", [12, 20, 24, 28, 36, 44, 60, 108, 128, 768, 5120, 13824, 14336])
+@pytest.mark.parametrize("n", [12, 28, 52, 100, 108, 128, 344, 768, 5120, 11008, 13824, 14336])
 def test_sizes_of_transformers_have_a_hadamard_matrix(n):
     assert has_hadamard(n)
 
@@ -254,6 +264,20 @@ REFUSED = {
         "n2",
         "adds and normalizes in one",
     ),
+    "an If reads it": (
+        """x0 = Gather (table, ids)
+        f = MatMul (x0, square)
+        x1 = Add (x0, f)
+        u = If (yes) <
+            then_branch = a () => (float[n, m] t) {{ t = MatMul (x1, head) }},
+            else_branch = b () => (float[n, m] e) {{ e = MatMul (x0, head) }}
+        >
+        n2 = RMSNormalization <axis: int = -1> (x1, g1)
+        v = MatMul (n2, head)
+        y = Add (u, v)""",
+        "e",
+        "from inside of an If",
+    ),
     "no normalization": ("y = Gather (table, ids)", "", "no normalization"),
 }
 
@@ -265,7 +289,7 @@ def test_a_network_without_a_stream_that_can_turn_stays_and_says_why(kind):
     square = rng.normal(0, 0.2, (WIDTH, WIDTH)).astype(np.float32)
     changes = {} if kind != "no normalization" else {"table": np.eye(TOKENS, dtype=np.float32)}
     model = program(body, square=square, **changes)
-    for node in model.model.graph:
+    for node in model.model.graph.all_nodes():
         node.name = node.outputs[0].name
     found = find_residual_stream(model.model.graph)
     assert isinstance(found, Refusal)
