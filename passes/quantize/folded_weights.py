@@ -4,7 +4,7 @@ ONNX Runtime computes once, when it loads a graph, what depends on constants alo
 be stored as q in [0, 2^bits - 1] with a scale s and a zero point z a block, and a chain of standard
 operators makes of it the s8 weight with one scale S a channel that the integer kernels take:
 
-    w8 = round((q - z) r),     r = s / S (float16),     S = max |(q - z) s| / 127 over the channel
+    w8 = round((q - z) r),     r = s / S (float16),     S = max |(q - z) s| / 127 of the channel
 
     4 bits   UINT4 -> Cast -> Sub -> Mul -> Round -> Cast INT8 -> Reshape (-> Slice -> Transpose)
     3 bits   two planes, 2 bits and 1 bit: BitShift -> BitwiseAnd each, BitwiseOr, then the same
@@ -40,6 +40,7 @@ from qcomp.passes.graph.rewriting import (
     string_attribute,
 )
 from qcomp.passes.quantize.arithmetic import Floats, pack_int4
+from qcomp.passes.quantize.integer_types import INT8, IntegerType
 from qcomp.quantization import ChosenWeight
 
 if TYPE_CHECKING:
@@ -50,7 +51,6 @@ __all__ = ["Blocks", "FoldedWeights", "chosen_blocks", "folded_array", "folds_to
 Bytes = npt.NDArray[np.uint8]
 Slab = tuple[slice, Bytes, Floats, Bytes]
 
-_TOP = 127
 _PLANES = {2: (2,), 3: (2, 1)}
 """Bits -> widths of the planes, lowest bits first."""
 
@@ -91,10 +91,12 @@ class FoldedWeights:
 
     Args:
         editor: Of the graph.
+        kind: What the weights become: s8, or s7 where kernels want that.
     """
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: Editor, kind: IntegerType = INT8) -> None:
         self._editor = editor
+        self._top = kind.max
         self._constants: dict[tuple[str, tuple[int, ...]], ir.Value] = {}
 
     def add(
@@ -129,7 +131,7 @@ class FoldedWeights:
         total = b.rows * b.count * b.size
         for width in _PLANES.get(b.bits, ()):
             kinds[f"plane{width}"] = (ir.DataType.UINT8, (1, total * width // 8))
-        parts = SharedParts(lambda: _computed(blocks, floor), kinds)
+        parts = SharedParts(lambda: _computed(blocks, floor, self._top), kinds)
 
         def make(kind: str, inputs: list[ir.Value], **attributes: int | str) -> ir.Value:
             node = editor.node(kind, inputs, attributes, name=f"{name}_{kind}", before=before)
@@ -214,7 +216,7 @@ class FoldedWeights:
         return self._constants[key]
 
 
-def _computed(blocks: Blocks, floor: Floats | None) -> Mapping[str, npt.NDArray[Any]]:
+def _computed(blocks: Blocks, floor: Floats | None, top: int) -> Mapping[str, npt.NDArray[Any]]:
     """All tensors that are stored of a weight."""
     grid = (blocks.rows, blocks.count, blocks.size)
     levels = np.empty(grid, np.uint8)
@@ -228,10 +230,10 @@ def _computed(blocks: Blocks, floor: Floats | None) -> Mapping[str, npt.NDArray[
     scale[reach == 0] = 0.0
     each = blocks.rows // blocks.channels
     if blocks.count * each == 1:  # whole numbers: exact
-        times = np.floor(_TOP / np.maximum(reach, 1.0))
+        times = np.floor(top / np.maximum(reach, 1.0))
         channel = np.abs(scale / times)[:, 0]
     else:
-        channel = (reach * np.abs(scale)).reshape(blocks.channels, -1).max(axis=1) / _TOP
+        channel = (reach * np.abs(scale)).reshape(blocks.channels, -1).max(axis=1) / top
     if floor is not None:
         channel = np.maximum(channel, floor)
     channel = np.where(channel < np.finfo(np.float32).tiny, 1.0, channel).astype(np.float32)

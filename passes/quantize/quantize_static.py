@@ -47,7 +47,7 @@ from qcomp.passes.quantize.already import dequantized_affine
 from qcomp.passes.quantize.arithmetic import Affine, Floats
 from qcomp.passes.quantize.blocked_weights import GROUPS, blocks_text, channel_blocks
 from qcomp.passes.quantize.folded_weights import FoldedWeights
-from qcomp.passes.quantize.integer_types import IntegerType
+from qcomp.passes.quantize.integer_types import INT7, INT8, IntegerType
 from qcomp.passes.quantize.machine_form import MachineForm
 from qcomp.passes.quantize.record import keep_reference, note, warn_if_nothing
 from qcomp.passes.quantize.shared_scales import share_scales
@@ -162,7 +162,6 @@ class QuantizeStatic(GraphPass):
             )
         Editor(program.model).name_nodes()
         keep_reference(program, context)
-        per_tensor = self.weight_scales == "tensor"
         if not machine.is_cpu and {*bits.values(), self.activation_bits} != {8}:
             raise UsageError(
                 f"the weights of '{machine.provider}' have 8 bits, activations their own type",
@@ -171,9 +170,7 @@ class QuantizeStatic(GraphPass):
         statistics = share_scales(plan, statistics)
         if self.activation_bits == 7:
             statistics = seven_bits(statistics)
-        rewriter = _Rewriter(
-            program.model, plan, statistics, bits, machine, per_tensor, chosen, self.group
-        )
+        rewriter = _Rewriter(program.model, plan, statistics, bits, machine, chosen, self)
         layers = rewriter.run()
         note(context, layers, ())
         return True
@@ -201,9 +198,8 @@ class _Rewriter:
         statistics: TensorStatistics,
         bits: Mapping[ir.Node, int],
         machine: IntegerRules,
-        per_tensor: bool,
         chosen: ChosenWeights,
-        group: int,
+        options: QuantizeStatic,
     ) -> None:
         self.plan = plan
         self.statistics = statistics
@@ -213,8 +209,9 @@ class _Rewriter:
         }
         self.editor = Editor(model)
         self.chosen = chosen
-        self.group = group
-        self.folded = FoldedWeights(self.editor)
+        self.group = options.group
+        self.folded = FoldedWeights(self.editor, INT7 if options.weight_bits == 7 else INT8)
+        per_tensor = options.weight_scales == "tensor"
         self.form = MachineForm(self.editor, machine, per_tensor, chosen)
         self.source = {node.outputs[0]: node.inputs[0] for node in plan.moves}
         self.inside = {layer.output for layer in plan.layers} | set(self.source)

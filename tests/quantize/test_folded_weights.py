@@ -7,6 +7,7 @@ from qcomp.backends.onnx_int import OnnxIntBackend, fusion_outcomes
 from qcomp.errors import UsageError
 from qcomp.execute import optimized
 from qcomp.passes.quantize.dequantized_weights import dequantized_weight, stored_weight
+from qcomp.passes.quantize.folded_weights import folded_array
 from qcomp.passmanager import Context, Pipeline
 from qcomp.quantization import (
     ChosenWeight,
@@ -211,6 +212,18 @@ def test_blocks_chosen_for_convolutions_are_taken(cnn, rng, tmp_path, zero):
     real = chosen.real()
     step = np.abs(real).max(axis=(1, 2, 3), keepdims=True) / 127
     assert (np.abs(back - real) <= 0.6 * step).all()
+
+
+@pytest.mark.parametrize(("bits", "top"), [(8, 127), (7, 63)])
+def test_blocks_on_processors_without_vnni_stay_in_seven_bits(cnn, rng, bits, top):
+    data = {"x": rng.normal(size=(16, 3, 8, 8)).astype(np.float32)}
+    select = 'select-nodes{override=["op:*{bits=3}"]}'
+    context = ran(cnn, f"{select},calibrate,quantize-static{{weight_bits={bits},group=16}}", data)
+    layers = [layer for layer in context.need(QuantizationRecord, "here").layers if layer.weight]
+    assert len(layers) == 3
+    for layer in layers:
+        levels = folded_array(stored_weight(cnn.model, layer.quantized))
+        assert 0.95 * top <= np.abs(levels.astype(np.int16)).max() <= top
 
 
 @pytest.mark.parametrize("options", ["group=24", "weight_scales=tensor,group=32"])
