@@ -43,7 +43,14 @@ from qcomp.passes.graph.rewriting import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["BiasPlace", "ValueProjection", "bias_place", "scale_weight", "value_projection"]
+__all__ = [
+    "BiasPlace",
+    "ValueProjection",
+    "bias_place",
+    "layer_of_values",
+    "scale_weight",
+    "value_projection",
+]
 
 Floats = npt.NDArray[np.float32]
 
@@ -75,30 +82,45 @@ class ValueProjection:
             _replace(editor, node, index, b.astype(np.float32) / s)
 
 
-def value_projection(source: ir.Value) -> ValueProjection | None:
+def value_projection(source: ir.Value, *, repeated: bool = False) -> ValueProjection | None:
     """The projection of values behind a tensor that is an attention's result, or None.
 
     Found is ``Reshape(Transpose(p Transpose(Reshape(x W + b))))`` with nothing else reading what
     stands between.
+
+    Args:
+        source: The tensor.
+        repeated: Whether heads may be repeated: ``p Reshape(Expand(Unsqueeze(Transpose(...))))``.
     """
     joined = _maker(source, "Reshape")
     moved = None if joined is None else _maker(joined.inputs[0], "Transpose", joined)
     mixed = None if moved is None else _maker(moved.inputs[0], "MatMul", moved)
-    values = None if mixed is None else _maker(mixed.inputs[1], "Transpose", mixed)
+    copies = _repetition(mixed) if repeated and mixed is not None else None
+    reader, place = (mixed, 1) if copies is None else (copies, 0)
+    values = None if reader is None else _maker(reader.inputs[place], "Transpose", reader)
     split = None if values is None else _maker(values.inputs[0], "Reshape", values)
     if joined is None or moved is None or values is None or split is None:
         return None
     if any(ints_attribute(node, "perm") != _HEADS for node in (moved, values)):
         return None
-    heads, channels = _lengths(split, 4)[2:], _lengths(joined, 3)[2]
-    if not channels or heads[0] * heads[1] != channels:
+    heads, width = _lengths(split, 4)[2:]
+    channels = heads * width
+    wide = _lengths(joined, 3)[2]
+    if not channels or wide % channels or (wide != channels and copies is None) or not wide:
         return None
-    add = _maker(split.inputs[0], "Add", split)
+    return layer_of_values(split.inputs[0], split, channels, heads)
+
+
+def layer_of_values(
+    values: ir.Value | None, reader: ir.Node, channels: int, heads: int
+) -> ValueProjection | None:
+    """The product, with or without a bias, that makes what ``reader`` alone reads, or None."""
+    add = _maker(values, "Add", reader)
     bias = None if add is None else constant_addend(add, channels)
     if add is not None and bias is None:
         return None
-    user = split if add is None or bias is None else add
-    rows = split.inputs[0] if add is None or bias is None else add.inputs[1 - bias[1]]
+    user = reader if add is None or bias is None else add
+    rows = values if add is None or bias is None else add.inputs[1 - bias[1]]
     layer = _maker(rows, "MatMul", user)
     tensor = None if layer is None else constant_tensor(layer.inputs[1])
     if layer is None or tensor is None or tensor.dtype.name != "FLOAT":
@@ -106,7 +128,21 @@ def value_projection(source: ir.Value) -> ValueProjection | None:
     shape = tuple(tensor.shape.numpy())
     if len(shape) != 2 or shape[1] != channels:
         return None
-    return ValueProjection(layer, bias, heads[0])
+    return ValueProjection(layer, bias, heads)
+
+
+def _repetition(mixed: ir.Node) -> ir.Node | None:
+    """The Unsqueeze at which heads of values begin to be repeated, or None."""
+    joined = _maker(mixed.inputs[1], "Reshape", mixed)
+    spread = None if joined is None else _maker(joined.inputs[0], "Expand", joined)
+    apart = None if spread is None else _maker(spread.inputs[0], "Unsqueeze", spread)
+    if joined is None or apart is None:
+        return None
+    axes = constant_array(apart.inputs[1])
+    before = static_shape(apart.inputs[0])
+    width = 0 if before is None or len(before) != 4 else before[3]
+    fits = width and _lengths(joined, 4)[3] == width
+    return apart if fits and axes is not None and axes.reshape(-1).tolist() == [2] else None
 
 
 def _lengths(reshape: ir.Node, rank: int) -> list[int]:

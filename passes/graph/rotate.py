@@ -44,7 +44,7 @@ import numpy.typing as npt
 from qcomp.errors import PassError, QcompError
 from qcomp.node_rules import NodeRules
 from qcomp.passes.calibrate.batches import checked_batches, generated_batch
-from qcomp.passes.calibrate.smoothing_places import ValueProjection, bias_place, value_projection
+from qcomp.passes.calibrate.smoothing_places import ValueProjection, bias_place
 from qcomp.passes.graph.hadamard import Rotation, hadamard, has_hadamard, nearest_sizes
 from qcomp.passes.graph.norms import Norm, find_norms
 from qcomp.passes.graph.residual_stream import (
@@ -62,6 +62,7 @@ from qcomp.passes.graph.rewriting import (
     node_label,
     read_weight,
 )
+from qcomp.passes.graph.value_heads import attention_of, attentions, value_heads
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import rules_of
 
@@ -153,8 +154,8 @@ class _Work:
         """Turn the residual stream."""
         stream = find_residual_stream(self._model.graph, self._rules)
         if isinstance(stream, Refusal):
-            at = f" at '{stream.where}'" if stream.where else ""
-            self._context.warn(f"rotate: the residual stream stays: {stream.why}{at}")
+            at = f" because of '{stream.where}'" if stream.where else ""
+            self._context.warn(f"rotate: the residual stream stays{at}: {stream.why}")
             return False
         if all(("stream", node_label(node)) in self.done for node in stream.writers):
             return False
@@ -225,7 +226,7 @@ class _Work:
             channels, heads = int(tensor.shape.numpy()[1]), projection.heads
             if ("head", label) in self.done or not self._has_size(channels // heads, f"'{label}'"):
                 continue
-            turn = _by_head(Rotation.random(channels // heads, rng), heads)
+            turn = _by_head(Rotation.random(channels // heads, rng))
             self._turn(projection.layer, 1, 1, label, turn)
             if projection.bias is not None:
                 self._turn(*projection.bias, -1, label, turn)
@@ -238,12 +239,16 @@ class _Work:
     def _attentions(self) -> list[tuple[ValueProjection, list[ir.Node]]]:
         """The projections of values whose result nothing but products with constants read."""
         found = []
+        left = {node: None for node in attentions(self._model.graph)}
         for source, layers in self._layers_by_input().items():
-            projection = value_projection(source)
+            projection = value_heads(source)
             if projection is None or source.is_graph_output():
                 continue
             if {usage.node for usage in source.uses()} != set(layers):
                 continue
+            attention = attention_of(source)
+            if attention is not None:
+                left.pop(attention, None)
             refused = next(
                 (n for n in (projection.layer, *layers) if self._rules.options(n).excluded), None
             )
@@ -251,6 +256,12 @@ class _Work:
                 self._context.warn(f"rotate: the values of '{node_label(refused)}' stay: excluded")
                 continue
             found.append((projection, layers))
+        if left:
+            first = node_label(next(iter(left)))
+            self._context.warn(
+                f"rotate: the values of {len(left)} attentions stay, '{first}' the first:"
+                " something else than one product makes them, or reads their mixture"
+            )
         return found
 
     def turn_online(self) -> bool:
@@ -401,12 +412,12 @@ def _vector(place: tuple[ir.Node, int]) -> Float64:
     return np.asarray(array, np.float64).reshape(-1)
 
 
-def _by_head(R: Rotation, heads: int) -> Turn:
+def _by_head(R: Rotation) -> Turn:
     """Turn the channels of each head, which stand side by side along an axis."""
 
     def turn(W: Float64, axis: int) -> Float64:
         moved = np.moveaxis(W, axis, -1)
-        turned = R.rows(moved.reshape(*moved.shape[:-1], heads, R.size)).reshape(moved.shape)
+        turned = R.rows(moved.reshape(*moved.shape[:-1], -1, R.size)).reshape(moved.shape)
         return np.moveaxis(turned, -1, axis)
 
     return turn

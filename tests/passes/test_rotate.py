@@ -409,7 +409,7 @@ def test_values_of_heads_turn_where_the_stream_is_refused(decoder):
     model.model.graph.outputs.append(final)
     before = run()
     context = rotated(model)
-    assert "the stream itself is an output of the graph at '1.x'" in context.warnings[0]
+    assert "because of '1.x': the stream itself is an output of the graph" in context.warnings[0]
     assert {"0.v_rotated", "1.o_rotated"} <= set(arrays_of(model))
     assert "embedding" in arrays_of(model)
     assert np.abs(run() - before).max() <= 1e-4
@@ -420,8 +420,10 @@ def test_values_that_leave_the_graph_as_a_cache_do_not_turn():
 
     weights, _ = char_model.load()
     model = Program(ir.from_proto(char_model.graph(weights, past=True)))
-    Pipeline.parse("canonicalise,fold-constants,rotate{stream=false}").run(model, Context())
+    context = Context()
+    Pipeline.parse("canonicalise,fold-constants,rotate{stream=false}").run(model, context)
     assert "0.v" in arrays_of(model)
+    assert "the values of 2 attentions stay, '0.mixed' the first" in context.warnings[0]
 
 
 def test_hadamard_products_at_run_time_stay_in_float(decoder):
@@ -436,3 +438,79 @@ def test_hadamard_products_at_run_time_stay_in_float(decoder):
     ]
     assert len(floats) == 4  # two for each down-projection
     assert all("hadamard" in name for name in floats)
+
+
+ATTENTIONS = {
+    "heads that share values": """
+        q1 = MatMul (x, wq)
+        q2 = Reshape (q1, to_queries)
+        q = Transpose <perm: ints = [0, 2, 1, 3]> (q2)
+        k1 = MatMul (x, wk)
+        k2 = Reshape (k1, to_values)
+        k3 = Transpose <perm: ints = [0, 2, 3, 1]> (k2)
+        k4 = Unsqueeze (k3, two)
+        k5 = Expand (k4, twice)
+        k = Reshape (k5, to_keys)
+        v1 = MatMul (x, wv)
+        vb = Add (bv, v1)
+        v2 = Reshape (vb, to_values)
+        v3 = Transpose <perm: ints = [0, 2, 1, 3]> (v2)
+        v4 = Unsqueeze (v3, two)
+        v5 = Expand (v4, twice)
+        v = Reshape (v5, to_repeated)
+        s = MatMul (q, k)
+        p = Softmax <axis: int = -1> (s)
+        m1 = MatMul (p, v)
+        m2 = Transpose <perm: ints = [0, 2, 1, 3]> (m1)
+        m = Reshape (m2, joined)
+        y = MatMul (m, wo)""",
+    "Attention": """
+        q = MatMul (x, wq)
+        k = MatMul (x, wk)
+        v1 = MatMul (x, wv)
+        v = Add (v1, bv)
+        m = Attention <q_num_heads: int = 4, kv_num_heads: int = 2> (q, k, v)
+        y = MatMul (m, wo)""",
+    "MultiHeadAttention": """
+        q = MatMul (x, wk)
+        k = MatMul (x, wk)
+        v1 = MatMul (x, wv)
+        v = Add (v1, bv)
+        m = com.microsoft.MultiHeadAttention <num_heads: int = 2> (q, k, v)
+        y = MatMul (m, wo2)""",
+}
+
+
+@pytest.mark.parametrize("kind", ATTENTIONS)
+def test_values_of_every_kind_of_attention_turn_head_by_head(kind):
+    rng = np.random.default_rng(5)
+    shapes = {"wq": (16, 32), "wk": (16, 16), "wv": (16, 16), "bv": (16,)}
+    shapes |= {"wo": (32, 16), "wo2": (16, 16)}
+    arrays = {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
+    arrays |= {
+        "to_queries": np.array([0, 0, 4, 8]),
+        "to_values": np.array([0, 0, 2, 8]),
+        "two": np.array([2]),
+        "twice": np.array([1, 1, 2, 1, 1]),
+        "to_keys": np.array([0, 4, 8, -1]),
+        "to_repeated": np.array([0, 4, -1, 8]),
+        "joined": np.array([0, 0, 32]),
+    }
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>
+        g (float[n, 5, 16] x) => (float[n, 5, 16] y) {{ {ATTENTIONS[kind]} }}"""
+    )
+    read = {name for node in proto.graph.node for name in node.input}
+    for name in read & set(arrays):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(arrays[name], name))
+    model = Program(ir.from_proto(onnx.shape_inference.infer_shapes(proto)))
+    x = rng.normal(size=(3, 5, 16)).astype(np.float32)
+    before = HybridSession(model).run({"x": x})["y"]
+    rotated(model, "rotate{stream=false}")
+    now = arrays_of(model)
+    out = "wo2" if kind == "MultiHeadAttention" else "wo"
+    assert {"wv_rotated", "bv_rotated", f"{out}_rotated"} <= set(now)
+    R = Rotation.random(8, Context().rng("rotate.heads")).matrix()
+    wanted = (arrays["wv"].reshape(16, 2, 8) @ R).reshape(16, 16)
+    assert np.allclose(now["wv_rotated"], wanted, atol=1e-6)
+    assert np.abs(HybridSession(model).run({"x": x})["y"] - before).max() <= 1e-5
