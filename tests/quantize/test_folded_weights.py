@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import qcomp
 from qcomp.backends.onnx_int import OnnxIntBackend, fusion_outcomes
 from qcomp.errors import UsageError
 from qcomp.execute import optimized
@@ -16,6 +17,8 @@ from qcomp.quantization import (
     QuantizationError,
     QuantizationRecord,
 )
+from qcomp.report.data import Report
+from qcomp.report.explain import explain
 from qcomp.target import get_target
 
 GRAPH = """
@@ -187,6 +190,28 @@ def test_convolutions_of_few_bits_run_as_qlinearconv(cnn, rng, tmp_path, bits, g
     found = [layer.weight_sqnr for layer in error.layers if layer.weight_sqnr is not None]
     assert len(found) == 3
     assert min(found) > {2: 5, 3: 9, 4: 17}[bits]
+
+
+def test_explain_shows_the_bits_in_the_file_and_the_scales_in_memory(cnn, rng):
+    data = {"x": rng.normal(size=(16, 3, 8, 8)).astype(np.float32)}
+    artifact = qcomp.compile(
+        cnn,
+        target="cpu-int8",
+        calibration=data,
+        pipeline="calibrate,quantize-static{weight_bits=3,group=16}",
+    )
+    found = explain(Report.from_json((artifact.path / "report.json").read_text()))
+    lines = {line.name: line for line in found.tensors if line.role == "weight"}
+    assert {name: (line.type, line.scales) for name, line in lines.items()} == {
+        "w1": ("s3/16", 16),
+        "w2": ("s3/16", 32),
+        "w3": ("s3/16", 10),
+    }
+    largest = np.abs(cnn.model.graph.initializers["w2"].const_value.numpy()).max()
+    assert lines["w2"].high == pytest.approx(largest, rel=0.01)
+    assert lines["w2"].why.startswith("one scale for 16 values in the file; eight bits")
+    operators = {line.name: line.runs for line in found.operators if line.type}
+    assert list(operators.values()) == ["QLinearConv", "QLinearConv", "QGemm"]
 
 
 @pytest.mark.parametrize("zero", [False, True])
