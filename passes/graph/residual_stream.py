@@ -4,9 +4,10 @@
 
 Found are all values that have to turn together when x becomes x R: from one normalization the
 search goes up through Add to the writers (lookups in constant tables, products with constant
-weights, constant addends) and down to the readers (products with constant weights, of the stream or
-of a normalization of it). Operators that leave the last axis alone are passed through. Anything
-else that makes or reads the stream ends the search: the graph is refused with that operator's name.
+weights, a convolution as the stem, constants) and down to the readers (products with constant
+weights, of the stream or of a normalization of it). Operators that leave the last axis alone are
+passed through. Anything else that makes or reads the stream ends the search: the graph is refused
+with that operator's name.
 
 A normalization whose result is part of the stream again (post-norm, as in BERT) or is added to it
 (sandwich norm, as in Gemma 2) scales each channel by itself, which no rotation commutes with:
@@ -32,7 +33,9 @@ from qcomp.passes.graph.rewriting import (
     constant_tensor,
     int_attribute,
     ints_attribute,
+    is_constant,
     node_label,
+    only_use,
     static_shape,
 )
 
@@ -77,6 +80,7 @@ class ResidualStream:
     Attributes:
         width: Channels.
         tables: Gather nodes whose table's rows enter the stream.
+        stems: Conv nodes whose channels a Transpose makes its last axis.
         writers: MatMul and Gemm nodes whose results enter it.
         constants: Nodes with the inputs that hold constants added to it.
         norms: The normalizations that read it.
@@ -86,6 +90,7 @@ class ResidualStream:
 
     width: int
     tables: list[ir.Node] = field(default_factory=list)
+    stems: list[ir.Node] = field(default_factory=list)
     writers: list[ir.Node] = field(default_factory=list)
     constants: list[tuple[ir.Node, int]] = field(default_factory=list)
     norms: list[Norm] = field(default_factory=list)
@@ -196,7 +201,9 @@ class _Search:
             self._check(node, tuple(tensor.shape.numpy())[1], tensor)
             if node not in self._stream.tables:
                 self._stream.tables.append(node)
-        elif _passes(node):
+        elif (stem := _stem(node)) is not None:
+            self._stem(stem)
+        elif node.op_type == "Expand" or _passes(node):
             self._through(node)
         else:
             raise _Refused(node, f"{node.op_type} writes the stream; it is no product or lookup")
@@ -283,6 +290,16 @@ class _Search:
             self._stream.constants.append((node, 2))
         self._stream.writers.append(node)
 
+    def _stem(self, conv: ir.Node) -> None:
+        tensor = constant_tensor(conv.inputs[1])
+        assert tensor is not None
+        channels, *_ = tensor.shape.numpy()
+        self._check(conv, channels, tensor)
+        if conv not in self._stream.stems:
+            self._stream.stems.append(conv)
+            if len(conv.inputs) > 2 and conv.inputs[2] is not None:
+                self._stream.constants.append((conv, 2))
+
     def _reader(self, node: ir.Node, norm: Norm | None) -> None:
         tensor = constant_tensor(node.inputs[1])
         assert tensor is not None
@@ -340,6 +357,27 @@ def _is_layer(node: ir.Node) -> bool:
         return False
     tensor = constant_tensor(node.inputs[1])
     return tensor is not None and len(tensor.shape) == 2 and not int_attribute(node, "transA")
+
+
+def _stem(node: ir.Node) -> ir.Node | None:
+    """The Conv whose channels a Transpose, with a Reshape before it or not, makes the last axis."""
+    order = ints_attribute(node, "perm")
+    value = node.inputs[0] if node.op_type == "Transpose" and order[-1:] == (1,) else None
+    if value is None or only_use(value) is not node:
+        return None
+    maker = value.producer()
+    if maker is not None and maker.op_type == "Reshape" and maker.inputs[0] is not None:
+        before, after, into = maker.inputs[0].shape, value.shape, constant_array(maker.inputs[1])
+        if before is None or after is None or into is None or len(after) != 3:
+            return None
+        kept = into.reshape(-1)[0] == 0 or (isinstance(before[0], int) and before[0] == after[0])
+        if not kept or before[1] != after[1] or only_use(maker.inputs[0]) is not maker:
+            return None
+        maker = maker.inputs[0].producer()
+    if maker is None or maker.domain or maker.op_type != "Conv":
+        return None
+    constant = all(is_constant(value) for value in maker.inputs[1:] if value is not None)
+    return maker if constant and int_attribute(maker, "group", 1) == 1 else None
 
 
 def _data_inputs(node: ir.Node) -> range:

@@ -90,7 +90,7 @@ class Rotated:
     """What turned: a second run leaves it alone.
 
     Attributes:
-        done: ``stream``, ``head`` or ``online`` with the name of a product.
+        done: ``stream`` with the name of a normalization, ``head`` or ``online`` of a product.
     """
 
     done: frozenset[tuple[str, str]]
@@ -157,7 +157,8 @@ class _Work:
             at = f" because of '{stream.where}'" if stream.where else ""
             self._context.warn(f"rotate: the residual stream stays{at}: {stream.why}")
             return False
-        if all(("stream", node_label(node)) in self.done for node in stream.writers):
+        names = {("stream", norm.name) for norm in stream.norms}
+        if names <= self.done:
             return False
         if not self._has_size(stream.width, "the residual stream"):
             return False
@@ -165,6 +166,8 @@ class _Work:
         R = Rotation.random(stream.width, rng, keeps_ones=layered)
         for table in stream.tables:
             self._turn(table, 0, -1, "stream", R.along)
+        for stem in stream.stems:
+            self._turn(stem, 1, 0, "stream", R.along)
         for node in stream.writers:
             self._turn(node, 1, 1 - reduced_axis(node), "stream", R.along)
         for node, index in stream.constants:
@@ -173,7 +176,7 @@ class _Work:
             self._turn_reader(reader, R)
         for norm in stream.norms:
             self._drop_gain(norm)
-        self.done |= {("stream", node_label(node)) for node in stream.writers}
+        self.done |= names
         return True
 
     def _turn_reader(self, reader: Reader, R: Rotation) -> None:

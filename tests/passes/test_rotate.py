@@ -5,13 +5,14 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from qcomp.errors import PassError, UsageError
+from qcomp.errors import PassError
 from qcomp.execute import HybridSession
 from qcomp.ir.program import Program
 from qcomp.node_rules import NodeRules
-from qcomp.passes.graph.hadamard import Rotation, hadamard, has_hadamard
+from qcomp.passes.graph.hadamard import Rotation
 from qcomp.passes.graph.residual_stream import Refusal, ResidualStream, find_residual_stream
 from qcomp.passmanager import Context, Pipeline
+from tests.passes.rotate_helpers import arrays_of, rotated
 
 WIDTH, HIDDEN, TOKENS = 24, 32, 10
 
@@ -112,50 +113,6 @@ def program(body, norm="LayerNormalization", **changes):
 def outputs(model):
     ids = np.arange(TOKENS)
     return HybridSession(model).run({"ids": ids, "positions": ids[::-1].copy()})["y"]
-
-
-def rotated(model, text="rotate", context=None):
-    context = context or Context()
-    Pipeline.parse(text).run(model, context)
-    return context
-
-
-def arrays_of(model):
-    return {n: v.const_value.numpy() for n, v in model.model.graph.initializers.items()}
-
-
-@pytest.mark.parametrize("n", [*(n for n in range(1, 141) if has_hadamard(n)), 344])
-def test_rows_of_a_hadamard_matrix_are_exactly_orthogonal(n):
-    H = hadamard(n).astype(np.int64)
-    assert set(np.unique(H)) <= {-1, 1}
-    assert np.array_equal(H @ H.T, n * np.eye(n, dtype=np.int64))
-
-
-@pytest.mark.parametrize("n", [12, 28, 52, 100, 108, 128, 344, 768, 5120, 11008, 13824, 14336])
-def test_sizes_of_transformers_have_a_hadamard_matrix(n):
-    assert has_hadamard(n)
-
-
-@pytest.mark.parametrize(("n", "near"), [(92, "88 and 96"), (30, "28 and 32"), (0, "1")])
-def test_a_size_without_a_matrix_is_refused_with_the_nearest_ones(n, near):
-    with pytest.raises(UsageError, match=f"size {n} ") as caught:
-        hadamard(n)
-    assert near in str(caught.value)
-
-
-@pytest.mark.parametrize("keeps_ones", [False, True])
-@pytest.mark.parametrize("n", [2, 12, 40, 384])
-def test_a_random_rotation_is_orthogonal_and_spreads_every_coordinate(n, keeps_ones):
-    R = Rotation.random(n, np.random.default_rng(0), keeps_ones=keeps_ones)
-    matrix = R.matrix()
-    assert np.abs(matrix @ matrix.T - np.eye(n)).max() < 1e-13
-    if keeps_ones:
-        assert np.abs(matrix.sum(0) - 1).max() < 1e-12
-        assert np.abs(matrix.sum(1) - 1).max() < 1e-12
-    else:
-        assert np.allclose(matrix, R.signs[:, None] * hadamard(n) / np.sqrt(n))
-    X = np.random.default_rng(1).normal(size=(n, 3))
-    assert np.allclose(R.along(X, 0), matrix.T @ X)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -370,147 +327,3 @@ def test_outputs_that_change_by_more_than_rounding_are_an_error():
     model = program(body, up=offset, down=-offset)
     with pytest.raises(PassError, match="the output 'y' changed by"):
         rotated(model)
-
-
-@pytest.fixture
-def decoder():
-    from tests.papers.low_bit import char_model
-
-    weights, _ = char_model.load()
-    model = Program(ir.from_proto(char_model.graph(weights)))
-    Pipeline.parse("canonicalise,fold-constants").run(model, Context())
-    ids = np.random.default_rng(0).integers(0, len(weights["embedding"]), (2, 32))
-    return model, lambda: HybridSession(model).run({"ids": ids})["logits"]
-
-
-@pytest.mark.parametrize(
-    ("options", "turned"),
-    [
-        ("heads=false", {"embedding", "0.q", "0.o", "1.down", "head"}),
-        ("stream=false", {"0.v", "0.o", "1.v", "1.o"}),
-        ("stream=false,heads=false,online=true", {"0.down", "1.down"}),
-    ],
-)
-def test_a_decoder_turns_part_by_part_with_the_same_logits(decoder, options, turned):
-    model, run = decoder
-    before, names = run(), set(arrays_of(model))
-    rotated(model, f"rotate{{{options}}}")
-    gone = names - set(arrays_of(model))
-    assert turned <= gone
-    if "stream=false" in options:
-        assert turned == gone
-    assert np.abs(run() - before).max() <= 1e-4
-
-
-def test_values_of_heads_turn_where_the_stream_is_refused(decoder):
-    model, run = decoder
-    # The last Add of the stream is an output too.
-    final = next(node.outputs[0] for node in model.model.graph if node.outputs[0].name == "1.x")
-    model.model.graph.outputs.append(final)
-    before = run()
-    context = rotated(model)
-    assert "because of '1.x': the stream itself is an output of the graph" in context.warnings[0]
-    assert {"0.v_rotated", "1.o_rotated"} <= set(arrays_of(model))
-    assert "embedding" in arrays_of(model)
-    assert np.abs(run() - before).max() <= 1e-4
-
-
-def test_values_that_leave_the_graph_as_a_cache_do_not_turn():
-    from tests.papers.low_bit import char_model
-
-    weights, _ = char_model.load()
-    model = Program(ir.from_proto(char_model.graph(weights, past=True)))
-    context = Context()
-    Pipeline.parse("canonicalise,fold-constants,rotate{stream=false}").run(model, context)
-    assert "0.v" in arrays_of(model)
-    assert "the values of 2 attentions stay, '0.mixed' the first" in context.warnings[0]
-
-
-def test_hadamard_products_at_run_time_stay_in_float(decoder):
-    model, _ = decoder
-    context = rotated(model, "rotate{online=true}")
-    Pipeline.parse("quantize-dynamic").run(model, context)
-    constant = {n for n, a in arrays_of(model).items() if a.dtype == np.float32 and a.ndim == 2}
-    floats = [
-        node.name
-        for node in model.model.graph
-        if node.op_type == "MatMul" and any(v.name in constant for v in node.inputs)
-    ]
-    assert len(floats) == 4  # two for each down-projection
-    assert all("hadamard" in name for name in floats)
-
-
-ATTENTIONS = {
-    "heads that share values": """
-        q1 = MatMul (x, wq)
-        q2 = Reshape (q1, to_queries)
-        q = Transpose <perm: ints = [0, 2, 1, 3]> (q2)
-        k1 = MatMul (x, wk)
-        k2 = Reshape (k1, to_values)
-        k3 = Transpose <perm: ints = [0, 2, 3, 1]> (k2)
-        k4 = Unsqueeze (k3, two)
-        k5 = Expand (k4, twice)
-        k = Reshape (k5, to_keys)
-        v1 = MatMul (x, wv)
-        vb = Add (bv, v1)
-        v2 = Reshape (vb, to_values)
-        v3 = Transpose <perm: ints = [0, 2, 1, 3]> (v2)
-        v4 = Unsqueeze (v3, two)
-        v5 = Expand (v4, twice)
-        v = Reshape (v5, to_repeated)
-        s = MatMul (q, k)
-        p = Softmax <axis: int = -1> (s)
-        m1 = MatMul (p, v)
-        m2 = Transpose <perm: ints = [0, 2, 1, 3]> (m1)
-        m = Reshape (m2, joined)
-        y = MatMul (m, wo)""",
-    "Attention": """
-        q = MatMul (x, wq)
-        k = MatMul (x, wk)
-        v1 = MatMul (x, wv)
-        v = Add (v1, bv)
-        m = Attention <q_num_heads: int = 4, kv_num_heads: int = 2> (q, k, v)
-        y = MatMul (m, wo)""",
-    "MultiHeadAttention": """
-        q = MatMul (x, wk)
-        k = MatMul (x, wk)
-        v1 = MatMul (x, wv)
-        v = Add (v1, bv)
-        m = com.microsoft.MultiHeadAttention <num_heads: int = 2> (q, k, v)
-        y = MatMul (m, wo2)""",
-}
-
-
-@pytest.mark.parametrize("kind", ATTENTIONS)
-def test_values_of_every_kind_of_attention_turn_head_by_head(kind):
-    rng = np.random.default_rng(5)
-    shapes = {"wq": (16, 32), "wk": (16, 16), "wv": (16, 16), "bv": (16,)}
-    shapes |= {"wo": (32, 16), "wo2": (16, 16)}
-    arrays = {name: rng.normal(0, 0.4, shape).astype(np.float32) for name, shape in shapes.items()}
-    arrays |= {
-        "to_queries": np.array([0, 0, 4, 8]),
-        "to_values": np.array([0, 0, 2, 8]),
-        "two": np.array([2]),
-        "twice": np.array([1, 1, 2, 1, 1]),
-        "to_keys": np.array([0, 4, 8, -1]),
-        "to_repeated": np.array([0, 4, -1, 8]),
-        "joined": np.array([0, 0, 32]),
-    }
-    proto = onnx.parser.parse_model(
-        f"""<ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>
-        g (float[n, 5, 16] x) => (float[n, 5, 16] y) {{ {ATTENTIONS[kind]} }}"""
-    )
-    read = {name for node in proto.graph.node for name in node.input}
-    for name in read & set(arrays):
-        proto.graph.initializer.append(onnx.numpy_helper.from_array(arrays[name], name))
-    model = Program(ir.from_proto(onnx.shape_inference.infer_shapes(proto)))
-    x = rng.normal(size=(3, 5, 16)).astype(np.float32)
-    before = HybridSession(model).run({"x": x})["y"]
-    rotated(model, "rotate{stream=false}")
-    now = arrays_of(model)
-    out = "wo2" if kind == "MultiHeadAttention" else "wo"
-    assert {"wv_rotated", "bv_rotated", f"{out}_rotated"} <= set(now)
-    R = Rotation.random(8, Context().rng("rotate.heads")).matrix()
-    wanted = (arrays["wv"].reshape(16, 2, 8) @ R).reshape(16, 16)
-    assert np.allclose(now["wv_rotated"], wanted, atol=1e-6)
-    assert np.abs(HybridSession(model).run({"x": x})["y"] - before).max() <= 1e-5
