@@ -20,6 +20,7 @@ Source: Ashkboos et al. 2024, arXiv:2401.15024 (SliceGPT), section 3; arXiv:2404
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -99,17 +100,20 @@ class ResidualStream:
 
 
 def find_residual_stream(
-    graph: ir.Graph, rules: NodeRules | None = None
+    graph: ir.Graph, rules: NodeRules | None = None, beside: Collection[str] = ()
 ) -> ResidualStream | Refusal:
     """Return the stream of the last normalization that has one, or why the last has none.
 
     Args:
         graph: The main graph; weights are constants.
         rules: What the user asks of operators: one that is excluded keeps its weight.
+        beside: Names of normalizations on streams that are known already.
     """
     norms = find_norms(graph)
     first: Refusal | None = None
     for norm in reversed(norms):
+        if norm.name in beside:
+            continue
         search = _Search(norm, norms, rules or NodeRules())
         try:
             return search.run()

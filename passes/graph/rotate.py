@@ -50,6 +50,7 @@ from qcomp.passes.graph.norms import Norm, find_norms
 from qcomp.passes.graph.residual_stream import (
     Reader,
     Refusal,
+    ResidualStream,
     find_residual_stream,
     reduced_axis,
 )
@@ -148,36 +149,39 @@ class _Work:
         self._editor = Editor(model)
         self._rules = rules_of(context)
         self._made: dict[tuple[object, ...], ir.Value] = {}
-        self._copies: dict[ir.Value, list[ir.Value]] = {}
+        self._origin: dict[ir.Value, ir.Value] = {}
 
     def turn_stream(self, rng: np.random.Generator) -> bool:
-        """Turn the residual stream."""
-        stream = find_residual_stream(self._model.graph, self._rules)
-        if isinstance(stream, Refusal):
-            at = f" because of '{stream.where}'" if stream.where else ""
-            self._context.warn(f"rotate: the residual stream stays{at}: {stream.why}")
-            return False
-        names = {("stream", norm.name) for norm in stream.norms}
-        if names <= self.done:
-            return False
-        if not self._has_size(stream.width, "the residual stream"):
-            return False
+        """Turn every residual stream: two towers have one each."""
+        changed = False
+        while True:
+            known = {name for kind, name in self.done if kind == "stream"}
+            stream = find_residual_stream(self._model.graph, self._rules, known)
+            if isinstance(stream, Refusal):
+                if not known:
+                    at = f" because of '{stream.where}'" if stream.where else ""
+                    self._context.warn(f"rotate: the residual stream stays{at}: {stream.why}")
+                return changed
+            self.done |= {("stream", norm.name) for norm in stream.norms}
+            if self._has_size(stream.width, "the residual stream"):
+                self._turn_one(stream, rng)
+                changed = True
+
+    def _turn_one(self, stream: ResidualStream, rng: np.random.Generator) -> None:
         layered = any(norm.kind == "layer" for norm in stream.norms)
         R = Rotation.random(stream.width, rng, keeps_ones=layered)
         for table in stream.tables:
-            self._turn(table, 0, -1, "stream", R.along)
+            self._turn(table, 0, -1, R, R.along)
         for stem in stream.stems:
-            self._turn(stem, 1, 0, "stream", R.along)
+            self._turn(stem, 1, 0, R, R.along)
         for node in stream.writers:
-            self._turn(node, 1, 1 - reduced_axis(node), "stream", R.along)
+            self._turn(node, 1, 1 - reduced_axis(node), R, R.along)
         for node, index in stream.constants:
             self._turn_vectors(node, index, R)
         for reader in stream.readers:
             self._turn_reader(reader, R)
         for norm in stream.norms:
             self._drop_gain(norm)
-        self.done |= names
-        return True
 
     def _turn_reader(self, reader: Reader, R: Rotation) -> None:
         """Turn a weight; gain and bias of the normalization before it go into weight and bias."""
@@ -194,7 +198,7 @@ class _Work:
             place.add(self._editor, shift)
         gain = None if norm is None or norm.gain is None else _vector(norm.gain)
         if gain is None or (gain == 1.0).all():
-            self._turn(layer, 1, inner, "stream", R.along)
+            self._turn(layer, 1, inner, R, R.along)
             return
         factors = gain[:, None] if inner == 0 else gain
         self._turn(layer, 1, inner, norm, lambda W, axis: R.along(W * factors, axis))
@@ -374,7 +378,7 @@ class _Work:
             parts = SharedParts(compute, {"turned": (tensor.dtype, shape)})
             made = self._editor.initializer(_name(old, node), parts.tensor("turned"))
             self._made[key] = made
-            self._copies.setdefault(old, []).append(made)
+            self._origin[made] = self._origin.get(old, old)
         node.replace_input_with(index, self._made[key])
 
     def _turn_vectors(self, node: ir.Node, index: int, R: Rotation) -> None:
@@ -391,17 +395,18 @@ class _Work:
 
     def finish(self) -> None:
         """Drop what nothing reads any more; name what was one tensor and is more, with bytes."""
-        for old, made in self._copies.items():
-            used = bool(old.uses()) or old.is_graph_output()
+        for old in dict.fromkeys(self._origin.values()):
+            copies = [old, *(made for made, origin in self._origin.items() if origin is old)]
+            more = sum(bool(value.uses()) or value.is_graph_output() for value in copies) - 1
             tensor = constant_tensor(old)
             assert tensor is not None
-            more = len([value for value in made if value.uses()]) + used - 1
             if more > 0:
                 self._context.warn(
-                    f"rotate: '{old.name}' was one tensor and is {more + 1}: its users turn it on"
-                    f" different sides; {more * tensor.nbytes} bytes more"
+                    f"rotate: '{old.name}' was one tensor and is {more + 1}: what reads it turns"
+                    f" in different ways; {more * tensor.nbytes} bytes more"
                 )
-            self._editor.drop_if_unused(old)
+            for value in copies:
+                self._editor.drop_if_unused(value)
 
 
 def _name(old: ir.Value, node: ir.Node) -> str:

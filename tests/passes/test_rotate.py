@@ -282,6 +282,25 @@ def test_a_stream_that_is_an_output_or_begins_at_an_input_stays():
     assert "output of the graph" in found.why
 
 
+def test_two_towers_turn_each_by_itself():
+    tower = """x{i} = Gather (table, ids)
+        f{i} = MatMul (x{i}, square)
+        z{i} = Add (x{i}, f{i})
+        n{i} = {kind} <axis: int = -1> (z{i}, g{i})
+        y{i} = MatMul (n{i}, head)"""
+    kinds = ("LayerNormalization", "RMSNormalization")
+    body = "\n".join(tower.format(i=i, kind=kind) for i, kind in enumerate(kinds))
+    square = np.random.default_rng(1).normal(0, 0.2, (WIDTH, WIDTH)).astype(np.float32)
+    model = program(body + "\ny = Add (y0, y1)", square=square)
+    before = outputs(model)
+    context = rotated(model)
+    now = arrays_of(model)
+    # One table and one matrix a tower, and a warning about the bytes of each.
+    assert {"table_rotated", "table_rotated_2", "head_rotated", "head_rotated_2"} <= set(now)
+    assert len(context.warnings) == 3
+    assert np.abs(outputs(model) - before).max() <= 1e-5
+
+
 def test_an_excluded_operator_keeps_its_weight_and_is_named():
     model = program(PRE_NORM)
     found = find_residual_stream(model.model.graph, NodeRules.parse(["op:Gemm"]))
