@@ -18,12 +18,12 @@
 ``int8`` 3 in 3.
 
 ``tokens`` chooses between ``matmulnbits`` and ``int8`` by the rows M that a layer computes at once,
-known from the graph or expected. Time over float's, K = N = 768, one thread:
+known from the graph or expected. Time over float's, K = N = 1024, one thread (benchmarks/forms.py):
 
     M                                   1     2     4     8    32   128
-    matmulnbits, 4 bits, blocks of 32  .47   .65   .82   .91   .88   .85
-    matmulnbits, blocks of 128         .34   .44   .62   .63   .61   .61
-    int8, 4 bits, blocks of 32         .43   .41   .37   .38   .30   .28
+    matmulnbits, 4 bits, blocks of 32  .46   .65   .84   .81   .77   .76
+    matmulnbits, blocks of 128         .34   .49   .62   .59   .55   .54
+    int8, 4 bits, blocks of 32         .42   .42   .40   .33   .27   .26
 
 Integers that a pass before chose (:class:`qcomp.quantization.ChosenWeights`) are taken as they are,
 with their own bits, blocks and zero points; scales of channels or tensors are repeated for each
