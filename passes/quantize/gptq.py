@@ -24,7 +24,6 @@ import numpy.typing as npt
 
 from qcomp.errors import UsageError
 from qcomp.passes.quantize.error_feedback.columns import feed_back
-from qcomp.passes.quantize.error_feedback.factor import inverse_factor
 from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback, Problem
 from qcomp.passes.quantize.grids import Grids
 
@@ -62,11 +61,9 @@ class Gptq(ErrorFeedback):
     def choose(self, problem: Problem) -> tuple[npt.NDArray[np.uint8], Grids, str]:
         """Round one matrix; to nearest where its Hessian cannot be factored."""
         order = None
-        hessian = problem.hessian
         if self.order == "activation":
             order = np.argsort(-problem.importance, kind="stable")
-            hessian = hessian[np.ix_(order, order)]
-        factor = inverse_factor(hessian, self.damping)
+        factor = problem.factor(self.damping, order)
         if factor is None:
             grids = problem.nearest
             return grids.round(problem.weight), grids, "its Hessian has no factor: rounded"

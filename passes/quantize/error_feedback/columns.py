@@ -34,6 +34,9 @@ Bytes = npt.NDArray[np.uint8]
 _BLOCK = 128
 """Columns whose errors are gathered before the columns behind them are touched."""
 
+_STEP = 32
+"""Columns of a block that the kernel takes; the rest of the block gets a matrix product."""
+
 
 @kernel(fastmath=True)
 def _round_columns(
@@ -102,7 +105,7 @@ def feed_back(
         block = -(-block // size) * size
     w = np.ascontiguousarray(weight[:, turn], dtype=np.float32)
     w[:, factor.dead] = 0.0
-    upper = factor.upper.astype(np.float32)
+    upper = np.ascontiguousarray(factor.upper, dtype=np.float32)
     carry = None
     if drift is not None:
         d = drift if order is None else drift[np.ix_(turn, turn)]
@@ -110,7 +113,7 @@ def feed_back(
     group = (turn // size).astype(np.intp)
     levels = np.empty((rows, columns), dtype=np.uint8)
     scale, zero = start.scale.copy(), start.zero.copy()
-    step = block if static or single else size
+    step = min(block, _STEP) if static or single else size
     for begin in range(0, columns, block):
         end = min(begin + block, columns)
         errors = np.empty((rows, end - begin), dtype=np.float32)

@@ -52,25 +52,26 @@ def inverse_factor(hessian: npt.NDArray[np.floating], damping: float) -> Factor 
     """
     from scipy.linalg import lapack
 
-    matrix = np.array(hessian, dtype=np.float64)
+    # Reversed and in the order of columns, as LAPACK takes it.
+    matrix = np.array(hessian[::-1, ::-1], dtype=np.float64, order="F")
     if not np.isfinite(matrix).all():
         return None
     diagonal = np.einsum("ii->i", matrix)
     dead = diagonal <= 0
     live = diagonal[~dead]
     mean = float(live.mean()) if live.size else 1.0
-    matrix[dead, :] = 0.0
-    matrix[:, dead] = 0.0
-    diagonal[dead] = mean
+    if dead.any():
+        matrix[dead, :] = 0.0
+        matrix[:, dead] = 0.0
+        diagonal[dead] = mean
+    kept = diagonal.copy()
     share = damping
     for _ in range(_TRIES):
-        damped = matrix[::-1, ::-1].copy(order="F")
-        np.einsum("ii->i", damped)[...] += share * mean
-        lower, info = lapack.dpotrf(damped, lower=1, overwrite_a=1)
+        diagonal[...] = kept + share * mean
+        lower, info = lapack.dpotrf(matrix, lower=1, clean=1)
         if info == 0:
             inverse, info = lapack.dtrtri(lower, lower=1, overwrite_c=1)
             if info == 0:
-                upper = np.ascontiguousarray(np.tril(inverse)[::-1, ::-1])
-                return Factor(upper, share, dead)
+                return Factor(inverse[::-1, ::-1], share, dead[::-1].copy())
         share *= 10
     return None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -30,6 +30,7 @@ from qcomp.passes.calibrate.layer_rows import (
 )
 from qcomp.passes.graph.rewriting import check_finite, int_attribute, node_label, static_shape
 from qcomp.passes.quantize.error_feedback.descent import descend, output_errors, refit
+from qcomp.passes.quantize.error_feedback.factor import Factor, inverse_factor
 from qcomp.passes.quantize.error_feedback.moments import Moments
 from qcomp.passes.quantize.grids import Fit, Grid, Grids
 from qcomp.passes.quantize.learn_rounding_graph import Layer, Stream, Twin, make_twin
@@ -60,6 +61,7 @@ class Problem:
         importance: diag(H) float32[K].
         nearest: Grids fitted to the weight as it is.
         label: Of the layer, for messages.
+        factors: Of H, found for other layers of the same input.
     """
 
     weight: Floats
@@ -68,6 +70,20 @@ class Problem:
     importance: Floats
     nearest: Grids
     label: str
+    factors: dict[tuple[float, bool], Factor | None] = field(default_factory=dict)
+
+    def factor(self, damping: float, order: npt.NDArray[np.intp] | None) -> Factor | None:
+        """The factor of the inverse of H, its rows and columns in ``order``; None if H has none.
+
+        Args:
+            damping: Share of the mean diagonal.
+            order: As they are, or by ``importance``.
+        """
+        key = (damping, order is not None)
+        if key not in self.factors:
+            hessian = self.hessian if order is None else self.hessian[np.ix_(order, order)]
+            self.factors[key] = inverse_factor(hessian, damping)
+        return self.factors[key]
 
 
 @dataclass(frozen=True)
@@ -219,8 +235,9 @@ class ErrorFeedback(GraphPass):
             for geometry in dict.fromkeys(_geometry(layer) for layer in layers):
                 inside = [layer for layer in layers if _geometry(layer) == geometry]
                 moments = self._moments(streams, names, geometry)
+                factors: list[dict[tuple[float, bool], Factor | None]] = [{} for _ in moments]
                 for layer in inside:
-                    weight, error = self._round(layer, geometry, moments, context)
+                    weight, error = self._round(layer, geometry, moments, factors, context)
                     layer.put(weight.real())
                     yield layer, weight, error
 
@@ -243,7 +260,12 @@ class ErrorFeedback(GraphPass):
         return found
 
     def _round(
-        self, layer: Layer, geometry: Geometry, moments: Sequence[Moments], context: Context
+        self,
+        layer: Layer,
+        geometry: Geometry,
+        moments: Sequence[Moments],
+        factors: Sequence[dict[tuple[float, bool], Factor | None]],
+        context: Context,
     ) -> tuple[ChosenWeight, FeedbackError]:
         label = node_label(layer.node)
         columns = read_columns(layer.node, geometry.group)
@@ -257,7 +279,9 @@ class ErrorFeedback(GraphPass):
             weight = np.ascontiguousarray(columns[g].T)
             diagonal = np.einsum("ii->i", moment.hessian).copy()
             nearest = grid.fitted(weight, diagonal)
-            problem = Problem(weight, moment.hessian, moment.drift, diagonal, nearest, label)
+            problem = Problem(
+                weight, moment.hessian, moment.drift, diagonal, nearest, label, factors[g]
+            )
             plain = nearest.round(weight)
             found, grids, warning = self.choose(problem)
             if warning:
