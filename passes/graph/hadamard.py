@@ -13,7 +13,7 @@ first are 92, 116, 156, 172) have matrices of other constructions, which are not
 A random rotation is ``x -> x D H / sqrt(n)`` with random signs D: of a coordinate of x, however
 large, no more than the share 1 / sqrt(n) comes into any one coordinate of the result.
 
-Cost: ``n (k + m)`` additions a row by butterflies over k and one product with the m x m matrix.
+Cost: two products of n (a + b) multiplications a row with a b = n, both about sqrt(n).
 Source: Sylvester 1867; Paley 1933, "On orthogonal matrices"; random signs: Ashkboos et al. 2024,
 arXiv:2404.00456, section 3.
 """
@@ -195,17 +195,13 @@ class Rotation:
 
 
 def _product(X: Float64) -> Float64:
-    """X H / sqrt(n) along the last axis."""
+    """X H / sqrt(n) along the last axis: H = H_a (x) H_b, as X[a, b] -> H_a^T X H_b."""
     n = X.shape[-1]
     m = _odd_part(n)
     assert m is not None
-    parts = X.reshape(-1, n // m, m)
-    if m > 1:
-        parts = parts @ _base(m).astype(np.float64)
-    half = 1
-    while half < n // m:
-        pairs = parts.reshape(len(parts), -1, 2, half, m)
-        first, second = pairs[:, :, 0], pairs[:, :, 1]
-        parts = np.stack([first + second, first - second], axis=2).reshape(len(parts), n // m, m)
-        half *= 2
-    return (parts / np.sqrt(n)).reshape(X.shape)
+    a = 1
+    while a * a < n and (n // m) % (2 * a) == 0:
+        a *= 2
+    left, right = (hadamard(size).astype(np.float64) for size in (a, n // a))
+    parts = left.T @ (X.reshape(-1, a, n // a) @ (right / np.sqrt(n)))
+    return parts.reshape(X.shape)

@@ -26,7 +26,7 @@ there is none: a difference above 1e-4, or 1e-5 of the largest value if that is 
 
 Preconditions: ``fold-constants`` and ``take-apart`` ran; before ``calibrate``.
 Preserved: the function, up to float32 rounding of the weights; products are taken in float64.
-Cost: n log n additions a row of each weight; two runs of the model on a few samples.
+Cost: about 2 n sqrt(n) multiplications a row of each weight; two runs of the model on 4 samples.
 Source: Ashkboos et al. 2024, arXiv:2404.00456, section 4 (R 1 = 1 is ours, in place of the centring
 of arXiv:2401.15024).
 """
