@@ -16,11 +16,16 @@ TOKENS = ("decode", "prefill", "both")
 """One row at a time; many rows at once; a file that is used for both."""
 
 _PASS = re.compile(r"quantize-weights(\{(?P<options>[^}]*)\})?(?=[,)\s]|$)")
+_SMOOTHING = "smooth-activations"
+_FIRST = re.compile(r"(gptq|gptaq|gpfq|quantize-embeddings|quantize-weights)\b")
 _OPTION = re.compile(r"\s*tokens\s*=")
 
 
 def expecting(text: str | None, tokens: str, graph: Target | None, effort: str) -> str:
     """Return a pipeline's text whose ``quantize-weights`` expect a number of tokens.
+
+    Where the 8-bit form is expected, the target's pipeline gets ``smooth-activations`` before what
+    quantizes: that form has one scale an activation.
 
     Args:
         text: The pipeline; the target's, if it is None.
@@ -36,6 +41,7 @@ def expecting(text: str | None, tokens: str, graph: Target | None, effort: str) 
             "the source has no classical graph whose kernels could be chosen by tokens",
             hint="leave --tokens out",
         )
+    own = text is not None
     text = graph.pipeline(effort) if text is None else text
     if tokens not in TOKENS:
         raise UsageError(f"tokens is '{tokens}'", hint=suggest(tokens, TOKENS))
@@ -50,4 +56,7 @@ def expecting(text: str | None, tokens: str, graph: Target | None, effort: str) 
         kept = [part for part in options if part.strip() and not _OPTION.match(part)]
         return f"quantize-weights{{{','.join([*kept, f'tokens={tokens}'])}}}"
 
-    return _PASS.sub(replaced, text)
+    text = _PASS.sub(replaced, text)
+    if own or tokens == "decode" or _SMOOTHING in text:
+        return text
+    return _FIRST.sub(lambda found: f"{_SMOOTHING},{found[0]}", text, count=1)
