@@ -46,7 +46,7 @@ from qcomp.quantization import ChosenWeight
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Blocks", "FoldedWeights", "chosen_blocks", "folded_array", "folds_to"]
+__all__ = ["Blocks", "FoldedWeights", "chosen_blocks", "folded_array"]
 
 Bytes = npt.NDArray[np.uint8]
 Slab = tuple[slice, Bytes, Floats, Bytes]
@@ -321,17 +321,6 @@ def chosen_blocks(name: str, chosen: ChosenWeight, channel_axis: int, turned: bo
         () if back == sorted(back) else tuple(back),
         slabs,
     )
-
-
-def folds_to(value: ir.Value | None) -> Iterator[str]:
-    """Names of the values that are made of a constant by the operators of a chain."""
-    stack = [] if value is None else [value]
-    while stack:
-        for usage in stack.pop().uses():
-            if usage.node.op_type in _CHAIN and not usage.node.domain:
-                result = usage.node.outputs[0]
-                yield result.name or ""
-                stack.append(result)
 
 
 def folded_array(value: ir.Value | None) -> npt.NDArray[Any] | None:
