@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,7 +30,14 @@ import numpy.typing as npt
 
 from qcomp.errors import UsageError
 
-__all__ = ["Rotation", "hadamard", "has_hadamard", "nearest_sizes"]
+__all__ = [
+    "Rotation",
+    "hadamard",
+    "has_hadamard",
+    "near_factors",
+    "nearest_sizes",
+    "turned_by",
+]
 
 Float64 = npt.NDArray[np.float64]
 Signs = npt.NDArray[np.int8]
@@ -205,3 +213,23 @@ def _product(X: Float64) -> Float64:
     left, right = (hadamard(size).astype(np.float64) for size in (a, n // a))
     parts = left.T @ (X.reshape(-1, a, n // a) @ (right / np.sqrt(n)))
     return parts.reshape(X.shape)
+
+
+def turned_by(a: int, b: int) -> Callable[[Float64, int], Float64]:
+    """The function that multiplies vectors along an axis by (H_a (x) H_b) / sqrt(a b)."""
+    H_a, H_b = hadamard(a).astype(np.float64), hadamard(b).astype(np.float64)
+
+    def turn(W: Float64, axis: int) -> Float64:
+        moved = np.moveaxis(W, axis, -1)
+        parts = H_a.T @ moved.reshape(-1, a, b) @ H_b / np.sqrt(a * b)
+        return np.moveaxis(parts.reshape(moved.shape), -1, axis)
+
+    return turn
+
+
+def near_factors(n: int) -> tuple[int, int] | None:
+    """Sizes a <= b of Hadamard matrices with a b = n, as near to each other as there are."""
+    for a in range(int(n**0.5), 0, -1):
+        if n % a == 0 and has_hadamard(a) and has_hadamard(n // a):
+            return a, n // a
+    return None

@@ -45,7 +45,14 @@ from qcomp.errors import PassError, QcompError
 from qcomp.node_rules import NodeRules
 from qcomp.passes.calibrate.batches import checked_batches, generated_batch
 from qcomp.passes.calibrate.smoothing_places import ValueProjection, bias_place
-from qcomp.passes.graph.hadamard import Rotation, hadamard, has_hadamard, nearest_sizes
+from qcomp.passes.graph.hadamard import (
+    Rotation,
+    hadamard,
+    has_hadamard,
+    near_factors,
+    nearest_sizes,
+    turned_by,
+)
 from qcomp.passes.graph.norms import Norm, find_norms
 from qcomp.passes.graph.residual_stream import (
     Reader,
@@ -64,6 +71,7 @@ from qcomp.passes.graph.rewriting import (
     read_weight,
 )
 from qcomp.passes.graph.value_heads import attention_of, attentions, value_heads
+from qcomp.passes.quantize.tied import tied_weights
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import rules_of
 
@@ -168,6 +176,7 @@ class _Work:
                 changed = True
 
     def _turn_one(self, stream: ResidualStream, rng: np.random.Generator) -> None:
+        self._report_copies(stream)
         layered = any(norm.kind == "layer" for norm in stream.norms)
         R = Rotation.random(stream.width, rng, keeps_ones=layered)
         for table in stream.tables:
@@ -182,6 +191,23 @@ class _Work:
             self._turn_reader(reader, R)
         for norm in stream.norms:
             self._drop_gain(norm)
+
+    def _report_copies(self, stream: ResidualStream) -> None:
+        """Name the matrices that are copies of a table and will be none behind their gains."""
+        scaled = {
+            reader.layer
+            for reader in stream.readers
+            if reader.norm is not None
+            and reader.norm.gain is not None
+            and (_vector(reader.norm.gain) != 1.0).any()
+        }
+        for tie in tied_weights(self._model):
+            tensor = constant_tensor(tie.weight)
+            if tie.weight is not tie.table and tie.layer in scaled and tensor is not None:
+                self._context.warn(
+                    f"rotate: '{tie.weight.name}' had the values of '{tie.table.name}' and could be"
+                    f" stored as one with it; not any more: {tensor.nbytes} bytes"
+                )
 
     def _turn_reader(self, reader: Reader, R: Rotation) -> None:
         """Turn a weight; gain and bias of the normalization before it go into weight and bias."""
@@ -285,13 +311,13 @@ class _Work:
             tensor = constant_tensor(down[0].inputs[1])
             assert tensor is not None
             K = int(tensor.shape.numpy()[reduced_axis(down[0])])
-            factors = _factors(K)
+            factors = near_factors(K)
             if factors is None:
                 self._has_size(K, f"the input of '{node_label(down[0])}'")
                 continue
             turned = self._transform(source, down[0], factors)
             for layer in down:
-                self._turn(layer, 1, reduced_axis(layer), "online", _by_factors(*factors))
+                self._turn(layer, 1, reduced_axis(layer), "online", turned_by(*factors))
                 layer.replace_input_with(0, turned)
                 self.done.add(("online", node_label(layer)))
             changed = True
@@ -429,26 +455,6 @@ def _by_head(R: Rotation) -> Turn:
         return np.moveaxis(turned, -1, axis)
 
     return turn
-
-
-def _by_factors(a: int, b: int) -> Turn:
-    """Multiply by (H_a (x) H_b) / sqrt(a b) from the right, vectors along an axis."""
-    H_a, H_b = hadamard(a).astype(np.float64), hadamard(b).astype(np.float64)
-
-    def turn(W: Float64, axis: int) -> Float64:
-        moved = np.moveaxis(W, axis, -1)
-        parts = H_a.T @ moved.reshape(-1, a, b) @ H_b / np.sqrt(a * b)
-        return np.moveaxis(parts.reshape(moved.shape), -1, axis)
-
-    return turn
-
-
-def _factors(n: int) -> tuple[int, int] | None:
-    """Sizes a <= b of Hadamard matrices with a b = n, as near to each other as there are."""
-    for a in range(int(n**0.5), 0, -1):
-        if n % a == 0 and has_hadamard(a) and has_hadamard(n // a):
-            return a, n // a
-    return None
 
 
 def _check(before: Program, after: Program, context: Context) -> None:

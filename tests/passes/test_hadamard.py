@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from qcomp.errors import UsageError
-from qcomp.passes.graph.hadamard import Rotation, hadamard, has_hadamard
+from qcomp.passes.graph.hadamard import (
+    Rotation,
+    hadamard,
+    has_hadamard,
+    near_factors,
+    turned_by,
+)
 
 
 @pytest.mark.parametrize("n", [*(n for n in range(1, 141) if has_hadamard(n)), 344])
@@ -39,3 +45,13 @@ def test_a_random_rotation_is_orthogonal_and_spreads_every_coordinate(n, keeps_o
         assert np.allclose(matrix, R.signs[:, None] * hadamard(n) / np.sqrt(n))
     X = np.random.default_rng(1).normal(size=(n, 3))
     assert np.allclose(R.along(X, 0), matrix.T @ X)
+
+
+@pytest.mark.parametrize(("n", "factors"), [(256, (16, 16)), (14336, (112, 128)), (22, None)])
+def test_a_size_is_taken_apart_into_near_factors_that_have_matrices(n, factors):
+    assert near_factors(n) == factors
+    if n == 256:
+        X = np.random.default_rng(1).normal(size=(n, 3))
+        H = np.kron(hadamard(16), hadamard(16)) / 16.0
+        assert np.allclose(turned_by(16, 16)(X, 0), H.T @ X)
+        assert np.allclose(turned_by(16, 16)(X.T, 1), X.T @ H)

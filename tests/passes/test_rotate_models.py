@@ -63,6 +63,15 @@ def test_values_that_leave_the_graph_as_a_cache_do_not_turn():
     assert "the values of 2 attentions stay, '0.mixed' the first" in context.warnings[0]
 
 
+def test_a_head_that_is_a_copy_of_the_embedding_is_named_with_its_bytes():
+    weights, _ = char_model.load()
+    weights["head"] = weights["embedding"].T.copy()
+    model = Program(ir.from_proto(char_model.graph(weights)))
+    context = rotated(model, "canonicalise,fold-constants,rotate")
+    assert "'head' had the values of 'embedding'" in context.warnings[0]
+    assert f"not any more: {weights['head'].nbytes} bytes" in context.warnings[0]
+
+
 def test_hadamard_products_at_run_time_stay_in_float(decoder):
     model, _ = decoder
     context = rotated(model, "rotate{online=true}")
