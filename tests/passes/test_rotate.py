@@ -5,7 +5,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from qcomp.errors import PassError
+from qcomp.errors import PassError, UsageError
 from qcomp.execute import HybridSession
 from qcomp.ir.program import Program
 from qcomp.node_rules import NodeRules
@@ -346,3 +346,15 @@ def test_outputs_that_change_by_more_than_rounding_are_an_error():
     model = program(body, up=offset, down=-offset)
     with pytest.raises(PassError, match="the output 'y' changed by"):
         rotated(model)
+
+
+def test_outputs_that_cannot_be_compared_are_said_and_bad_calibration_data_is_an_error():
+    model = program(PRE_NORM)
+    model.model.graph.inputs[0].shape = None
+    context = rotated(model)
+    assert context.warnings == [
+        "rotate: the outputs were not compared: no values can be made up for the input 'ids'"
+    ]
+    data = {"ids": np.arange(3), "places": np.arange(3)}
+    with pytest.raises(UsageError, match="'places', which is no input"):
+        rotated(program(PRE_NORM), context=Context(calibration=lambda: iter([data])))
