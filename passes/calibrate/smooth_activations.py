@@ -83,11 +83,17 @@ _NORMALIZATIONS: Mapping[str, tuple[int, ...]] = {
 _OFFSETS: Mapping[str, int] = {"LayerNormalization": 2, "SkipLayerNormalization": 3}
 """Operator -> its input that shifts each channel of its first output."""
 
+_MOST = 8.0
+"""What a quiet channel is multiplied by at most: other samples may find it louder than these."""
+
 _ADD_GAIN = 0.5
 """Decibels that offsets must gain where an Add has to be made for them."""
 
 _LEAST_GAIN = 0.05
 """Decibels below which nothing is moved: rounding of the search itself."""
+
+_ENOUGH = 4096
+"""Rows of a tensor that tell its channels' peaks: one that few rows excite is missed in fewer."""
 
 _TINY = 1e-5
 
@@ -100,7 +106,7 @@ class SmoothActivations(GraphPass):
         strengths: Values of the exponent a that are tried, each in [0, 1].
         rows: Rows of each activation that the search looks at.
         gain: Decibels that the layers must gain where a Mul has to be inserted.
-        samples: Samples to look at, at most.
+        samples: Samples to look at; more where they show less than 4,096 rows of a tensor.
         batch: Samples run at a time.
     """
 
@@ -158,7 +164,7 @@ class SmoothActivations(GraphPass):
         left = self.samples
         with context.progress.task("looking for outliers", None) as task:
             for index, feeds in enumerate(batches):
-                if left <= 0:
+                if left <= 0 and min(part.total for part in seen.values()) >= _ENOUGH:
                     break
                 left -= max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
                 values = {**feeds, **session.run(feeds, taps, seed=context.seed + index)}
@@ -207,7 +213,7 @@ class SmoothActivations(GraphPass):
         tried = []
         for a in self.strengths:
             s = peak**a / reach ** (1.0 - a)
-            s = (s / np.exp(np.log(s).mean())).astype(np.float32)
+            s = np.maximum(s / np.exp(np.log(s).mean()), 1.0 / _MOST).astype(np.float32)
             tried.append((_error(x / s, W * s[:, None], wanted, low / s, high / s), a, s))
         error, _, s = min(tried, key=lambda entry: entry[:2])
         return error, s
@@ -226,12 +232,14 @@ class _Seen:
         high: Largest value of each channel.
         kept: Rows that stay.
         drawn: The number that each of them drew.
+        total: Rows seen.
     """
 
     low: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     high: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     kept: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     drawn: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    total: int = 0
 
     def add(self, array: Floats, rows: int, rng: np.random.Generator) -> None:
         """Count one batch; the rows that are kept are drawn evenly from all batches.
@@ -241,6 +249,7 @@ class _Seen:
         flat = array.reshape(-1, array.shape[-1])
         if not len(flat):
             return
+        self.total += len(flat)
         low, high = flat.min(0), flat.max(0)
         if not len(self.drawn):
             self.low, self.high, self.kept = low, high, flat[:0]

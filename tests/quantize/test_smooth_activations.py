@@ -90,14 +90,35 @@ def test_without_data_nothing_is_moved(build, weights):
 
 
 def test_it_looks_at_no_more_samples_than_it_is_told(build, compiled, weights, data):
+    many = np.resize(data["x"], (6000, *data["x"].shape[1:]))
+    many[4500:, 5] *= 1000.0  # an outlier that only the later samples show
+    seen = {}
+    for count in (4096, 6000):
+        program = build(BLOCK, weights)
+        compiled(program, f"smooth-activations{{samples={count},batch=512}}", {"x": many})
+        seen[count] = program.model.graph.node(0).inputs[1].const_value.numpy()
+    assert not np.allclose(seen[4096], seen[6000])
+
+
+def test_where_samples_are_short_it_looks_at_more_of_them(build, compiled, weights, data):
+    x = data["x"].copy()
+    x[64:, 5] *= 1000.0  # 64 rows would not show this channel's peak
     seen = {}
     for count in (64, 256):
-        x = data["x"].copy()
-        x[64:, 5] *= 1000.0  # an outlier that only the later samples show
         program = build(BLOCK, weights)
         compiled(program, f"smooth-activations{{samples={count}}}", {"x": x})
         seen[count] = program.model.graph.node(0).inputs[1].const_value.numpy()
-    assert not np.allclose(seen[64], seen[256])
+    assert np.array_equal(seen[64], seen[256])
+
+
+def test_quiet_channels_are_not_blown_up(build, compiled, weights, data):
+    gamma = weights["gamma"].copy()
+    gamma[5], beta = 1e-4, np.zeros_like(gamma)
+    program = build(BLOCK, weights | {"gamma": gamma, "beta": beta})
+    compiled(program, "smooth-activations", data)
+    scale = program.model.graph.node(0).inputs[1].const_value.numpy()
+    assert scale[5] / gamma[5] == pytest.approx(8.0)
+    assert (scale / gamma).max() <= 8.0 * (1 + 1e-6)
 
 
 @pytest.mark.parametrize(
