@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -66,17 +65,6 @@ def character_perplexity(
         session = Session(_graph(outliers))
     logits = session.run({"ids": held_out[:, :-1]})["logits"]
     return char_model.perplexity(logits, held_out[:, 1:])
-
-
-def seconds_to_choose(pipeline: str) -> float:
-    """CPU seconds of a pipeline on the character model, without reading and writing."""
-    data = {"ids": char_model.calibration(_text()[0], WINDOWS)}
-    context = Context(calibration=lambda: iter([data]))
-    program = Program(ir.from_proto(_graph(False)))
-    Pipeline.parse("canonicalise,fold-constants").run(program, context)
-    began = time.process_time()
-    Pipeline.parse(pipeline).run(program, context)
-    return time.process_time() - began
 
 
 def digits_accuracy(pipeline: str, folder) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qcomp.errors import UsageError
-from qcomp.passes.quantize.error_feedback.columns import _round_columns, feed_back
+from qcomp.passes.quantize.error_feedback.columns import _carry, _round_columns, feed_back
 from qcomp.passes.quantize.error_feedback.descent import descend, output_errors
 from qcomp.passes.quantize.error_feedback.factor import inverse_factor
 from qcomp.passes.quantize.error_feedback.greedy_path import follow_path
@@ -142,6 +142,14 @@ def test_asymmetric_steps_are_least_squares_solutions(K):
         moved = real - w[i]
         rest, *_ = np.linalg.lstsq(x[:, i + 1 :], residual - moved * x[:, i], rcond=None)
         w[i + 1 :] += rest
+
+
+def test_the_carry_of_asymmetric_calibration_is_what_its_equation_says():
+    K = 20
+    upper = np.triu(RNG.standard_normal((K, K))).astype(np.float32)
+    drift = RNG.standard_normal((K, K)).astype(np.float32)
+    wanted = np.triu(drift @ upper.T, 1) @ upper
+    np.testing.assert_allclose(_carry(drift, upper), wanted, atol=1e-3)
 
 
 def test_the_compiled_kernel_does_what_its_python_form_does():
