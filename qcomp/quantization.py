@@ -6,13 +6,13 @@ Passes put them into the context; backends and reports read them. They are plain
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.errors import PassError
+from qcomp.chosen_weights import ChosenWeight, ChosenWeights
 from qcomp.node_rules import NodeOptions, NodeRules, rules_of
 
 if TYPE_CHECKING:
@@ -132,123 +132,6 @@ class CorrectedBiases:
 
     layers: Mapping[str, float]
     left: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChosenWeight:
-    """The integers of one weight that a pass chose, as ONNX DequantizeLinear reads them.
-
-        W ~ (levels - zero_point) scale
-
-    | scales    | axis             | group | shape of scale and zero_point            |
-    |-----------|------------------|-------|------------------------------------------|
-    | a tensor  | any              | None  | []                                       |
-    | a channel | output channels  | None  | [C]                                      |
-    | a block   | input channels K | g     | the weight's, ceil(K / g) along the axis |
-
-    Attributes:
-        levels: int8, shaped as the float weight, in [-2^(bits-1), 2^(bits-1) - 1].
-        scale: float32, may be negative in blocks.
-        zero_point: int8 in the same range; None for 0.
-        axis: Axis of the weight that channels, or blocks, lie along.
-        group: Weights that share a scale; None for a whole channel or tensor.
-        bits: 2 to 8.
-        method: How they were chosen, for reports.
-
-    Raises:
-        PassError: Parts that do not fit together.
-    """
-
-    levels: npt.NDArray[np.int8]
-    scale: npt.NDArray[np.float32]
-    zero_point: npt.NDArray[np.int8] | None
-    axis: int
-    group: int | None
-    bits: int
-    method: str
-
-    def __post_init__(self) -> None:
-        """Check shapes, types and ranges."""
-        shape, half = self.levels.shape, 1 << (self.bits - 1)
-        wanted: list[tuple[int, ...]] = [(), shape[self.axis : self.axis + 1]]
-        if self.group is not None:
-            count = -(-shape[self.axis] // self.group)
-            wanted = [(*shape[: self.axis], count, *shape[self.axis + 1 :])]
-        arrays = [self.levels] + ([] if self.zero_point is None else [self.zero_point])
-        if not 2 <= self.bits <= 8 or not 0 <= self.axis < len(shape):
-            raise PassError(f"integers of {self.bits} bits along axis {self.axis}", hint="2 to 8")
-        if self.scale.shape not in wanted or self.scale.dtype != np.float32:
-            raise PassError(
-                f"scales {self.scale.dtype}{list(self.scale.shape)} do not fit integers "
-                f"{list(shape)}",
-                hint=f"float32, one of the shapes {wanted}",
-            )
-        if self.zero_point is not None and self.zero_point.shape != self.scale.shape:
-            raise PassError("zero points and scales have different shapes")
-        for array in arrays:
-            if array.dtype != np.int8 or (array < -half).any() or (array > half - 1).any():
-                raise PassError(f"integers outside of [{-half}, {half - 1}], or not int8")
-
-    def transposed(self) -> ChosenWeight:
-        """The same of the transposed matrix."""
-        blocked = self.group is not None
-        zero = self.zero_point
-        return replace(
-            self,
-            levels=np.ascontiguousarray(self.levels.T),
-            scale=np.ascontiguousarray(self.scale.T) if blocked else self.scale,
-            zero_point=np.ascontiguousarray(zero.T) if blocked and zero is not None else zero,
-            axis=1 - self.axis,
-        )
-
-    def spread(self, part: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-        """Scales or zero points so that they broadcast over the weight."""
-        if part.ndim == 0:
-            return part
-        if self.group is None:
-            return part.reshape([-1 if a == self.axis else 1 for a in range(self.levels.ndim)])
-        wide = np.repeat(part, self.group, axis=self.axis)
-        return wide.take(range(self.levels.shape[self.axis]), axis=self.axis)
-
-    def real(self) -> npt.NDArray[np.float32]:
-        """The float32 weight that the integers stand for."""
-        levels = self.levels.astype(np.float32)
-        if self.zero_point is not None:
-            levels -= self.spread(self.zero_point).astype(np.float32)
-        return np.asarray(levels * self.spread(self.scale).astype(np.float32), np.float32)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ChosenWeights:
-    """Weights whose integers a pass chose: quantizing passes take them and round nothing.
-
-    They stand for the float weights that the graph has: passes that change those come before.
-
-    Attributes:
-        weights: Name of the float weight -> its integers.
-    """
-
-    weights: Mapping[str, ChosenWeight] = field(default_factory=dict)
-
-    def find(self, name: str | None, shape: tuple[int, ...]) -> ChosenWeight | None:
-        """The integers of a weight; None if nobody chose them.
-
-        Raises:
-            PassError: The weight has another shape by now.
-        """
-        chosen = self.weights.get(name or "")
-        if chosen is not None and chosen.levels.shape != tuple(shape):
-            raise PassError(
-                f"the integers chosen for '{name}' are for another shape",
-                why=f"{list(chosen.levels.shape)} were chosen, the graph has {list(shape)}",
-                hint=f"put the pass that chose them ({chosen.method}) behind those that change "
-                "weights",
-            )
-        return chosen
-
-    def joined(self, more: Mapping[str, ChosenWeight]) -> ChosenWeights:
-        """Return these and more, which win."""
-        return ChosenWeights({**self.weights, **more})
 
 
 @dataclass(frozen=True, slots=True)
