@@ -245,5 +245,7 @@ def fusion_outcomes(
             outcomes.append(FusionOutcome(layer.node, layer.kernel, maker.op_type, False))
             continue
         integer = kind in INTEGER_KERNELS or (kind in _LOOKUPS and kind == layer.kernel)
+        if layer.scheme == "weights" and layer.kernel == layer.op_type:  # looked up, then in float
+            integer = bool(kind)
         outcomes.append(FusionOutcome(layer.node, layer.kernel, kind, integer))
     return tuple(outcomes)

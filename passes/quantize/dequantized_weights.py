@@ -46,7 +46,7 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
     Args:
         levels: The integers, an initializer or what is made of one when the graph is loaded. They
             are read by DequantizeLinear, MatMulInteger, MatMulNBits, a lookup of rows or
-            DynamicQuantizeLSTM.
+            DynamicQuantizeLSTM. Or the float weight that was looked up in a table.
         channels: Indices of the output channels wanted; all by default.
 
     Returns:
@@ -58,6 +58,9 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
     """
     for usage in levels.uses():
         node = usage.node
+        if usage.idx == 1 and node.op_type in ("Gemm", "MatMul"):  # looked up in a table of floats
+            flip = int_attribute(node, "transB") == 1
+            return np.asarray(_array(levels, channels, 0 if flip else 1), np.float32), flip
         if node.op_type == "DynamicQuantizeLSTM":
             return _from_lstm(node, usage.idx, channels), False
         if node.op_type in ("Gather", "GatherND"):

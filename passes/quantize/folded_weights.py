@@ -6,11 +6,9 @@ operators makes of it the s8 weight with one scale S a channel that the integer 
 
     w8 = round((q - z) r),     r = s / S (float16),     S = max |(q - z) s| / 127 of the channel
 
-    4 bits   UINT4 -> Cast -> Sub -> Mul -> Round -> Cast INT8 -> Reshape (-> Slice -> Transpose)
-    3 bits   two planes, 2 bits and 1 bit: BitShift -> BitwiseAnd each, BitwiseOr, then the same
-    2 bits   BitShift -> BitwiseAnd, then the same
+    UINT4 -> Cast -> Sub -> Mul -> Round -> Cast INT8 -> Reshape (-> Slice -> Transpose)
 
-A plane holds its first quarter (eighth) of the values in the lowest bits of its bytes. With one
+Two and three bits are packed (:mod:`qcomp.passes.quantize.packed_levels`). With one
 block a channel, r is a whole number and w8 S is (q - z) s exactly; else w8 adds an error of at most
 S / 2, some 20 decibels below that of 4 bits. The file has bits + 16 / group bits a weight, and
 zero points.
@@ -41,6 +39,7 @@ from qcomp.passes.graph.rewriting import (
 )
 from qcomp.passes.quantize.arithmetic import Floats, pack_int4
 from qcomp.passes.quantize.integer_types import INT8, IntegerType
+from qcomp.passes.quantize.packed_levels import Unpacker, packed, packed_kinds
 from qcomp.quantization import ChosenWeight
 
 if TYPE_CHECKING:
@@ -50,9 +49,6 @@ __all__ = ["Blocks", "FoldedWeights", "chosen_blocks", "folded_array"]
 
 Bytes = npt.NDArray[np.uint8]
 Slab = tuple[slice, Bytes, Floats, Bytes]
-
-_PLANES = {2: (2,), 3: (2, 1)}
-"""Bits -> widths of the planes, lowest bits first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +93,8 @@ class FoldedWeights:
     def __init__(self, editor: Editor, kind: IntegerType = INT8) -> None:
         self._editor = editor
         self._top = kind.max
-        self._constants: dict[tuple[str, tuple[int, ...]], ir.Value] = {}
+        self.unpacker = Unpacker(editor)
+        self._constant = self.unpacker.constant
 
     def add(
         self, blocks: Blocks, before: ir.Node, floor: Floats | None = None
@@ -126,18 +123,15 @@ class FoldedWeights:
             "ratio": (ir.DataType.FLOAT16, each),
             "scale": (ir.DataType.FLOAT, (b.channels,)),
             "zero": (small, each),
-            "levels": (small, grid),
+            **packed_kinds(b.bits, grid),
         }
-        total = b.rows * b.count * b.size
-        for width in _PLANES.get(b.bits, ()):
-            kinds[f"plane{width}"] = (ir.DataType.UINT8, (1, total * width // 8))
         parts = SharedParts(lambda: _computed(blocks, floor, self._top), kinds)
 
         def make(kind: str, inputs: list[ir.Value], **attributes: int | str) -> ir.Value:
             node = editor.node(kind, inputs, attributes, name=f"{name}_{kind}", before=before)
             return node.outputs[0]
 
-        levels = self._levels(blocks, parts, make)
+        levels = self.unpacker.levels(name, b.bits, grid, parts, make)
         real = make("Cast", [levels], to=ir.DataType.FLOAT)
         if b.symmetric:
             half = self._constant("half", (1 << (b.bits - 1),), np.float32)
@@ -178,43 +172,6 @@ class FoldedWeights:
         scale.const_value = ir.tensor(scales, name=scale.name)
         return weight, scale, zero, scales
 
-    def _levels(
-        self, blocks: Blocks, parts: SharedParts, make: Callable[..., ir.Value]
-    ) -> ir.Value:
-        """The integers, shaped [P, B, g]."""
-        name, widths = blocks.name, _PLANES.get(blocks.bits, ())
-        if not widths:
-            return self._editor.initializer(f"{name}_quantized", parts.tensor("levels"))
-        shape = self._constant("shape", (blocks.rows, blocks.count, blocks.size))
-        result: ir.Value | None = None
-        below = 0
-        for width in widths:
-            wish = f"{name}_quantized" if not below else f"{name}_quantized_high"
-            plane = self._editor.initializer(wish, parts.tensor(f"plane{width}"))
-            shifts = self._constant("shifts", tuple(range(0, 8, width)), np.uint8)
-            mask = self._constant("mask", ((1 << width) - 1,), np.uint8)
-            value = make("BitShift", [plane, shifts], direction="RIGHT")
-            value = make("Reshape", [make("BitwiseAnd", [value, mask]), shape])
-            if result is not None:
-                up = self._constant("shift", (below,), np.uint8)
-                raised = make("BitShift", [value, up], direction="LEFT")
-                value = make("BitwiseOr", [result, raised])
-            result = value
-            below += width
-        assert result is not None
-        return result
-
-    def _constant(
-        self, what: str, numbers: tuple[int, ...], dtype: npt.DTypeLike = np.int64
-    ) -> ir.Value:
-        """A small constant; equal ones are stored once."""
-        key = (what, numbers)
-        if key not in self._constants:
-            array = np.array(numbers, dtype)
-            array = array[:, None] if what == "shifts" else array
-            self._constants[key] = self._editor.initializer(f"folded_{what}", array)
-        return self._constants[key]
-
 
 def _computed(blocks: Blocks, floor: Floats | None, top: int) -> Mapping[str, npt.NDArray[Any]]:
     """All tensors that are stored of a weight."""
@@ -237,21 +194,12 @@ def _computed(blocks: Blocks, floor: Floats | None, top: int) -> Mapping[str, np
     if floor is not None:
         channel = np.maximum(channel, floor)
     channel = np.where(channel < np.finfo(np.float32).tiny, 1.0, channel).astype(np.float32)
-    flat = levels.reshape(-1)
-    found: dict[str, npt.NDArray[Any]] = {
+    return {
         "ratio": (scale / np.repeat(channel, each)[:, None])[:, :, None].astype(np.float16),
         "scale": channel,
         "zero": pack_int4(zero.reshape(-1)) if blocks.bits <= 4 else zero[:, :, None],
+        **packed(levels, blocks.bits),
     }
-    below = 0
-    for width in _PLANES.get(blocks.bits, ()):
-        planes = (flat >> below) & ((1 << width) - 1)
-        planes = planes.reshape(8 // width, -1) << np.arange(0, 8, width, dtype=np.uint8)[:, None]
-        found[f"plane{width}"] = np.bitwise_or.reduce(planes, axis=0)[None]
-        below += width
-    if not below:
-        found["levels"] = pack_int4(flat) if blocks.bits == 4 else levels
-    return found
 
 
 def chosen_blocks(name: str, chosen: ChosenWeight, channel_axis: int, turned: bool) -> Blocks:
@@ -353,10 +301,12 @@ def _shift(node: ir.Node, x: Any, by: Any) -> Any:
 
 
 _CHAIN: Mapping[str, Callable[..., Any]] = {
+    "Add": lambda node, a, b: a + b,
     "BitShift": _shift,
     "BitwiseAnd": lambda node, a, b: a & b,
     "BitwiseOr": lambda node, a, b: a | b,
     "Cast": _cast,
+    "Gather": lambda node, x, index: x.take(index, axis=int_attribute(node, "axis")),
     "Mul": lambda node, a, b: a * b,
     "Reshape": lambda node, x, shape: x.reshape(shape),
     "Round": lambda node, x: np.rint(x),

@@ -14,6 +14,10 @@
   (:mod:`qcomp.passes.quantize.folded_weights`); activations are quantized while the graph runs
   (:func:`qcomp.passes.quantize.quantize_dynamic.dynamic_product`): DynamicQuantizeMatMul.
 
+Levels of a table that a pass chose are looked up when the graph is loaded
+(:mod:`qcomp.passes.quantize.lookup_weights`): ``int8`` in a table of 8 bits, for the integer
+kernel, the other forms in a float one, for the float operator.
+
 2, 4 and 8 bits are stored as such, 3 in 4 and 5 to 7 in 8; ``dequantize`` stores 2 in 4, too, and
 ``int8`` 3 in 3.
 
@@ -57,6 +61,7 @@ from qcomp.passes.quantize.blocked_weights import (
     RoundedWeight,
 )
 from qcomp.passes.quantize.folded_weights import FoldedWeights
+from qcomp.passes.quantize.lookup_weights import LookupWeights
 from qcomp.passes.quantize.quantize_dynamic import dynamic_product, warn_of_batches
 from qcomp.passes.quantize.record import (
     inner_float_ops,
@@ -152,7 +157,7 @@ class QuantizeWeights(GraphPass):
         floats: list[FloatOp] = []
         rules = rules_of(context)
         chosen = context.get(ChosenWeights) or ChosenWeights()
-        writer = _Writer(editor, FoldedWeights(editor), {})
+        writer = _Writer(editor)
         for node in list(model.graph):
             if node.domain or node.op_type not in ("MatMul", "Gemm", "Conv"):
                 left = left_in_float(node, rules)
@@ -169,8 +174,11 @@ class QuantizeWeights(GraphPass):
                 continue
             value = node.inputs[1]
             assert value is not None
-            found = chosen.find(value.name, tuple(float_weight(value).shape.numpy()))
-            layers.append(self._for(node, asked)._rewrite(node, writer, found))
+            found = chosen.find(value.name, tuple(float_weight(value).shape.numpy()), tables=True)
+            one = self._for(node, asked)
+            looked_up = found is not None and found.table is not None
+            rewrite = one._look_up if looked_up else one._rewrite
+            layers.append(rewrite(node, writer, found))
         note(context, layers, [*floats, *inner_float_ops(model)])
         warn_if_nothing(self.name, context)
         warn_of_batches(sum(layer.scheme == "dynamic" for layer in layers), context)
@@ -191,6 +199,43 @@ class QuantizeWeights(GraphPass):
             rows = _rows(node) or {"decode": 1}.get(self.tokens, _MANY)
             form = "matmulnbits" if rows <= _FEW else "int8"
         return replace(self, bits=bits, form=form)
+
+    def _look_up(
+        self, node: ir.Node, writer: _Writer, chosen: ChosenWeight | None
+    ) -> QuantizedLayer:
+        """Let a layer read a weight whose levels are those of a table."""
+        value, editor, label = node.inputs[1], writer.editor, node_label(node)
+        assert value is not None
+        assert chosen is not None
+        name, source = value.name or "", node.outputs[0].name or ""
+        layer = QuantizedLayer(
+            node=label,
+            op_type=node.op_type,
+            scheme="weights",
+            weight=name,
+            quantized="",
+            weight_type=f"t{chosen.bits}",
+            kernel=node.op_type,
+            source=source,
+            output=source,
+            method=chosen.method,
+        )
+        if self.form != "int8":
+            weight = writer.lookups.floats(name, chosen, node)
+            node.replace_input_with(1, weight)
+            editor.drop_if_unused(value)
+            return replace(layer, quantized=weight.name or "")
+        inputs = writer.lookups.integers(name, chosen, node)
+        y = dynamic_product(node, editor, inputs, writer.shared)
+        editor.replace_value(node.outputs[0], y)
+        editor.remove(node)
+        return replace(
+            layer,
+            scheme="dynamic",
+            quantized=inputs[0].name or "",
+            kernel="DynamicQuantizeMatMul",
+            output=y.name or "",
+        )
 
     def _rewrite(
         self, node: ir.Node, writer: _Writer, chosen: ChosenWeight | None
@@ -267,19 +312,23 @@ class QuantizeWeights(GraphPass):
         )
 
 
-@dataclass(frozen=True, slots=True)
 class _Writer:
     """What the layers of one graph share.
 
-    Attributes:
+    Args:
         editor: Of the graph.
+
+    Attributes:
         folded: Writes weights that become s8 when the graph is loaded.
+        lookups: Writes weights that are looked up then.
         shared: Value -> the operator that quantizes it.
     """
 
-    editor: Editor
-    folded: FoldedWeights
-    shared: dict[ir.Value, ir.Node]
+    def __init__(self, editor: Editor) -> None:
+        self.editor = editor
+        self.folded = FoldedWeights(editor)
+        self.lookups = LookupWeights(self.folded.unpacker)
+        self.shared: dict[ir.Value, ir.Node] = {}
 
 
 def _rows(node: ir.Node) -> int | None:

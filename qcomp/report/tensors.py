@@ -136,7 +136,7 @@ class _Reader:
             else:
                 makers.add(maker.op_type)
                 stack += [v for v in maker.inputs if v is not None]
-        if "Round" not in makers:  # a table that is turned over
+        if not makers & {"Round", "Gather"}:  # a table that is turned over
             return
         while (maker := first.producer()) is not None and maker.inputs[0] is not None:
             first = maker.inputs[0]
@@ -149,6 +149,12 @@ class _Reader:
         found = (_reader_and_scale(weight, usage.node)[1] for usage in weight.uses())
         scale = next((array for array in found if array is not None), None)
         group = layer.weight_type.partition("/")[2]
+        eight = "eight bits with one scale an output channel from loading on"
+        if layer.weight_type.startswith("t"):
+            why = "levels of a table, looked up when the graph is loaded: "
+            why += eight if layer.scheme == "dynamic" else "float from then on"
+        else:
+            why = f"one scale for {group} values in the file; {eight}" if group else eight
         low, high = (None, None) if scale is None else _covered("s8", scale, None)
         return TensorLine(
             layer.weight,
@@ -159,8 +165,7 @@ class _Reader:
             low=low,
             high=high,
             method=layer.method or "round to nearest",
-            why=(f"one scale for {group} values in the file; " if group else "")
-            + "eight bits with one scale an output channel from loading on",
+            why=why,
         )
 
     def _source_name(self, name: str) -> str:
