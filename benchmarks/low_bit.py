@@ -1,0 +1,421 @@
+"""Every method for weights of few bits, on the same models, judged by the ONNX file it emits.
+
+    python benchmarks/low_bit.py DIR --json FILE [--only TEXT,...] [--models A,B] [--readme]
+
+DIR holds models as ``quantize_tasks.py`` describes them; the character model and its twin with
+outliers are made here (``examples/char_model``). Each (method, model) is done once: FILE keeps what
+was found, and a second run does what is missing or has another pipeline by now. ``--fresh TEXT``
+does rows again. ``--peers ort,nncf --python nncf=PYTHON`` has other tools' rows.
+
+Every figure is that of ONNX Runtime running the file on one thread: the task's metric and its drop,
+SQNR (logits centred per position), KL(float || quantized) a token for language models, bytes over
+float's, CPU time of a batch over float's (the two take turns, least of both), CPU seconds of the
+compile but for checks. Rows are compared inside one class: what is stored in as many bits and runs
+as the same kind of kernel. The best of its class and model has the least KL, or the largest SQNR.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from low_bit_peers import PEERS
+from quantize import LATENCY_BATCH, say, session
+from quantize_tasks import Judge, Reference, Task, _first, read_tasks
+
+CHAR_MODEL = Path(__file__).parents[1] / "examples" / "char_model"
+MODELS = ("char", "char_outliers", "minilm_sts", "resnet20_cifar", "gpt_imdb")
+ROWS = {"minilm_sts": 160, "resnet20_cifar": 1000, "gpt_imdb": 64}
+"""Evaluation rows, for a run of an hour; ``--whole`` takes all."""
+
+WINDOWS = 128
+"""Calibration windows of the character model, 8,192 characters."""
+
+TURNS = 15
+LONGEST = 1800
+
+FRONT = (
+    "freeze-defaults,canonicalise,inline-functions,widen-floats,take-apart,fold-constants,"
+    "canonicalise,fuse-batch-norm,"
+)
+BACK = ",restore-halves,tie-weights"
+
+STORE4 = "quantize-embeddings,quantize-weights{symmetric=false}"
+STORE3 = "quantize-embeddings,quantize-weights{symmetric=false,bits=3,form=int8}"
+STORE2 = "quantize-embeddings,quantize-weights{symmetric=false,bits=2,group=16,form=int8}"
+FOLD4 = "quantize-embeddings,quantize-weights{symmetric=false,form=int8}"
+RANGES = "calibrate{method=percentile},"
+STATIC4 = "quantize-static{weight-bits=4},correct-bias"
+CHANNEL = "group=0,symmetric=true,scheme=static"
+
+Row = dict[str, Any]
+Make = Callable[[Path], Row]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a file of few bits.
+
+    Attributes:
+        name: Of the row.
+        kind: Its class: rows are compared inside of one.
+        texts: Passes for transformers, between those that every pipeline begins and ends with;
+            None where the method has nothing for them.
+        images: The same for convolutional networks.
+        models: The models that it is run on, in place of all.
+    """
+
+    name: str
+    kind: str
+    texts: str | None
+    images: str | None = None
+    models: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind} {self.name}"
+
+    def pipeline(self, task: Task) -> str | None:
+        """The whole pipeline for a model, None where there is none."""
+        if self.models and task.name not in self.models:
+            return None
+        text = self.texts if task.metric in ("perplexity", "spearman") else self.images
+        return None if text is None else f"{FRONT}{text}{BACK}"
+
+
+METHODS = [
+    # W4: blocks of 32 with zero points, activations in float; W4A8 for convolutions.
+    Method("rounded", "W4", STORE4, RANGES + STATIC4),
+    Method("gptq", "W4", f"gptq,{STORE4}", f"{RANGES}gptq{{{CHANNEL}}},{STATIC4}"),
+    Method(
+        "gptq, largest first",
+        "W4",
+        f"gptq{{order=activation}},{STORE4}",
+        f"{RANGES}gptq{{{CHANNEL},order=activation}},{STATIC4}",
+    ),
+    Method(
+        "gptq as published",
+        "W4",
+        f"gptq{{fit=minmax,sweeps=0,refits=0}},{STORE4}",
+        f"{RANGES}gptq{{{CHANNEL},fit=minmax,sweeps=0,refits=0}},{STATIC4}",
+    ),
+    Method("gptaq", "W4", f"gptaq,{STORE4}", f"{RANGES}gptaq{{{CHANNEL}}},{STATIC4}"),
+    Method("gpfq", "W4", f"gpfq,{STORE4}", f"{RANGES}gpfq{{{CHANNEL}}},{STATIC4}"),
+    Method(
+        "learned rounding",
+        "W4",
+        "learn-rounding{bits=4,group=32,symmetric=false,steps=60,rows=96,batch=8,rate=0.015},"
+        + STORE4,
+        f"{RANGES}learn-rounding{{bits=4,steps=100}},{STATIC4}",
+    ),
+    Method(
+        "AdaRound",
+        "W4",
+        "learn-rounding{bits=4,group=32,symmetric=false,steps=60,rows=96,batch=8,rate=0.02,"
+        f"granularity=layer,freedom=neighbours,scales=false}},{STORE4}",
+        f"{RANGES}learn-rounding{{bits=4,steps=100,rate=0.02,granularity=layer,"
+        f"freedom=neighbours,scales=false}},{STATIC4}",
+    ),
+    Method("rotated, gptq", "W4", f"rotate{{online=true}},gptq,{STORE4}"),
+    Method("smoothed, gptq", "W4", f"smooth-activations,gptq,{STORE4}"),
+    # W4A8: four bits in the file, the products in 8-bit kernels.
+    Method("rounded", "W4A8", FOLD4),
+    Method("gptq", "W4A8", f"gptq,{FOLD4}"),
+    Method("smoothed, rounded", "W4A8", f"smooth-activations,{FOLD4}"),
+    Method("smoothed, gptq", "W4A8", f"smooth-activations,gptq,{FOLD4}"),
+    Method("rotated, gptq", "W4A8", f"rotate{{online=true}},gptq,{FOLD4}"),
+    # Three and two bits.
+    Method("rounded", "W3", STORE3),
+    Method("gptq", "W3", f"gptq{{bits=3}},{STORE3}"),
+    Method("gptaq", "W3", f"gptaq{{bits=3}},{STORE3}"),
+    Method("rounded", "W2", STORE2),
+    Method("gptq", "W2", f"gptq{{bits=2,group=16}},{STORE2}"),
+    Method("gptaq", "W2", f"gptaq{{bits=2,group=16}},{STORE2}"),
+]
+"""Every method, a line each."""
+
+
+def char_tasks(folder: Path) -> list[Task]:
+    """The character model and its twin with outliers, with their text."""
+    sys.path.insert(0, str(CHAR_MODEL))
+    import char_model
+    import onnx
+
+    sys.path.remove(str(CHAR_MODEL))
+    weights, alphabet = char_model.load()
+    train, held_out = char_model.split(char_model.tokens(alphabet))
+    data = {"ids": char_model.calibration(train, WINDOWS)}
+    tasks = []
+    for name, chosen in (("char", weights), ("char_outliers", char_model.with_outliers(weights))):
+        path = folder / f"{name}.onnx"
+        onnx.save(char_model.graph(chosen), path)
+        tasks.append(
+            Task(name, path, "perplexity", data, {"ids": held_out[:, :-1]}, held_out[:, 1:])
+        )
+    return tasks
+
+
+def all_tasks(folder: Path, scratch: Path, names: list[str], whole: bool) -> list[Task]:
+    """The models that are asked for, in the order of :data:`MODELS`."""
+    found = {task.name: task for task in char_tasks(scratch)}
+    rest = tuple(name for name in names if name not in found)
+    for task in read_tasks(folder, rest) if rest else []:
+        short = task if whole or task.name not in ROWS else _first(task, ROWS[task.name])
+        found[task.name] = short
+    return [found[name] for name in names]
+
+
+class Floating:
+    """A model in float with its outputs, computed once.
+
+    Args:
+        task: The model and its data.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.session = task, session(task.onnx)
+        self._references: list[Reference] = []
+
+    def references(self) -> list[Reference]:
+        if not self._references:
+            start = 0
+            for feeds in self.task.batches():
+                real = Reference(self.task, self.session.run(None, feeds)[0], start)
+                start = real.rows.stop
+                self._references.append(real)
+        return self._references
+
+
+def compiled(task: Task, text: str, out: Path) -> Row:
+    """Compile by a pipeline of ours; return CPU seconds, imports of the passes apart."""
+    import qcomp
+    from qcomp.backends.onnx_int import OnnxIntBackend
+    from qcomp.passmanager import Context, Pipeline
+    from qcomp.target import get_target
+
+    pipeline = Pipeline.parse(text)
+    context = Context(calibration=lambda: iter([task.calibration]))
+    program = qcomp.read(task.onnx)
+    start = time.process_time()
+    pipeline.run(program, context)
+    spent = time.process_time() - start
+    OnnxIntBackend().write(program, out, get_target("cpu-int4"), context)
+    return {"cpu_s": spent}
+
+
+def made_by(tool: str, config: str, python: str, task: Task, out: Path) -> Row:
+    """Let another tool make the file, in a process of its own."""
+    data = out.with_name("calibration.npz")
+    np.savez(data, **task.calibration)  # type: ignore[arg-type]
+    script = Path(__file__).with_name("low_bit_peers.py")
+    command = [python, str(script), tool, config, str(task.onnx.resolve()), str(data), str(out)]
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd=out.parent,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            timeout=LONGEST,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"not done after {LONGEST} s"}
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith("ANSWER "):
+            answer = json.loads(line.removeprefix("ANSWER "))
+            return {"cpu_s": answer["cpu_s"]} if answer["ok"] else {"error": answer["error"]}
+    return {"error": (done.stderr or "no answer").strip()[-200:]}
+
+
+def judged(floating: Floating, out: Path) -> Row:
+    """Run the file beside float: metric, distance, bytes, time."""
+    task = floating.task
+    try:
+        one = session(out)
+        judge = Judge(task)
+        for real, feeds in zip(floating.references(), task.batches(), strict=True):
+            judge.add(real, one.run(None, feeds)[0])
+    except Exception as error:  # a peer's graph may be refused in any way
+        return {"error": f"ONNX Runtime: {str(error)[:200]}"}
+    feeds = next(task.batches(LATENCY_BATCH.get(task.metric, 16)))
+    times: list[list[int]] = [[], []]
+    for turn in range(TURNS + 2):
+        for which, what in enumerate((floating.session, one)):
+            start = time.thread_time_ns()
+            what.run(None, feeds)
+            if turn > 1:
+                times[which].append(time.thread_time_ns() - start)
+    size = sum(path.stat().st_size for path in out.parent.glob(f"{out.name}*"))
+    return {
+        **judge.result(),
+        "size": size / task.onnx.stat().st_size,
+        "latency": min(times[1]) / min(times[0]),
+    }
+
+
+def measured(floating: Floating, make: Make) -> Row:
+    """Make a file and judge it; an error of a peer or of ours is a row, too."""
+    from qcomp.errors import QcompError
+
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name) / "out.onnx"
+        try:
+            row = make(out)
+        except QcompError as error:
+            row = {"error": str(error).splitlines()[0]}
+        return row if "error" in row else {**row, **judged(floating, out)}
+
+
+def better(row: Row, other: Row) -> bool:
+    """Whether a row is nearer to float than another of its class and model."""
+    if "kl" in row:
+        return bool(row["kl"] < other["kl"])
+    return bool(row["sqnr_db"] > other["sqnr_db"])
+
+
+def winners(rows: list[Row]) -> dict[tuple[str, str], Row]:
+    """(model, class) -> our best row of it."""
+    best: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        if "error" in row or row["tool"] != "qcomp":
+            continue
+        key = row["model"], row["kind"]
+        if key not in best or better(row, best[key]):
+            best[key] = row
+    return best
+
+
+def table(rows: list[Row]) -> str:
+    """The rows as Markdown: bold wins its class on its model; then what never wins."""
+    best = winners(rows)
+    won = {id(row) for row in best.values()}
+    lines = [
+        "| model | class | method | metric | drop | SQNR dB | KL | size | latency | CPU s |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
+    for row in sorted(rows, key=lambda r: (MODELS.index(r["model"]), kinds.index(r["kind"]))):
+        name = row["name"] if row["tool"] == "qcomp" else f"{row['tool']}: {row['name']}"
+        head = f"| {row['model']} | {row['kind']} | {f'**{name}**' if id(row) in won else name} |"
+        if "error" in row:
+            lines.append(f"{head} {' '.join(row['error'].split())[:80]} | | | | | | |")
+            continue
+        lines.append(
+            f"{head} {row['float']:.4f} -> {row['value']:.4f} | {row['drop']:+.4f} "
+            f"| {row['sqnr_db']:.1f} | {format(row['kl'], '.2e') if 'kl' in row else ''} "
+            f"| {row['size']:.3f} | {row['latency']:.2f} | {row['cpu_s']:.1f} |"
+        )
+    ours = dict.fromkeys((r["kind"], r["name"]) for r in rows if r["tool"] == "qcomp")
+    losers = [key for key in ours if key not in {(r["kind"], r["name"]) for r in best.values()}]
+    said = ", ".join(f"{name} ({kind})" for kind, name in losers) or "none"
+    return "\n".join([*lines, "", f"Never the best of its class on any of these models: {said}."])
+
+
+def write_readme(text: str, path: Path) -> None:
+    """Put the table between the marks of the benchmarks' README."""
+    marks = "<!-- low-bit:begin -->", "<!-- low-bit:end -->"
+    head, _, rest = path.read_text().partition(marks[0])
+    _, _, tail = rest.partition(marks[1])
+    path.write_text(f"{head}{marks[0]}\n{text}\n{marks[1]}{tail}")
+
+
+def jobs(task: Task, peers: list[str], pythons: dict[str, str]) -> list[tuple[Row, Make]]:
+    """What there is to do for a model: the head of each row, and what makes its file."""
+    found: list[tuple[Row, Make]] = []
+    for method in METHODS:
+        text = method.pipeline(task)
+        if text is not None:
+            head = {"tool": "qcomp", "name": method.name, "kind": method.kind, "pipeline": text}
+            found.append((head, partial(compiled, task, text)))
+    for tool in peers if task.metric in ("perplexity", "spearman") else []:
+        for config in PEERS[tool]:
+            full, python = f"{config}-4-32", pythons.get(tool, sys.executable)
+            head = {"tool": tool, "name": config, "kind": "W4", "pipeline": full}
+            found.append((head, partial(made_by, tool, full, python, task)))
+    return [({"model": task.name, **head}, make) for head, make in found]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="models with their data")
+    parser.add_argument("--json", type=Path, required=True, help="keeps what was found")
+    parser.add_argument("--models", default=",".join(MODELS), help="names, with commas")
+    parser.add_argument("--only", default="", help="parts of '[tool] class name', with commas")
+    parser.add_argument("--fresh", default="", help="the same, of rows that are done again")
+    parser.add_argument("--whole", action="store_true", help="judge by all evaluation rows")
+    parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}, with commas")
+    parser.add_argument("--python", action="append", default=[], help="PEER=interpreter")
+    parser.add_argument("--readme", action="store_true", help="write the table to README.md")
+    options = parser.parse_args()
+    names = [name for name in options.models.split(",") if name]
+    unknown = set(names) - set(MODELS)
+    if unknown:
+        parser.error(f"no model {', '.join(sorted(unknown))}, there are {', '.join(MODELS)}")
+    peers = [peer for peer in options.peers.split(",") if peer]
+    if set(peers) - set(PEERS):
+        parser.error(f"peers are {', '.join(PEERS)}")
+    rows = run(
+        options.folder,
+        options.json,
+        names,
+        only=[part for part in options.only.split(",") if part],
+        fresh=[part for part in options.fresh.split(",") if part],
+        whole=options.whole,
+        peers=peers,
+        pythons=dict(item.split("=", 1) for item in options.python),
+    )
+    text = table(rows)
+    print(text)
+    if options.readme:
+        write_readme(text, Path(__file__).with_name("README.md"))
+
+
+def run(
+    folder: Path,
+    store: Path,
+    names: list[str],
+    *,
+    only: list[str],
+    fresh: list[str],
+    whole: bool,
+    peers: list[str],
+    pythons: dict[str, str],
+) -> list[Row]:
+    """Do what is missing; return all rows of the models that the store has by then."""
+    known: dict[str, Row] = json.loads(store.read_text()) if store.exists() else {}
+    order: list[str] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for task in all_tasks(folder, Path(scratch), names, whole):
+            floating: Floating | None = None
+            for head, make in jobs(task, peers, pythons):
+                label = f"{head['tool']} {head['kind']} {head['name']}"
+                key = f"{task.name}: {label}"
+                order.append(key)
+                before = known.get(key)
+                same = before is not None and before["pipeline"] == head["pipeline"]
+                same = same and before["rows"] == task.rows if before else False
+                again = any(part in label for part in fresh)
+                if (same and not again) or (only and not any(part in label for part in only)):
+                    continue
+                say(key)
+                floating = floating or Floating(task)
+                known[key] = {**head, "rows": task.rows, **measured(floating, make)}
+                store.write_text(json.dumps(known, indent=1))
+    kept = [key for key in known if key.partition(":")[0] in names]
+    return [known[key] for key in dict.fromkeys([*order, *kept]) if key in known]
+
+
+if __name__ == "__main__":
+    main()
