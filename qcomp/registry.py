@@ -49,6 +49,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "gpfq": "qcomp.passes.quantize.gpfq:Gpfq",
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "store-weights": "qcomp.passes.quantize.store_weights:StoreWeights",
+        "sum-residuals": "qcomp.passes.graph.sum_residuals:SumResiduals",
         "restore-halves": "qcomp.passes.graph.restore_halves:RestoreHalves",
         "halve-constants": "qcomp.passes.quantize.halve_constants:HalveConstants",
         "tie-weights": "qcomp.passes.quantize.tie_weights:TieWeights",
