@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",
         "rotate": "qcomp.passes.graph.rotate:Rotate",
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
+        "awq": "qcomp.passes.calibrate.awq:Awq",
         "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "generate-data": "qcomp.passes.calibrate.generate_data:GenerateData",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",

@@ -30,8 +30,8 @@ model. Offsets: Wei et al. 2023, arXiv:2304.09145, section 4.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -39,20 +39,9 @@ import numpy.typing as npt
 
 from qcomp.errors import UsageError
 from qcomp.integer_rules import IntegerRules, integer_rules_of
-from qcomp.passes.calibrate.batches import checked_batches
-from qcomp.passes.calibrate.smoothing_places import (
-    BiasPlace,
-    ValueProjection,
-    bias_place,
-    scale_weight,
-    value_projection,
-)
-from qcomp.passes.graph.rewriting import (
-    Editor,
-    constant_array,
-    int_attribute,
-    read_weight,
-)
+from qcomp.passes.calibrate.quotients import Readers, SeenRows, inner_axis, see_rows
+from qcomp.passes.calibrate.smoothing_places import BiasPlace, bias_place
+from qcomp.passes.graph.rewriting import Editor, constant_array, read_weight
 from qcomp.passes.quantize.arithmetic import affine_parameters, dequantize, quantize
 from qcomp.passes.quantize.arithmetic import symmetric_scale as weight_scale
 from qcomp.passes.quantize.integer_types import INT8, UINT8
@@ -70,15 +59,6 @@ if TYPE_CHECKING:
 __all__ = ["SmoothActivations"]
 
 Floats = npt.NDArray[np.float32]
-
-_NORMALIZATIONS: Mapping[str, tuple[int, ...]] = {
-    "LayerNormalization": (1, 2),
-    "RMSNormalization": (1,),
-    "SimplifiedLayerNormalization": (1,),
-    "SkipLayerNormalization": (2, 3),
-    "SkipSimplifiedLayerNormalization": (2,),
-}
-"""Operator -> its inputs that scale and shift each channel of its first output."""
 
 _OFFSETS: Mapping[str, int] = {"LayerNormalization": 2, "SkipLayerNormalization": 3}
 """Operator -> its input that shifts each channel of its first output."""
@@ -139,7 +119,15 @@ class SmoothActivations(GraphPass):
         groups = _groups(program.model, rules_of(context), integer_rules_of(context))
         if not groups or context.calibration is None:
             return False
-        seen = self._observe(program, groups, context)
+        seen = see_rows(
+            program,
+            [group.source.name or "" for group in groups],
+            context,
+            samples=self.samples,
+            rows=self.rows,
+            batch=self.batch,
+            enough=_ENOUGH,
+        )
         editor = Editor(program.model)
         smooth = self
         if context.get(GeneratedData) is not None:
@@ -148,36 +136,8 @@ class SmoothActivations(GraphPass):
         moved = [smooth._smooth(editor, group, seen[group.source.name or ""]) for group in groups]
         return any(moved)
 
-    def _observe(
-        self, program: Program, groups: Iterable[_Group], context: Context
-    ) -> Mapping[str, _Seen]:
-        """Run the data; keep the range of each channel and some rows of each tensor."""
-        from qcomp.execute import HybridSession
-
-        assert context.calibration is not None
-        names = [group.source.name or "" for group in groups]
-        given = {value.name for value in program.model.graph.inputs}
-        taps = [name for name in names if name not in given]
-        session = HybridSession(program, taps=taps, only_taps=True)
-        seen = {name: _Seen() for name in names}
-        batches = checked_batches(program.model, context.calibration(), self.batch)
-        left = self.samples
-        with context.progress.task("looking for outliers", None) as task:
-            for index, feeds in enumerate(batches):
-                if left <= 0 and min(part.total for part in seen.values()) >= _ENOUGH:
-                    break
-                left -= max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
-                values = {**feeds, **session.run(feeds, taps, seed=context.seed + index)}
-                for name in names:
-                    rng = np.random.default_rng([context.seed, index])
-                    seen[name].add(np.asarray(values[name], np.float32), self.rows, rng)
-                task.advance()
-        return seen
-
-    def _smooth(self, editor: Editor, group: _Group, seen: _Seen) -> bool:
-        if not len(seen.kept):
-            return False
-        if not (seen.low.any() or seen.high.any()) or not np.isfinite(seen.kept).all():
+    def _smooth(self, editor: Editor, group: _Group, seen: SeenRows) -> bool:
+        if not seen.usable():
             return False
         W = group.weights()
         if not W.any() or not np.isfinite(W).all():
@@ -196,7 +156,7 @@ class SmoothActivations(GraphPass):
             least = 0.0 if all(place.holder for place in places) else _ADD_GAIN
             if _decibels(error, shifted) > least:
                 error, s, z = shifted, other, middle
-        folds = group.normalization() is not None or group.projection() is not None
+        folds = group.quotient() is not None
         if _decibels(plain, error) < (_LEAST_GAIN if folds else max(self.gain, _LEAST_GAIN)):
             return False
         if z.any():
@@ -223,46 +183,6 @@ def _decibels(before: float, after: float) -> float:
     return float(10.0 * np.log10(max(before, 1e-300) / max(after, 1e-300)))
 
 
-@dataclass(slots=True)
-class _Seen:
-    """What the data showed of one tensor: ranges float32[K] of its channels, and rows of it.
-
-    Attributes:
-        low: Least value of each channel.
-        high: Largest value of each channel.
-        kept: Rows that stay.
-        drawn: The number that each of them drew.
-        total: Rows seen.
-    """
-
-    low: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-    high: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
-    kept: Floats = field(default_factory=lambda: np.zeros((0, 0), np.float32))
-    drawn: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    total: int = 0
-
-    def add(self, array: Floats, rows: int, rng: np.random.Generator) -> None:
-        """Count one batch; the rows that are kept are drawn evenly from all batches.
-
-        Every row draws a number; those with the lowest stay (Vitter 1985, reservoir sampling).
-        """
-        flat = array.reshape(-1, array.shape[-1])
-        if not len(flat):
-            return
-        self.total += len(flat)
-        low, high = flat.min(0), flat.max(0)
-        if not len(self.drawn):
-            self.low, self.high, self.kept = low, high, flat[:0]
-        else:
-            self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
-        drawn = rng.random(len(flat))
-        chosen = np.argsort(drawn)[:rows]
-        drawn = np.concatenate([self.drawn, drawn[chosen]])
-        best = np.sort(np.argsort(drawn)[:rows])
-        self.kept = np.concatenate([self.kept, flat[chosen]])[best]
-        self.drawn = drawn[best]
-
-
 def _error(x: Floats, W: Floats, wanted: Floats, low: Floats, high: Floats) -> float:
     """Return ``|| Q8(x) Q8(W) - wanted ||^2`` for channel ranges [low, high]."""
     activation = affine_parameters(float(low.min()), float(high.max()), UINT8)
@@ -273,50 +193,8 @@ def _error(x: Floats, W: Floats, wanted: Floats, low: Floats, high: Floats) -> f
     return float(np.sum((got.astype(np.float64) - wanted) ** 2))
 
 
-class _Group:
-    """The layers that read one tensor.
-
-    Attributes:
-        source: The tensor.
-        layers: MatMul and Gemm nodes whose input 0 it is, in graph order.
-    """
-
-    def __init__(self, source: ir.Value, rules: NodeRules) -> None:
-        self.source = source
-        self.layers: list[ir.Node] = []
-        self._rules = rules
-
-    def weights(self) -> Floats:
-        """The weights of all layers side by side, float32[K, N]."""
-        parts = []
-        for layer in self.layers:
-            with read_weight(float_weight(layer.inputs[1])) as W:
-                parts.append(np.array(W if _inner(layer) == 0 else W.T, np.float32))
-        return np.concatenate(parts, axis=1)
-
-    def normalization(self) -> ir.Node | None:
-        """The normalization that makes the tensor for these layers alone, or None."""
-        node = self.source.producer()
-        if node is None or node.op_type not in _NORMALIZATIONS or self.source.is_graph_output():
-            return None
-        if self.source is not node.outputs[0] or self._rules.refusal(node):
-            return None
-        if {usage.node for usage in self.source.uses()} != set(self.layers):
-            return None
-        places = [index for index in _NORMALIZATIONS[node.op_type] if index < len(node.inputs)]
-        constants = [value for i in places if (value := node.inputs[i]) is not None]
-        channels = int(float_weight(self.layers[0].inputs[1]).shape.numpy()[_inner(self.layers[0])])
-        arrays = [constant_array(value) for value in constants]
-        return (
-            node if arrays and all(a is not None and a.size == channels for a in arrays) else None
-        )
-
-    def projection(self) -> ValueProjection | None:
-        """The projection of values whose channels these layers alone read, or None."""
-        if {usage.node for usage in self.source.uses()} != set(self.layers):
-            return None
-        found = None if self.source.is_graph_output() else value_projection(self.source)
-        return None if found is None or self._rules.refusal(found.layer) else found
+class _Group(Readers):
+    """The layers that read one tensor, and where an offset of it goes."""
 
     def bias_places(self) -> list[BiasPlace]:
         """Where the layers give back what a normalization takes off; [] if one of them cannot."""
@@ -327,7 +205,7 @@ class _Group:
         places = []
         for layer in self.layers:
             shape = float_weight(layer.inputs[1]).shape.numpy()
-            place = bias_place(layer, int(shape[1 - _inner(layer)]))
+            place = bias_place(layer, int(shape[1 - inner_axis(layer)]))
             if place is None:
                 return []
             places.append(place)
@@ -347,43 +225,8 @@ class _Group:
         editor.drop_if_unused(beta)
         for place in places:
             with read_weight(float_weight(place.layer.inputs[1])) as W:
-                view = np.asarray(W if _inner(place.layer) == 0 else W.T, np.float64)
+                view = np.asarray(W if inner_axis(place.layer) == 0 else W.T, np.float64)
                 place.add(editor, z.astype(np.float64) @ view)
-
-    def divide(self, editor: Editor, s: Floats) -> None:
-        """Divide the tensor by s and multiply the weights by it."""
-        node, projection = self.normalization(), self.projection()
-        if projection is not None:
-            projection.divide(editor, s)
-            smooth = self.source
-        elif node is not None:
-            for index in _NORMALIZATIONS[node.op_type]:
-                value = node.inputs[index] if index < len(node.inputs) else None
-                array = constant_array(value)
-                if value is None or array is None:
-                    continue
-                made = (np.asarray(array, np.float32).reshape(-1) / s).astype(array.dtype)
-                node.replace_input_with(index, editor.initializer(f"{value.name}_smooth", made))
-                editor.drop_if_unused(value)
-            smooth = self.source
-        else:
-            factor = editor.initializer(f"{self.source.name}_smooth", (1.0 / s).astype(np.float32))
-            smooth = editor.node(
-                "Mul",
-                [self.source, factor],
-                name=f"{self.source.name}_Mul",
-                before=self.layers[0],
-            ).outputs[0]
-            smooth.type, smooth.shape = self.source.type, self.source.shape
-        for layer in self.layers:
-            if smooth is not self.source:
-                layer.replace_input_with(0, smooth)
-            scale_weight(editor, layer, s[:, None] if _inner(layer) == 0 else s)
-
-
-def _inner(layer: ir.Node) -> int:
-    """The axis of input channels of a layer's weight."""
-    return 1 if layer.op_type == "Gemm" and int_attribute(layer, "transB") else 0
 
 
 def _groups(model: ir.Model, rules: NodeRules, machine: IntegerRules) -> list[_Group]:

@@ -72,15 +72,6 @@ class ValueProjection:
     bias: tuple[ir.Node, int] | None
     heads: int
 
-    def divide(self, editor: Editor, s: Floats) -> None:
-        """Divide its channels by s."""
-        scale_weight(editor, self.layer, (1.0 / s).astype(np.float32)[None, :])
-        if self.bias is not None:
-            node, index = self.bias
-            b = constant_array(node.inputs[index])
-            assert b is not None
-            _replace(editor, node, index, b.astype(np.float32) / s)
-
 
 def value_projection(source: ir.Value, *, repeated: bool = False) -> ValueProjection | None:
     """The projection of values behind a tensor that is an attention's result, or None.

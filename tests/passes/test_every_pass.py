@@ -61,6 +61,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "resynthesize-windows": ({}, {"basis": "rz-sx-x"}, {"two_qubit": 1.0}),
     "reduce-t-count": ({}, {"method": "fasttodd"}),
     "quantize-embeddings": ({}, {"least_rows": 2}),
+    "awq": ({}, {"bits": 3, "group": 0, "symmetric": True, "clip": True}),
     "gptq": ({}, {"order": "activation", "bits": 3, "fit": "lsq"}),
     "gptaq": ({}, {"group": 0, "symmetric": True, "fit": "minmax"}),
     "gpfq": ({}, {"threshold": "soft", "bits": 2, "fit": "hqq"}),
@@ -83,6 +84,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
 
 FIRST: Mapping[str, str] = {
     "smooth-activations": "canonicalise",
+    "awq": "canonicalise,fold-constants",
     "rotate": "canonicalise,fold-constants",
     "quantize-embeddings": "canonicalise",
     "halve-constants": "canonicalise",
