@@ -52,7 +52,7 @@ _GENERATE = "generate-data"
 
 _SCHEME_PASSES = {
     "static": ("quantize-static",),
-    "dynamic": ("quantize-dynamic", "quantize-lstm"),
+    "dynamic": ("quantize-dynamic", "quantize-tokens", "quantize-lstm"),
     "weights": ("quantize-weights", "quantize-embeddings", "quantize-residual", "store-weights"),
     "float": ("",),
 }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbsorbedBiases",
+    "CachedTensor",
     "ChannelMoments",
     "ChosenWeight",
     "ChosenWeights",
@@ -42,6 +43,7 @@ __all__ = [
     "SqnrSum",
     "TensorRange",
     "TensorStatistics",
+    "TokenCaches",
     "rules_of",
     "sqnr",
 ]
@@ -192,6 +194,48 @@ class ResidualTerms:
     """
 
     errors: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class CachedTensor:
+    """Keys or values of one attention that are rounded for each token and head.
+
+    Attributes:
+        node: The operator that reads them.
+        part: ``keys`` or ``values``.
+        bits: Of a channel.
+        heads: How many there are; None where the graph does not say.
+        width: Channels of a head; None where the graph does not say.
+    """
+
+    node: str
+    part: str
+    bits: int
+    heads: int | None
+    width: int | None
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes of a token in a cache: integers, and 16 bits for scale and offset of each head."""
+        if self.heads is None or self.width is None:
+            return None
+        return self.heads * (-(-self.width * self.bits // 8) + 4)
+
+    @property
+    def float_bytes(self) -> int | None:
+        """Bytes of a token in a cache of float32."""
+        return None if self.heads is None or self.width is None else 4 * self.heads * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCaches:
+    """Keys and values that ``quantize-tokens{kv=...}`` rounds.
+
+    Attributes:
+        tensors: In graph order.
+    """
+
+    tensors: tuple[CachedTensor, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "gptq": "qcomp.passes.quantize.gptq:Gptq",
         "gptaq": "qcomp.passes.quantize.gptaq:Gptaq",
         "gpfq": "qcomp.passes.quantize.gpfq:Gpfq",
+        "quantize-tokens": "qcomp.passes.quantize.quantize_tokens:QuantizeTokens",
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "store-weights": "qcomp.passes.quantize.store_weights:StoreWeights",
         "sum-residuals": "qcomp.passes.graph.sum_residuals:SumResiduals",

@@ -52,6 +52,8 @@ __all__ = [
     "qlinear_matmul",
     "qlinear_mul",
     "requantize",
+    "token_levels",
+    "token_matmul",
 ]
 
 Sums = npt.NDArray[np.int64]
@@ -365,3 +367,17 @@ def matmul_nbits(
     w = q * scale.astype(np.float64)[:, :, None]
     result = rows.reshape(rows.shape[0], -1).astype(np.float64) @ w.reshape(w.shape[0], -1).T
     return np.asarray(result.reshape(*a.shape[:-1], -1), dtype=np.float32)
+
+
+def token_levels(x: Floats, bits: int) -> tuple[Integers, Floats]:
+    """Levels int8 [..., K] and scales float32[..., 1] of rows, as in ``quantize-tokens``."""
+    reach = np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    scale = reach / np.float32((1 << (bits - 1)) - 1)
+    return np.rint(x / scale).astype(np.int8), scale
+
+
+def token_matmul(x: Floats, b: Integers, b_scale: npt.ArrayLike, bits: int) -> Floats:
+    """``y = s_x (s_b sum_k q_x q_b)`` of :func:`token_levels`; s_b one a column."""
+    levels, scale = token_levels(x, bits)
+    sums = matmul_integer(levels, b).astype(np.float32)
+    return np.asarray(sums * np.asarray(b_scale, np.float32) * scale, np.float32)

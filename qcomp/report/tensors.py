@@ -14,6 +14,15 @@ import numpy as np
 
 from qcomp.integer_rules import IntegerRules
 from qcomp.report.data import TensorLine
+from qcomp.report.graph_reading import (
+    array_of,
+    divided_by_token,
+    input_of,
+    label_of,
+    name_of,
+    readers_of,
+    type_of,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,19 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["tensor_lines"]
 
-_SHORT = {
-    "BFLOAT16": "bf16",
-    "DOUBLE": "f64",
-    "FLOAT": "f32",
-    "FLOAT16": "f16",
-    "INT16": "s16",
-    "INT32": "s32",
-    "INT4": "s4",
-    "INT8": "s8",
-    "UINT16": "u16",
-    "UINT4": "u4",
-    "UINT8": "u8",
-}
 _SIGNED = frozenset({"s4", "s8", "s16", "s32"})
 _WIDTH = {"s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "s32": 32}
 _FLOATS = frozenset({"f16", "f32", "f64", "bf16"})
@@ -58,6 +54,9 @@ _RESULT_SCALE = {
 """Operator on integers -> the input that is its result's scale; the zero point comes behind it."""
 
 _CAME = "the graph had this scale when it came"
+_MIDDLE = 8
+"""Zero point of 4 bits."""
+
 _LEAST_VALUES = 2
 """Smaller float constants are not listed: epsilons, clip limits."""
 
@@ -113,7 +112,9 @@ class _Reader:
 
     def lines(self) -> Iterator[TensorLine]:
         for node in self.graph:
-            if node.op_type == "QuantizeLinear" and _array(node.inputs[0]) is None:
+            if divided_by_token(node) is not None:
+                yield self._token(node)
+            elif node.op_type == "QuantizeLinear" and array_of(node.inputs[0]) is None:
                 yield self._activation(node)
             elif node.op_type == "DynamicQuantizeLinear":
                 yield self._dynamic(node)
@@ -176,26 +177,26 @@ class _Reader:
         return short if short in self.source else name
 
     def _activation(self, node: ir.Node) -> TensorLine:
-        name = _name(node.inputs[0])
+        name = name_of(node.inputs[0])
         for usage in node.outputs[0].uses():  # an output keeps its name behind the pair
             if usage.node.outputs and usage.node.outputs[0].is_graph_output():
-                name = _name(usage.node.outputs[0])
-        scale, zero = _array(node.inputs[1]), _array(_input(node, 2))
-        kind = _type(_input(node, 2)) or "u8"
-        origin = _name(node.inputs[1]).removesuffix("_scale")
+                name = name_of(usage.node.outputs[0])
+        scale, zero = array_of(node.inputs[1]), array_of(input_of(node, 2))
+        kind = type_of(input_of(node, 2)) or "u8"
+        origin = name_of(node.inputs[1]).removesuffix("_scale")
         measured = None if self.statistics is None else self.statistics.ranges.get(origin)
         method, why = "", _CAME
         if measured is not None and self.statistics is not None:
             method = self.statistics.methods.get(origin, self.statistics.method)
             why = f"range of {self.statistics.samples} calibration samples, widened to hold 0"
-            if origin not in (name, _name(node.inputs[0])):
+            if origin not in (name, name_of(node.inputs[0])):
                 why = f"its values are those of '{origin}', whose scale it has"
         low, high = _covered(kind, scale, zero)
         return TensorLine(
             name,
             "activation",
             kind,
-            tuple(dict.fromkeys(_readers(node.outputs[0]))),
+            tuple(dict.fromkeys(readers_of(node.outputs[0]))),
             *_scales(scale),
             zero_point=None if zero is None or zero.size != 1 else int(zero.reshape(-1)[0]),
             low=low,
@@ -208,41 +209,53 @@ class _Reader:
 
     def _result(self, node: ir.Node, index: int) -> TensorLine:
         """The line of what an operator on integers makes."""
-        value, zero = node.outputs[0], _input(node, index + 1)
-        scale, offset = _array(_input(node, index)), _array(zero)
-        kind = _type(zero) or "u8"
+        value, zero = node.outputs[0], input_of(node, index + 1)
+        scale, offset = array_of(input_of(node, index)), array_of(zero)
+        kind = type_of(zero) or "u8"
         low, high = _covered(kind, scale, offset)
         return TensorLine(
-            _name(value),
+            name_of(value),
             "activation",
             kind if scale is not None else "f32",
-            tuple(dict.fromkeys(_readers(value))),
+            tuple(dict.fromkeys(readers_of(value))),
             *_scales(scale),
             zero_point=None if offset is None or offset.size != 1 else int(offset.reshape(-1)[0]),
             low=low,
             high=high,
-            why=_CAME if scale is not None else f"'{_label(node)}' gives a float result",
+            why=_CAME if scale is not None else f"'{label_of(node)}' gives a float result",
         )
 
     def _dynamic(self, node: ir.Node) -> TensorLine:
         return TensorLine(
-            _name(node.inputs[0]),
+            name_of(node.inputs[0]),
             "activation",
             "u8",
-            tuple(dict.fromkeys(_readers(node.outputs[0]))),
+            tuple(dict.fromkeys(readers_of(node.outputs[0]))),
             method="at run time",
             why="one scale a tensor from the least and the largest value of each run: a row's "
             "result depends on its batch",
         )
 
+    def _token(self, node: ir.Node) -> TensorLine:
+        zero = array_of(input_of(node, 2))
+        return TensorLine(
+            name_of(divided_by_token(node)),
+            "activation",
+            "s8" if zero is None or int(zero) > _MIDDLE else "s4",
+            tuple(dict.fromkeys(readers_of(node.outputs[0]))),
+            method="at run time",
+            why="one scale a token from its largest magnitude: a row's result does not depend on "
+            "its batch",
+        )
+
     def _constant(self, value: ir.Value | None, node: ir.Node) -> TensorLine | None:
         """The line of a constant that a node reads; None for scales, zero points and indices."""
-        name = _name(value)
+        name = name_of(value)
         if value is None or value.const_value is None or name in self.listed:
             return None
         if value.producer() is not None:
             return None
-        kind = _type(value)
+        kind = type_of(value)
         if name in self.made:
             line = self._made(self.made[name])
         elif name in self.parts:
@@ -259,7 +272,7 @@ class _Reader:
         return line
 
     def _integers(self, value: ir.Value, node: ir.Node, kind: str) -> TensorLine:
-        name = _name(value)
+        name = name_of(value)
         layer = self.by_weight.get(name)
         reader, scale = _reader_and_scale(value, node)
         if layer is None and name in self.source:
@@ -288,7 +301,7 @@ class _Reader:
             if layer.scheme == "static" and scale is not None and scale.size == 1:
                 why = "one scale for the whole tensor, as the machine takes it"
         low, high = (None, None) if scale is None else _covered(_base(shown, kind), scale, None)
-        names = tuple(dict.fromkeys(_readers(value)))
+        names = tuple(dict.fromkeys(readers_of(value)))
         return TensorLine(
             source,
             role,
@@ -302,8 +315,8 @@ class _Reader:
         )
 
     def _float(self, value: ir.Value, node: ir.Node, kind: str) -> TensorLine:
-        name = _name(value)
-        readers = tuple(dict.fromkeys(_readers(value))) or (_label(node),)
+        name = name_of(value)
+        readers = tuple(dict.fromkeys(readers_of(value))) or (label_of(node),)
         if kind == "f16" and node.op_type == "Cast" and name.endswith("_half"):
             why = "half the bytes; the rounding is far below that of the quantized layers"
             name = name.removesuffix("_half")
@@ -371,41 +384,41 @@ def _reader_and_scale(value: ir.Value, node: ir.Node) -> tuple[str, NDArray[np.g
     """The operator that works with constant integers, and the scales that belong to them."""
     kind = node.op_type
     if kind == "DequantizeLinear":
-        return _label(node), _array(node.inputs[1])
+        return label_of(node), array_of(node.inputs[1])
     if kind == "MatMulNBits":
-        return _label(node), _array(node.inputs[2])
+        return label_of(node), array_of(node.inputs[2])
     if kind in ("QGemm", "QLinearConv", "QLinearMatMul") and node.inputs[3] is value:
-        return _label(node), _array(node.inputs[4])
+        return label_of(node), array_of(node.inputs[4])
     if kind in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
         index = 2 if kind == "DynamicQuantizeMatMul" else 3
-        return _label(node), _array(node.inputs[index])
+        return label_of(node), array_of(node.inputs[index])
     if kind == "DynamicQuantizeLSTM":
         index = 8 if node.inputs[1] is value else 10
-        return _label(node), _array(_input(node, index))
+        return label_of(node), array_of(input_of(node, index))
     if kind not in ("Cast", "ConvInteger", "Gather", "GatherND", "MatMulInteger"):
-        return _label(node), None
+        return label_of(node), None
     for usage in node.outputs[0].uses():  # Cast -> DequantizeLinear, Gather -> Cast -> Mul
         user = usage.node
         if user.op_type == "DequantizeLinear":
-            return _label(user), _array(user.inputs[1])
+            return label_of(user), array_of(user.inputs[1])
         if user.op_type == "Mul":
             found = [_scale_of(v) for v in user.inputs if v is not node.outputs[0]]
-            return _label(user), next((s for s in found if s is not None), None)
+            return label_of(user), next((s for s in found if s is not None), None)
         if user.op_type == "Cast":
             return _reader_and_scale(value, user)
-    return _label(node), None
+    return label_of(node), None
 
 
 def _scale_of(value: ir.Value | None) -> NDArray[np.generic] | None:
     """Constant scales, or those behind a lookup of them or a product with one."""
-    array = _array(value)
+    array = array_of(value)
     maker = None if value is None else value.producer()
     if array is not None or maker is None:
         return array
     if maker.op_type in ("Gather", "GatherND"):
-        return _array(maker.inputs[0])
+        return array_of(maker.inputs[0])
     if maker.op_type == "Mul":
-        return next((a for v in maker.inputs if (a := _array(v)) is not None), None)
+        return next((a for v in maker.inputs if (a := array_of(v)) is not None), None)
     return None
 
 
@@ -422,7 +435,7 @@ def _is_parameter(value: ir.Value, node: ir.Node) -> bool:
         return node.inputs[1] is not value
     if kind in ("QGemm", "QLinearConv", "QLinearMatMul"):
         bias = {"QGemm": 6, "QLinearConv": 8}.get(kind)
-        return value not in (node.inputs[3], None if bias is None else _input(node, bias))
+        return value not in (node.inputs[3], None if bias is None else input_of(node, bias))
     return kind != "DynamicQuantizeLSTM" or value not in node.inputs[1:3]
 
 
@@ -432,7 +445,7 @@ def _is_scale(value: ir.Value, node: ir.Node) -> bool:
     if kind in ("DequantizeLinear", "QuantizeLinear"):
         return node.inputs[0] is not value
     if kind in ("Gather", "GatherND"):
-        return _name(value).endswith("_row_scale")
+        return name_of(value).endswith("_row_scale")
     if kind == "Mul":
         others = [v.producer() for v in node.inputs if v is not None and v is not value]
         makers = {maker.op_type for maker in others if maker is not None}
@@ -450,36 +463,3 @@ def _is_bias(value: ir.Value) -> bool:
     """Whether integers are dequantized to the third input of a layer."""
     users = [u.node for u in value.uses() if u.node.op_type == "DequantizeLinear"]
     return any(usage.idx == 2 for node in users for usage in node.outputs[0].uses())
-
-
-def _readers(value: ir.Value) -> Iterator[str]:
-    """Names of the operators that work with a value, behind casts and pairs."""
-    for usage in value.uses():
-        if usage.node.op_type in ("Cast", "DequantizeLinear", "QuantizeLinear"):
-            yield from _readers(usage.node.outputs[0])
-        else:
-            yield _label(usage.node)
-
-
-def _input(node: ir.Node, index: int) -> ir.Value | None:
-    return node.inputs[index] if index < len(node.inputs) else None
-
-
-def _label(node: ir.Node) -> str:
-    from qcomp.node_rules import node_name
-
-    return node_name(node)
-
-
-def _name(value: ir.Value | None) -> str:
-    return "" if value is None else value.name or ""
-
-
-def _type(value: ir.Value | None) -> str:
-    return "" if value is None or value.dtype is None else _SHORT.get(value.dtype.name, "")
-
-
-def _array(value: ir.Value | None) -> NDArray[np.generic] | None:
-    if value is None or value.const_value is None:
-        return None
-    return np.asarray(value.const_value.numpy())

@@ -61,6 +61,10 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "resynthesize-windows": ({}, {"basis": "rz-sx-x"}, {"two_qubit": 1.0}),
     "reduce-t-count": ({}, {"method": "fasttodd"}),
     "quantize-embeddings": ({}, {"least_rows": 2}),
+    "quantize-tokens": (
+        *({}, {"bits": 4, "weights": 4, "symmetric": False, "kv": 4}),
+        {"weights": 3, "group": 16, "kv": 8},
+    ),
     "awq": ({}, {"bits": 3, "group": 0, "symmetric": True, "clip": True}),
     "gptq": ({}, {"order": "activation", "bits": 3, "fit": "lsq"}),
     "gptaq": ({}, {"group": 0, "symmetric": True, "fit": "minmax"}),
@@ -91,6 +95,7 @@ FIRST: Mapping[str, str] = {
     "quantize-lstm": "canonicalise",
     "store-weights": "canonicalise",
     "quantize-dynamic": "canonicalise",
+    "quantize-tokens": "canonicalise",
     "quantize-weights": "canonicalise",
     "quantize-static": "canonicalise,fold-constants,calibrate",
     "quantize-residual": "canonicalise",
