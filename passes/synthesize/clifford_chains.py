@@ -44,7 +44,7 @@ class OpCosts:
         for k, word in enumerate(words):
             for code in word:
                 matrix[k] = GATES[code].matrix() @ matrix[k]
-        self._cliffords = dict(zip(words, prices.words(matrix).cost.tolist(), strict=True))
+        self._cliffords = dict(zip(words, prices.costs(matrix).cost.tolist(), strict=True))
         self._prices = prices
 
     def of(self, ops: Sequence[Op]) -> float:

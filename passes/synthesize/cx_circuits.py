@@ -45,6 +45,9 @@ _H, _S, _SDG, _SX = (gate(name).matrix() for name in ("h", "s", "sdg", "sx"))
 _EYE: Matrices = np.eye(2, dtype=complex)
 PAULIS: Matrices = np.stack([_EYE, *(gate(name).matrix() for name in "xzy")])
 """I, X, Z, Y: the product of two is at the exclusive or of their numbers, up to phase."""
+_QUARTER_X, _BACK_X = (rotation("x", turn) for turn in (np.pi / 2, -np.pi / 2))
+_QUARTER_Z, _BACK_Z = (rotation("z", turn) for turn in (np.pi / 2, -np.pi / 2))
+_HALF_Z = rotation("z", np.pi)
 _QUARTER = np.pi / 4
 _LEVEL = 1e-9
 """Below it an Euler angle is taken for 0 in choosing what moves; what moves does so exactly."""
@@ -121,7 +124,7 @@ def _about(axis: str, matrix: Matrices) -> NDArray[np.float64]:
     For X, T is ``RZ RX``, for Y it is ``RX RY``; a rotation about another axis that T would begin
     with is taken into alpha where it can be.
     """
-    frame = _H if axis == "x" else rotation("x", np.pi / 2)
+    frame = _H if axis == "x" else _QUARTER_X
     theta, phi, lam = euler_angles(frame @ matrix @ frame.conj().T)
     flat, half = theta < _LEVEL, theta > np.pi - _LEVEL
     return np.where(flat, phi + lam, np.where(half, phi - lam + np.pi, phi + np.pi / 2))
@@ -148,30 +151,32 @@ def free_of_slack(point: Weyl, before_a: Matrices, before_b: Matrices) -> Weyl:
         left[found] = False
         return found
 
-    at = rows(x == 0)
-    la[at], lb[at] = la[at] @ ra[at], lb[at] @ rb[at]
-    ra[at] = rb[at] = _EYE
-    at = rows((x == _QUARTER) & (y == _QUARTER))
-    la[at], lb[at] = la[at] @ rb[at], lb[at] @ ra[at]
-    ra[at] = rb[at] = _EYE
-    at = rows(z == 0)
-    for own, r, before in ((la, ra, before_a), (lb, rb, before_b)):
-        turn = rotation("x", _about("x", r[at] @ before[at]))
-        own[at], r[at] = own[at] @ turn, _dagger(turn) @ r[at]
-    at = rows((x == _QUARTER) & (z == _QUARTER))
-    for own, r, before in ((lb, ra, before_a), (la, rb, before_b)):
-        turn = rotation("y", _about("y", r[at] @ before[at]))
-        own[at], r[at] = own[at] @ turn, _dagger(turn) @ r[at]
+    # Most walls have no point on them, and what is done for none takes as long as for some.
+    if len(at := rows(x == 0)):
+        la[at], lb[at] = la[at] @ ra[at], lb[at] @ rb[at]
+        ra[at] = rb[at] = _EYE
+    if len(at := rows((x == _QUARTER) & (y == _QUARTER))):
+        la[at], lb[at] = la[at] @ rb[at], lb[at] @ ra[at]
+        ra[at] = rb[at] = _EYE
+    if len(at := rows(z == 0)):
+        for own, r, before in ((la, ra, before_a), (lb, rb, before_b)):
+            turn = rotation("x", _about("x", r[at] @ before[at]))
+            own[at], r[at] = own[at] @ turn, _dagger(turn) @ r[at]
+    if len(at := rows((x == _QUARTER) & (z == _QUARTER))):
+        for own, r, before in ((lb, ra, before_a), (la, rb, before_b)):
+            turn = rotation("y", _about("y", r[at] @ before[at]))
+            own[at], r[at] = own[at] @ turn, _dagger(turn) @ r[at]
     # N(x, -x, x) = Y_a N(-x, -x, -x) Y_a
-    pauli = gate("y").matrix()
-    for mask, frame in ((x == y, _EYE), (x == -y, pauli)):
-        at = rows(mask & (x == z))
+    for mask, frame in ((x == y, _EYE), (x == -y, PAULIS[3])):
+        if not len(at := rows(mask & (x == z))):
+            continue
         turn = ra[at] @ before_a[at]
         on_b = frame @ turn @ frame
         la[at], lb[at] = la[at] @ turn, lb[at] @ on_b
         ra[at], rb[at] = _dagger(turn) @ ra[at], _dagger(on_b) @ rb[at]
     for mask, axis, sign in ((x == z, "y", 1), (z == y, "x", 1), (z == -y, "x", -1)):
-        at = rows(mask)
+        if not len(at := rows(mask)):
+            continue
         angle = _about(axis, ra[at] @ before_a[at])
         turn, on_b = rotation(axis, angle), rotation(axis, sign * angle)
         la[at], lb[at] = la[at] @ turn, lb[at] @ on_b
@@ -237,36 +242,38 @@ def write(point: Weyl, middle: str) -> PairCircuits:
     """
     n = len(point.x)
     count = cx_count(point)
-    mids: Matrices = np.tile(_EYE, (n, 2, 2, 1, 1))
-    left: Matrices = np.tile(_EYE, (n, 2, 1, 1))
-    right: Matrices = np.tile(_EYE, (n, 2, 1, 1))
+    mids, left, right = (np.empty((n, *size, 2, 2), dtype=complex) for size in ((2, 2), (2,), (2,)))
+    mids[:] = left[:] = right[:] = _EYE
     control = np.zeros((n, 3), dtype=np.int64)
     x, y, z = point.x, point.y, point.z
 
     one = count == 1
-    left[one, 0] = _H
-    right[one, 0] = rotation("z", -np.pi / 2) @ _H
-    right[one, 1] = rotation("x", -np.pi / 2)
+    if one.any():
+        left[one, 0] = _H
+        right[one, 0] = _BACK_Z @ _H
+        right[one, 1] = _BACK_X
 
-    single = (count == 2) & (z == 0)
-    left[single] = right[single] = _H
-    mids[single, 0, 1] = rotation("z", -2 * x[single])
+    two = count == 2
+    if two.any():
+        single = two & (z == 0)
+        left[single] = right[single] = _H
+        mids[single, 0, 1] = rotation("z", -2 * x[single])
 
-    both = (x == _QUARTER) & (z == _QUARTER) & (y == 0)
-    turn = rotation("x", np.pi / 2)
-    left[both] = turn
-    left[both, 1] = turn @ _H
-    right[both] = _S @ turn.conj().T
-    right[both, 0] = _H @ _S @ turn.conj().T
-    control[both, 1] = 1
+        both = (x == _QUARTER) & (z == _QUARTER) & (y == 0)
+        left[both] = _QUARTER_X
+        left[both, 1] = _QUARTER_X @ _H
+        right[both] = _S @ _QUARTER_X.conj().T
+        right[both, 0] = _H @ _S @ _QUARTER_X.conj().T
+        control[both, 1] = 1
 
-    two = (count == 2) & ~single & ~both
-    mids[two, 0, 1] = rotation("z", -2 * z[two])
-    between(two, x, middle, mids, left, right)
+        two &= ~single & ~both
+        mids[two, 0, 1] = rotation("z", -2 * z[two])
+        between(two, x, middle, mids, left, right)
 
     three = count == 3
-    control[three] = (1, 0, 1)
-    _fill_three(three, x, y, z, middle, mids, left, right)
+    if three.any():
+        control[three] = (1, 0, 1)
+        _fill_three(three, x, y, z, middle, mids, left, right)
 
     code, angle = np.full(n, G.CX, dtype=np.int64), np.zeros((n, 3))
     return PairCircuits(count, code, control, angle, mids, left, right)
@@ -285,14 +292,14 @@ def between(
     if middle == "sx":
         # RX(t) ~ RZ(pi/2) SX RZ(t + pi) SX RZ(pi/2)
         mids[rows, 0, 0] = _SX @ rotation("z", angle + np.pi) @ _SX
-        left[rows, 0] = right[rows, 0] = rotation("z", np.pi / 2)
+        left[rows, 0] = right[rows, 0] = _QUARTER_Z
     else:
         mids[rows, 0, 0] = rotation("x", angle)
     if middle != "turn":
         # RX(-pi/2) ~ Z SX Z ~ RZ(pi/2) H RZ(pi/2)
         quarter = rows & (x == _QUARTER)
         mids[quarter, 0, 0] = _H if middle == "h" else _SX
-        left[quarter, 0] = right[quarter, 0] = rotation("z", np.pi / 2 if middle == "h" else np.pi)
+        left[quarter, 0] = right[quarter, 0] = _QUARTER_Z if middle == "h" else _HALF_Z
 
 
 def _fill_three(
@@ -328,4 +335,4 @@ def _fill_three(
     else:
         mids[rows, 0, 1] = rotation("z", -np.pi / 2 - 2 * x[rows]) @ _SX
         mids[rows, 1, 1] = _SX @ rotation("z", 2 * y[rows] - np.pi / 2)
-        right[rows, 1] = rotation("z", np.pi / 2)
+        right[rows, 1] = _QUARTER_Z

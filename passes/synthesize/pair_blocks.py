@@ -19,7 +19,7 @@ from qcomp.passes.synthesize.blocks import (
 )
 from qcomp.passes.synthesize.pair_circuits import pairs_of_gate
 from qcomp.passes.synthesize.weyl import kron
-from qcomp.passes.synthesize.words import Prices, Words, eighths
+from qcomp.passes.synthesize.words import Costs, Prices, eighths
 
 __all__ = ["PairBlocks", "pair_blocks", "together"]
 
@@ -76,7 +76,7 @@ def pair_blocks(
     owner: NDArray[np.int32],
     sizes: NDArray[np.int64],
     chains: Wires,
-    plain: Words,
+    plain: Costs,
     prices: Prices,
 ) -> PairBlocks:
     """Multiply out the blocks that have two and more two-qubit gates."""

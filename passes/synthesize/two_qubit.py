@@ -35,7 +35,7 @@ from qcomp.passes.synthesize.cx_circuits import (
 from qcomp.passes.synthesize.pair_blocks import PairBlocks, pair_blocks, together
 from qcomp.passes.synthesize.pair_circuits import PAIR_GATES, write_pair
 from qcomp.passes.synthesize.weyl import Weyl, weyl
-from qcomp.passes.synthesize.words import HUGE, Prices, Words, Writer
+from qcomp.passes.synthesize.words import HUGE, Costs, Prices, Writer
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["ConsolidateTwoQubit"]
@@ -75,7 +75,7 @@ def consolidate_run(
         return nothing
     run, kind, owner = together(run, kind, owner, two)
     chains = wires_of(run, kind)
-    plain = prices.words(chains.matrix)
+    plain = prices.costs(chains.matrix)
     blocks = pair_blocks(run, kind, owner, sizes, chains, plain, prices)
     plan = _plan(blocks, chains, plain, prices)
     chosen = plan.accept(blocks, plain, allowance)
@@ -91,7 +91,6 @@ class _Plan:
 
     Attributes:
         circuits: One of each block.
-        middle: Words of ``circuits.middle``, row 4 * block + 2 * layer + qubit.
         cost: float64[c], of the two-qubit gates and the words between them.
         error: float64[c], Frobenius norm of what rounding changes.
         phase: float64[c], global phase that the circuit lacks.
@@ -102,7 +101,6 @@ class _Plan:
     """
 
     circuits: PairCircuits
-    middle: Words
     cost: NDArray[np.float64]
     error: NDArray[np.float64]
     phase: NDArray[np.float64]
@@ -112,7 +110,7 @@ class _Plan:
     chain_right: NDArray[np.float64]
     chain_both: NDArray[np.float64]
 
-    def accept(self, blocks: PairBlocks, plain: Words, allowance: float) -> Index:
+    def accept(self, blocks: PairBlocks, plain: Costs, allowance: float) -> Index:
         """Return the blocks to replace: those that gain, given what their neighbours do.
 
         All are taken at first; those that lose are given up until none does. What two of them gain
@@ -139,7 +137,7 @@ class _Plan:
         return np.flatnonzero(taken)
 
 
-def _plan(blocks: PairBlocks, chains: Wires, plain: Words, prices: Prices) -> _Plan:
+def _plan(blocks: PairBlocks, chains: Wires, plain: Costs, prices: Prices) -> _Plan:
     """Write every block with the fewest gates and find the cheapest gates at its ends.
 
     The qubits may change roles, and Paulis on each may pass through the block.
@@ -169,7 +167,7 @@ def _plan(blocks: PairBlocks, chains: Wires, plain: Words, prices: Prices) -> _P
     parts = [circuits.middle.reshape(-1, 2, 2), joined]
     if blocks.exact.any():
         parts += [circuits.left.reshape(-1, 2, 2), circuits.right.reshape(-1, 2, 2)]
-    words = prices.words(np.concatenate(parts))
+    words = prices.costs(np.concatenate(parts))
     middle, words = words.take(np.arange(4 * n)), words.take(np.arange(4 * n, len(words.cost)))
     cost: NDArray[np.float64] = middle.cost.reshape(n, 4).sum(axis=1)
     cost = cost + (prices.two_qubit + prices.gate) * circuits.count.astype(np.float64)
@@ -189,7 +187,6 @@ def _plan(blocks: PairBlocks, chains: Wires, plain: Words, prices: Prices) -> _P
     error = np.sqrt((np.abs(blocks.unitary - product) ** 2).sum(axis=(1, 2)))
     return _Plan(
         circuits,
-        middle,
         cost,
         error,
         np.angle(overlap),
@@ -227,7 +224,7 @@ def _cheapest_ends(
     after = chains.matrix[blocks.after][:, :, None] @ own @ left
     own = PAULIS @ np.stack([point.ra, point.rb], axis=1)[:, :, None]
     before = right @ own @ chains.matrix[blocks.before][:, :, None]
-    words = prices.words(np.concatenate([after, before]).reshape(-1, 2, 2))
+    words = prices.costs(np.concatenate([after, before]).reshape(-1, 2, 2))
     # cost[side, role, block, qubit, pauli]
     cost = words.cost.reshape(2, 2, n, 2, 4)
     exact = np.stack([blocks.exact_after, blocks.exact_before])[:, None, :, :, None]
@@ -283,11 +280,11 @@ def _rebuild(
     index = np.unique(np.concatenate([blocks.before[chosen].ravel(), blocks.after[chosen].ravel()]))
     owners = plan.owner_before, plan.owner_after
     matrix = _chain_matrices(chains, blocks, plan.circuits, owners, index, taken)
-    ends = prices.words(matrix)
-    error = float(plan.error[chosen].sum() + ends.error(matrix).sum())
     inside = (4 * chosen[:, None] + np.arange(4)).ravel()
-    middle = plan.circuits.middle.reshape(-1, 2, 2)
-    error += float(plan.middle.error(middle)[inside].sum())
+    middle = plan.circuits.middle.reshape(-1, 2, 2)[inside]
+    spelled, off = prices.spell(np.concatenate([matrix, middle]))
+    error = float(plan.error[chosen].sum() + off[: len(index)].sum())
+    error += float(off[len(index) :].sum())
 
     gone = np.zeros(len(taken) and int(blocks.owner.max()) + 1, dtype=bool)
     gone[blocks.label[chosen]] = True
@@ -305,7 +302,9 @@ def _rebuild(
     at = np.where((leads >= 0)[:, None], blocks.before[block], blocks.after[block])
     qubit = (at[:, 1] == index).astype(np.int64)
     wire = run.qubit[blocks.first[block], qubit]
-    writer.chains(ends.spelling, blocks.start[block], np.where(leads >= 0, 0, 9), wire)
+    writer.chains(
+        spelled.take(np.arange(len(index))), blocks.start[block], np.where(leads >= 0, 0, 9), wire
+    )
     code = BY_NAME[prices.pair].code
     for k in range(3):
         rows = chosen[plan.circuits.count[chosen] > k]
@@ -316,8 +315,9 @@ def _rebuild(
         ends_of = pair[here, control], pair[here, 1 - control]
         writer.pairs(code, blocks.start[rows], 1 + 3 * k, *ends_of, angle)
         for j in range(2 if k < 2 else 0):
-            rows = chosen[plan.circuits.count[chosen] > k + 1]
-            words = plan.middle.spelling.take(4 * rows + 2 * k + j)
+            more = np.flatnonzero(plan.circuits.count[chosen] > k + 1)
+            rows = chosen[more]
+            words = spelled.take(len(index) + 4 * more + 2 * k + j)
             wire = run.qubit[blocks.first[rows], j]
             writer.chains(words, blocks.start[rows], np.full(len(rows), 2 + 3 * k + j), wire)
     new = writer.run(run, ~drop)

@@ -35,6 +35,7 @@ _MAGIC: Matrices = np.array(
 _X: Matrices = np.array([[0, 1], [1, 0]], dtype=complex)
 _Y: Matrices = np.array([[0, -1j], [1j, 0]])
 _Z: Matrices = np.diag([1, -1]).astype(complex)
+_UNIT: Array = np.eye(2)
 _PAULIS = {"x": _X, "y": _Y, "z": _Z}
 # Eigenvalues of XX, YY, ZZ on the columns.
 _SIGNS: Array = np.array(
@@ -53,7 +54,7 @@ def rotation(axis: str, angle: Array | float) -> Matrices:
         angle: Radians.
     """
     half = np.asarray(angle, dtype=float)[..., None, None] / 2
-    result: Matrices = np.cos(half) * np.eye(2) - 1j * np.sin(half) * _PAULIS[axis]
+    result: Matrices = np.cos(half) * _UNIT - 1j * np.sin(half) * _PAULIS[axis]
     return result
 
 

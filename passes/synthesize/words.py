@@ -15,7 +15,7 @@ from qcomp.passes.reduce.euler import Basis, Spelling, Turn, distinct
 from qcomp.passes.synthesize.blocks import Index, Matrices
 from qcomp.passes.synthesize.weyl import cx_count, weyl
 
-__all__ = ["HUGE", "Prices", "Words", "Writer", "cx_of_gate", "eighths"]
+__all__ = ["HUGE", "Costs", "Prices", "Writer", "cx_of_gate", "eighths"]
 
 HUGE = 1e6
 """Price of what cannot be written."""
@@ -68,45 +68,59 @@ class Prices:
         turning = "rz" not in names and "p" not in names
         return "h" if "h" in names else "sx" if "sx" in names and not turning else "turn"
 
-    def words(self, matrix: Matrices) -> Words:
-        """Write one-qubit unitaries and say what that costs."""
+    def costs(self, matrix: Matrices) -> Costs:
+        """Say what writing one-qubit unitaries costs."""
         first, which = distinct(matrix)
-        spelling = self.basis.spell(matrix[first])
-        slots = NUM_ANGLES[np.maximum(spelling.code, 0)] * (spelling.code >= 0)
-        used = np.arange(3) < slots[:, :, None]
-        used[:, :, 1] &= spelling.code != G.R  # the direction of its axis, as below
-        used[:, :, 0] &= (spelling.code != G.GPI) & (spelling.code != G.GPI2)
-        rotations = used & ((spelling.rem != 0) | (spelling.frac % (PI // 2) != 0))
-        eighths = ~used | ((spelling.rem == 0) & (spelling.frac % (PI // 4) == 0))
-        cost = self.gate * spelling.length + self.rotation * rotations.sum(axis=(1, 2))
-        cost = np.where(spelling.length > 5, HUGE, cost)
-        return Words(spelling.take(which), cost[which], eighths.all(axis=(1, 2))[which])
+        words = self.basis.choose(matrix[first])
+        slots = np.where(words.code >= 0, NUM_ANGLES[words.code], 0)
+        used = slots[:, :, None] > _THREE
+        if any(name in self.basis.names for name in _DIRECTED):
+            used[:, :, 1] &= words.code != G.R  # the direction of its axis, as below
+            used[:, :, 0] &= (words.code != G.GPI) & (words.code != G.GPI2)
+        # A float part, or units below a multiple of pi/2, or pi/4.
+        rough = words.rem != 0
+        turning = used & (rough | (words.frac & (PI // 2 - 1) != 0))
+        odd = used & (rough | (words.frac & (PI // 4 - 1) != 0))
+        flat = len(first), -1
+        rotations = np.count_nonzero(turning.reshape(flat), axis=1)
+        cost = self.gate * words.length + self.rotation * rotations
+        cost = np.where(words.length > 5, HUGE, cost)
+        return Costs(cost[which], ~odd.reshape(flat).any(axis=1)[which])
+
+    def spell(self, matrix: Matrices) -> tuple[Spelling, NDArray[np.float64]]:
+        """Write one-qubit unitaries.
+
+        Returns:
+            The gates, and how far they are from the matrices that they stand for, Frobenius norm.
+        """
+        first, which = distinct(matrix)
+        matrix = matrix[first]
+        words = self.basis.spell(matrix)
+        phase = words.phase_frac * (np.pi / PI) + words.phase_rem
+        apart = words.product * np.exp(1j * phase)[:, None, None] - matrix
+        error = np.sqrt((np.abs(apart) ** 2).sum(axis=(1, 2)))
+        return words.take(which), error[which]
+
+
+_THREE = np.arange(3)
+_DIRECTED = ("r", "gpi", "gpi2")
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """One-qubit unitaries in gates.
+class Costs:
+    """What one-qubit unitaries cost as gates of a basis.
 
     Attributes:
-        spelling: The gates.
-        cost: float64[n], what they cost.
+        cost: float64[n], the prices of the gates.
         exact: bool[n], whether all their angles are multiples of pi/4.
     """
 
-    spelling: Spelling
     cost: NDArray[np.float64]
     exact: NDArray[np.bool_]
 
-    def take(self, index: Index) -> Words:
-        """Return the words at these places."""
-        return Words(self.spelling.take(index), self.cost[index], self.exact[index])
-
-    def error(self, matrix: Matrices) -> NDArray[np.float64]:
-        """Return how far the gates are from the matrices that they stand for, Frobenius norm."""
-        phase = self.spelling.phase_frac * (np.pi / PI) + self.spelling.phase_rem
-        apart = self.spelling.product() * np.exp(1j * phase)[:, None, None] - matrix
-        result: NDArray[np.float64] = np.sqrt((np.abs(apart) ** 2).sum(axis=(1, 2)))
-        return result
+    def take(self, index: Index) -> Costs:
+        """Return the costs at these places."""
+        return Costs(self.cost[index], self.exact[index])
 
 
 class Writer:

@@ -28,7 +28,7 @@ def matrices(seed: int, count: int = 200) -> NDArray[np.complex128]:
 
 def whole(spelling: Spelling) -> NDArray[np.complex128]:
     phase = spelling.phase_frac * (np.pi / PI) + spelling.phase_rem
-    return spelling.product() * np.exp(1j * phase)[:, None, None]
+    return spelling.product * np.exp(1j * phase)[:, None, None]
 
 
 @pytest.mark.parametrize("basis", MOST)
