@@ -148,14 +148,15 @@ class Calibrate(GraphPass):
                 values = {**feeds, **session.run(feeds, taps, seed=context.seed + index)}
                 for name in names:
                     array = np.asarray(values[name])
-                    if not np.isfinite(array).all():
+                    try:
+                        histograms[name].add(array)
+                    except FloatingPointError as error:
                         raise PassError(
                             f"the activation '{name}' holds NaN or infinity",
                             where=f"calibration batch {index}",
                             why="a quantizer needs a finite range",
                             hint="look for an overflow in the model, or for data out of its domain",
-                        )
-                    histograms[name].add(array)
+                        ) from error
                     if name in averages:
                         averages[name].add(array)
                 samples += max((a.shape[0] for a in feeds.values() if a.ndim), default=1)

@@ -17,7 +17,7 @@ Source: Xiao et al. 2022, arXiv:2211.10438, section 4; Lin et al. 2023, arXiv:23
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -291,6 +291,7 @@ def see_rows(
     rows: int,
     batch: int,
     enough: int = 0,
+    worth: Callable[[str, SeenRows], bool] | None = None,
 ) -> dict[str, SeenRows]:
     """Run the data; keep the range of each channel and some rows of each tensor.
 
@@ -302,6 +303,7 @@ def see_rows(
         rows: Rows of each tensor that are kept.
         batch: Samples run at a time.
         enough: Rows that every tensor shall show: more samples are looked at till then.
+        worth: Whether a tensor is worth more samples, asked once; every one is by default.
 
     Raises:
         UsageError: Data that does not fit the model.
@@ -314,11 +316,15 @@ def see_rows(
     taps = [name for name in names if name not in given]
     session = HybridSession(program, taps=taps, only_taps=True)
     seen = {name: SeenRows() for name in names}
-    left = samples
+    left, short = samples, None
     with context.progress.task("looking for outliers", None) as task:
         for index, feeds in enumerate(checked_batches(program.model, context.calibration(), batch)):
-            if left <= 0 and min(part.total for part in seen.values()) >= enough:
-                break
+            if left <= 0:
+                if short is None:
+                    few = [name for name in names if seen[name].total < enough]
+                    short = [name for name in few if worth is None or worth(name, seen[name])]
+                if all(seen[name].total >= enough for name in short):
+                    break
             left -= max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
             values = {**feeds, **session.run(feeds, taps, seed=context.seed + index)}
             for name in names:

@@ -78,6 +78,29 @@ _ENOUGH = 4096
 _TINY = 1e-5
 
 
+@dataclass(frozen=True, slots=True)
+class _Moves:
+    """What the search found for one tensor.
+
+    Attributes:
+        gain: Decibels that its layers gain.
+        least: Decibels that it must be worth.
+        quotients: s, float32[K].
+        offsets: z, float32[K].
+        places: Where the layers take z W.
+    """
+
+    gain: float
+    least: float
+    quotients: Floats
+    offsets: Floats
+    places: list[BiasPlace]
+
+    @property
+    def pay(self) -> bool:
+        return self.gain >= self.least
+
+
 @dataclass(frozen=True)
 class SmoothActivations(GraphPass):
     """Move outliers of activations into the weights that read them, as far as it helps.
@@ -86,7 +109,8 @@ class SmoothActivations(GraphPass):
         strengths: Values of the exponent a that are tried, each in [0, 1].
         rows: Rows of each activation that the search looks at.
         gain: Decibels that the layers must gain where a Mul has to be inserted.
-        samples: Samples to look at; more where they show less than 4,096 rows of a tensor.
+        samples: Samples to look at; more where they show less than 4,096 rows of a tensor, and
+            that something is gained.
         batch: Samples run at a time.
     """
 
@@ -116,32 +140,49 @@ class SmoothActivations(GraphPass):
         Raises:
             UsageError: Data that does not fit the model.
         """
-        groups = _groups(program.model, rules_of(context), integer_rules_of(context))
+        found = _groups(program.model, rules_of(context), integer_rules_of(context))
+        groups = {group.source.name or "": group for group in found}
         if not groups or context.calibration is None:
             return False
+        smooth = self
+        if context.get(GeneratedData) is not None:
+            # Peaks of single channels on made up data are no more than a guess.
+            smooth = replace(self, strengths=tuple(0.5 * a for a in self.strengths))
+
+        def is_worth_more(name: str, seen: SeenRows) -> bool:
+            moves = smooth._moves(groups[name], seen)
+            return moves is not None and moves.pay
+
         seen = see_rows(
             program,
-            [group.source.name or "" for group in groups],
+            list(groups),
             context,
             samples=self.samples,
             rows=self.rows,
             batch=self.batch,
             enough=_ENOUGH,
+            worth=is_worth_more,
         )
         editor = Editor(program.model)
-        smooth = self
-        if context.get(GeneratedData) is not None:
-            # Peaks of single channels on made up data are no more than a guess.
-            smooth = replace(self, strengths=tuple(0.5 * a for a in self.strengths))
-        moved = [smooth._smooth(editor, group, seen[group.source.name or ""]) for group in groups]
+        moved = [smooth._smooth(editor, group, seen[name]) for name, group in groups.items()]
         return any(moved)
 
     def _smooth(self, editor: Editor, group: _Group, seen: SeenRows) -> bool:
-        if not seen.usable():
+        moves = self._moves(group, seen)
+        if moves is None or not moves.pay:
             return False
+        if moves.offsets.any():
+            group.shift(editor, moves.offsets, moves.places)
+        group.divide(editor, moves.quotients)
+        return True
+
+    def _moves(self, group: _Group, seen: SeenRows) -> _Moves | None:
+        """What the layers of a tensor would gain; None where nothing can be said."""
+        if not seen.usable():
+            return None
         W = group.weights()
         if not W.any() or not np.isfinite(W).all():
-            return False
+            return None
         low, high = np.minimum(seen.low, 0), np.maximum(seen.high, 0)
         plain = _error(seen.kept, W, seen.kept @ W, low, high)
         error, s = self._searched(seen.kept, W, low, high)
@@ -157,12 +198,8 @@ class SmoothActivations(GraphPass):
             if _decibels(error, shifted) > least:
                 error, s, z = shifted, other, middle
         folds = group.quotient() is not None
-        if _decibels(plain, error) < (_LEAST_GAIN if folds else max(self.gain, _LEAST_GAIN)):
-            return False
-        if z.any():
-            group.shift(editor, z, places)
-        group.divide(editor, s)
-        return True
+        least = _LEAST_GAIN if folds else max(self.gain, _LEAST_GAIN)
+        return _Moves(_decibels(plain, error), least, s, z, places)
 
     def _searched(self, x: Floats, W: Floats, low: Floats, high: Floats) -> tuple[float, Floats]:
         """Return the least error that the strengths give, and its quotients s."""

@@ -8,6 +8,8 @@ batched.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +20,8 @@ __all__ = ["BINS", "Histogram", "TensorRange", "TensorStatistics"]
 BINS = 4096
 """Bins on each side of zero; between half and all of them are in use on the longer side."""
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 16
+"""Values at a time: their bins stay in a processor's cache."""
 
 
 class Histogram:
@@ -49,15 +52,20 @@ class Histogram:
         return float(2.0**self.exponent)
 
     def add(self, values: npt.NDArray[np.generic]) -> None:
-        """Count the values of a tensor. They must be finite.
+        """Count the values of a tensor.
 
         Args:
             values: Float tensor of any shape.
+
+        Raises:
+            FloatingPointError: One of them is NaN or infinite.
         """
         if values.size == 0:
             return
-        self.minimum = min(self.minimum, float(values.min()))
-        self.maximum = max(self.maximum, float(values.max()))
+        low, high = float(values.min()), float(values.max())  # NaN wins both
+        if not (math.isfinite(low) and math.isfinite(high)):
+            raise FloatingPointError("a value is not finite")
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         if self.counts is not None:
             self._cover(max(abs(self.minimum), abs(self.maximum)))
             flat = values.reshape(-1)
@@ -65,10 +73,11 @@ class Histogram:
                 # A product with a power of two is exact, so no value changes its bin. In float32
                 # it could be too large or vanish for some powers.
                 kind = np.float32 if -100 <= self.exponent <= 0 else np.float64
-                part = flat[start : start + _CHUNK].astype(kind)
-                scaled = np.multiply(part, 1.0 / self.width, dtype=kind)
-                index = np.floor(scaled).astype(np.intp) + BINS
-                self.counts += np.bincount(index, minlength=2 * BINS)
+                part = flat[start : start + _CHUNK].astype(kind, copy=False)
+                bins = np.multiply(part, 1.0 / self.width, dtype=kind)
+                np.floor(bins, out=bins)
+                bins += BINS
+                self.counts += np.bincount(bins.astype(np.intp), minlength=2 * BINS)
         self.count += values.size
 
     def _cover(self, peak: float) -> None:

@@ -75,12 +75,13 @@ class Canonicalise(GraphPass):
 
     def _raise(self, program: Program, context: Context) -> bool:
         """Raise the opset, or say why it stays; return whether the model changed."""
-        from qcomp.equivalence.graphs import check_programs
-        from qcomp.ir.shapes import infer_shapes
         from qcomp.passes.graph.opset import raise_opset, unchanged_since
 
         if unchanged_since(program.model, self.min_opset):
             return raise_opset(program.model, self.min_opset)
+        from qcomp.equivalence.graphs import check_programs
+        from qcomp.ir.shapes import infer_shapes
+
         made = program.copy()
         infer_shapes(made)
         try:

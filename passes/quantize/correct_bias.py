@@ -26,9 +26,9 @@ Int32 biases change by whole steps, those of 8-bit convolutions are float in the
 Preconditions: ``quantize-static`` ran in this pipeline.
 Preserved: nothing exactly; each layer is corrected once a pipeline, as the fact
 :class:`qcomp.quantization.CorrectedBiases` says.
-Cost: ``local``: a run of the float program with every layer twice over at most ``samples`` samples,
-and the dequantized weights in memory; ``data``: a run of the float program and one of the integer
-program for each layer; ``analytic``: one pass over the weights.
+Cost: ``local``: a run of the float program over at most ``samples`` samples, and for each batch one
+sample of every layer with the dequantized weights, which are in memory; ``data``: a run of the
+float program and one of the integer program for each layer; ``analytic``: a pass over the weights.
 Source: Nagel et al. 2019, arXiv:1906.04721, section 4.2 and appendix C and D; Nagel et al. 2021,
 arXiv:2106.08295, section 3.3.
 """
@@ -56,6 +56,7 @@ from qcomp.passes.graph.rewriting import (
 )
 from qcomp.passes.quantize.dequantized_weights import dequantized_weight, stored_weight
 from qcomp.passes.quantize.machine_form import bias_levels
+from qcomp.passes.quantize.mean_errors import mean_error
 from qcomp.passes.quantize.static_plan import activation_bounds
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import (
@@ -184,7 +185,9 @@ class CorrectBias(GraphPass):
         editor = Editor(twins.model)
         nodes = {node_label(node): node for node in twins.model.graph}
         names = {
-            place.layer.node: _twin(editor, nodes[place.layer.node], place, program)
+            place.layer.node: mean_error(
+                editor, nodes[place.layer.node], place.node, _rounded(program, place)
+            )
             for place in places
         }
         from qcomp.execute import HybridSession
@@ -408,52 +411,6 @@ def _rounded(program: Program, place: _Place) -> npt.NDArray[np.float32]:
     stored, rows_out = dequantized_weight(levels)
     form = LayerForm.of(place.float_node)
     return stored.T if form.op_type != "Conv" and rows_out != form.rows_out else stored
-
-
-def _twin(editor: Editor, node: ir.Node, place: _Place, program: Program) -> str:
-    """Put a layer beside another that reads its input on the integers' grid, with their weight.
-
-    Returns:
-        Name of the mean difference of each channel, which is made in the graph: the activations of
-        all layers need not be kept.
-    """
-    x, label, form = node.inputs[0], node_label(node), LayerForm.of(node)
-    pair = None if place.node.inputs[0] is None else place.node.inputs[0].producer()
-    if pair is not None and pair.op_type == "DequantizeLinear":
-        arrays = [constant_array(value) for value in pair.inputs[1:3]]
-        grid = [editor.initializer(f"{label}_grid", np.array(a)) for a in arrays if a is not None]
-        for op_type in ("QuantizeLinear", "DequantizeLinear"):
-            made = editor.node(op_type, [x, *grid], name=f"{label}_{op_type}", before=node)
-            x = made.outputs[0]
-    weight = editor.initializer(
-        f"{label}_rounded", np.ascontiguousarray(_rounded(program, place), np.float32)
-    )
-    twin = editor.node(
-        node.op_type,
-        [x, weight, *node.inputs[2:]],
-        {name: attribute.value for name, attribute in node.attributes.items()},
-        name=f"{label}_twin",
-        before=node,
-    )
-    shift = editor.node(
-        "Sub", [twin.outputs[0], node.outputs[0]], name=f"{label}_shift", after=node
-    )
-    axes = [0]
-    last = shift
-    if node.op_type == "Conv":
-        axes += range(2, len(form.shape))
-    else:
-        flat = editor.initializer(f"{label}_flat", np.array([-1, form.outer], np.int64))
-        last = editor.node(
-            "Reshape", [shift.outputs[0], flat], name=f"{label}_Reshape", after=shift
-        )
-    inputs = [last.outputs[0]]
-    attributes: dict[str, int | list[int]] = {"keepdims": 0, "axes": axes}
-    if editor.model.graph.opset_imports.get("", 0) >= 18:
-        del attributes["axes"]
-        inputs.append(editor.initializer(f"{label}_axes", np.array(axes, np.int64)))
-    mean = editor.node("ReduceMean", inputs, attributes, name=f"{label}_mean", after=last)
-    return mean.outputs[0].name or ""
 
 
 def _by_moments(

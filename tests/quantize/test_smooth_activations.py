@@ -5,6 +5,7 @@ import pytest
 
 from qcomp.errors import UsageError
 from qcomp.passes.calibrate.smooth_activations import SmoothActivations
+from qcomp.passmanager import Context
 from qcomp.quantization import sqnr
 
 BLOCK = """
@@ -109,6 +110,27 @@ def test_where_samples_are_short_it_looks_at_more_of_them(build, compiled, weigh
         compiled(program, f"smooth-activations{{samples={count}}}", {"x": x})
         seen[count] = program.model.graph.node(0).inputs[1].const_value.numpy()
     assert np.array_equal(seen[64], seen[256])
+
+
+@pytest.mark.parametrize(("loud", "looked_at"), [(1.0, 64), (30.0, 256)])
+def test_it_looks_at_more_samples_only_where_something_is_gained(build, rng, loud, looked_at):
+    x = rng.normal(size=(256, 32)).astype(np.float32)
+    x[:, 7] *= loud
+    program = build(
+        "g (float[n, 32] x) => (float[n, 8] y) { h = Relu(x) y = MatMul(h, w) }",
+        {"w": rng.normal(size=(32, 8)).astype(np.float32)},
+    )
+    taken = []
+
+    def batches():
+        for start in range(0, 256, 8):
+            taken.append(start)
+            yield {"x": x[start : start + 8]}
+
+    context = Context()
+    context.calibration = batches
+    assert SmoothActivations().run(program, context) == (loud > 1.0)
+    assert looked_at <= 8 * len(taken) <= looked_at + 8
 
 
 def test_quiet_channels_are_not_blown_up(build, compiled, weights, data):
