@@ -24,6 +24,7 @@ import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,8 @@ import numpy.typing as npt
 from qcomp.errors import UsageError
 
 __all__ = [
+    "MatrixRotation",
+    "Orthogonal",
     "Rotation",
     "hadamard",
     "has_hadamard",
@@ -151,6 +154,40 @@ def _squares(digits: npt.NDArray[np.int64], p: int) -> npt.NDArray[np.int64]:
     for degree in range(2 * k - 2, k - 1, -1):
         product[:, degree - k : degree] -= product[:, degree, None] * np.array(c)
     return product[:, :k] % p
+
+
+class Orthogonal(Protocol):
+    """An orthogonal matrix R of n channels."""
+
+    @property
+    def size(self) -> int:
+        """Channels, n."""
+
+    def rows(self, X: npt.NDArray[np.generic]) -> Float64:
+        """X R along the last axis, float64."""
+
+    def along(self, X: npt.NDArray[np.generic], axis: int) -> Float64:
+        """X with its vectors along an axis turned, float64."""
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixRotation:
+    """An orthogonal matrix given by its entries, float64[n, n]."""
+
+    entries: Float64
+
+    @property
+    def size(self) -> int:
+        """Channels, n."""
+        return len(self.entries)
+
+    def rows(self, X: npt.NDArray[np.generic]) -> Float64:
+        """X R along the last axis, float64."""
+        return np.asarray(X, np.float64) @ self.entries
+
+    def along(self, X: npt.NDArray[np.generic], axis: int) -> Float64:
+        """X with its vectors along an axis turned, float64."""
+        return np.moveaxis(self.rows(np.moveaxis(np.asarray(X), axis, -1)), -1, axis)
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,7 +74,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         {"steps": 1, "rows": 8, "batch": 4},
         {"steps": 1, "rows": 8, "batch": 4, "bits": 4, "granularity": "layer"},
     ),
-    "rotate": ({}, {"online": True}),
+    "rotate": ({}, {"online": True, "keys": True}),
     "quantize-residual": ({}, {"order": 3, "bits": 3, "keep": 0.5}, {"store": "float"}),
     "store-weights": ({}, {"least_bytes": 16}),
     "optimize-scales": ({}, {"layers": "all", "weight_scales": "tensor", "rounds": 1}),

@@ -9,6 +9,7 @@ from qcomp.execute import HybridSession
 from qcomp.ir.program import Program
 from qcomp.passes.graph.hadamard import Rotation
 from qcomp.passmanager import Context, Pipeline
+from qcomp.quantization import rules_of
 from tests.papers.low_bit import char_model
 from tests.passes.rotate_helpers import arrays_of, rotated
 
@@ -28,6 +29,7 @@ def decoder():
         ("heads=false", {"embedding", "0.q", "0.o", "1.down", "head"}),
         ("stream=false", {"0.v", "0.o", "1.v", "1.o"}),
         ("stream=false,heads=false,online=true", {"0.down", "1.down"}),
+        ("stream=false,heads=false,keys=true", set()),
     ],
 )
 def test_a_decoder_turns_part_by_part_with_the_same_logits(decoder, options, turned):
@@ -84,6 +86,32 @@ def test_hadamard_products_at_run_time_stay_in_float(decoder):
     ]
     assert len(floats) == 4  # two for each down-projection
     assert all("hadamard" in name for name in floats)
+
+
+def test_queries_and_keys_turn_alike_behind_rotary_positions_and_stay_in_float(decoder):
+    model, run = decoder
+    before = run()
+    context = Context()
+    Pipeline.parse("rotate{stream=false,heads=false,keys=true}").run(model, context)
+    for block in "01":
+        node = next(n for n in model.model.graph if n.outputs[0].name == f"{block}.scores")
+        turned = [node.inputs[0].producer(), node.inputs[1].producer().inputs[0].producer()]
+        for product, name in zip(turned, ("q", "k"), strict=True):
+            assert product.inputs[0].name == f"{block}.{name}.rotated"
+            H = product.inputs[1].const_value.numpy()
+            assert np.allclose(H @ H.T, np.eye(32), atol=1e-6)
+            assert rules_of(context).options(product).excluded
+    assert np.abs(run() - before).max() <= 1e-4
+    assert not rotated(model, "rotate{stream=false,heads=false,keys=true}", context).warnings
+
+
+def test_keys_of_a_cache_that_the_graph_takes_in_do_not_turn():
+    weights, _ = char_model.load()
+    model = Program(ir.from_proto(char_model.graph(weights, past=True)))
+    context = rotated(model, "canonicalise,rotate{stream=false,heads=false,keys=true}")
+    wanted = "stay: a cache that the graph takes in or gives out holds the keys as they are"
+    assert sum(wanted in warning for warning in context.warnings) == 2
+    assert not any("hadamard" in node.name for node in model.model.graph)
 
 
 ATTENTIONS = {
