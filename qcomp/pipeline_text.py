@@ -69,6 +69,12 @@ def _grammar() -> Lark:
     return Lark(text, parser="lalr", maybe_placeholders=False)
 
 
+@functools.lru_cache(maxsize=256)
+def _tree(text: str) -> Tree[Token]:
+    """Return the syntax of a text, which does not depend on the passes that there are."""
+    return _grammar().parse(text)
+
+
 def parse_steps(text: str) -> tuple[Step, ...]:
     """Return the steps of a pipeline text.
 
@@ -78,7 +84,7 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     from lark.exceptions import LarkError, UnexpectedInput
 
     try:
-        tree = _grammar().parse(text)
+        tree = _tree(text)
     except UnexpectedInput as error:
         raise UsageError(
             f"'{text}' is no pipeline",

@@ -21,7 +21,7 @@ from qcomp.passes.reduce.identities import (
     table,
 )
 
-__all__ = ["Basis", "Spelling", "Turn", "distinct", "euler_angles", "snapped"]
+__all__ = ["Basis", "Spelling", "Turn", "distinct", "euler_angles", "snapped", "spelled"]
 
 _PIECE = 1 << 13
 _WEIGHTS = np.arange(1, 16, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -102,11 +102,10 @@ class Basis:
         Returns:
             The spellings; ``length`` is 99 where the basis cannot write the matrix.
         """
-        # In pieces that stay in the processor's cache.
-        return _joined([self._spell(matrix[part]) for part in _pieces(len(matrix))])
+        return spelled(self.choose(matrix), matrix)
 
     def choose(self, matrix: NDArray[np.complex128]) -> Choice:
-        """Return the gates that ``spell`` writes, without what they lack.
+        """Return the gates that ``spell`` writes, without the phase that they lack.
 
         Args:
             matrix: complex128[n, 2, 2], unitary.
@@ -114,23 +113,34 @@ class Basis:
         return _joined([self._choose(matrix[part]) for part in _pieces(len(matrix))])
 
     def _choose(self, matrix: NDArray[np.complex128]) -> Choice:
-        theta, phi, lam = (snapped(value) for value in euler_angles(matrix))
-        return table(self.names).choose(theta, phi, lam)
+        frac, rem = snapped(np.stack(euler_angles(matrix)))
+        return table(self.names).choose(frac, rem)
 
-    def _spell(self, matrix: NDArray[np.complex128]) -> Spelling:
-        best = self._choose(matrix)
-        product = _product(best)
-        overlap = np.einsum("nij,nij->n", product.conj(), matrix)
-        good = best.length < UNWRITABLE
-        assert np.all(np.abs(overlap[good]) > 2 - 1e-9), "an identity of the basis is wrong"
-        phase = snapped(np.angle(overlap))
-        return Spelling(best.code, best.frac, best.rem, best.length, product, *phase)
+
+def spelled(words: Choice, matrix: NDArray[np.complex128]) -> Spelling:
+    """Return the gates that were chosen with the phases that they lack.
+
+    Args:
+        words: n gates.
+        matrix: complex128[n, 2, 2], what they were chosen for.
+    """
+    return _joined([_spelled(words.take(part), matrix[part]) for part in _pieces(len(matrix))])
+
+
+def _spelled(words: Choice, matrix: NDArray[np.complex128]) -> Spelling:
+    product = _product(words)
+    overlap = np.einsum("nij,nij->n", product.conj(), matrix)
+    good = words.length < UNWRITABLE
+    assert np.all(np.abs(overlap[good]) > 2 - 1e-9), "an identity of the basis is wrong"
+    phase = snapped(np.angle(overlap))
+    return Spelling(words.code, words.frac, words.rem, words.length, product, *phase)
 
 
 C = TypeVar("C", bound=Choice)
 
 
 def _pieces(n: int) -> list[slice]:
+    """Return what is worked on at a time: so much stays in the processor's cache."""
     return [slice(at, at + _PIECE) for at in range(0, max(n, 1), _PIECE)]
 
 

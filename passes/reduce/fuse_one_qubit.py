@@ -17,7 +17,7 @@ from qcomp.ir.gates import GATES, NUM_ANGLES, G
 from qcomp.ir.run import Run
 from qcomp.kernels import kernel
 from qcomp.passes.reduce.cancel_inverses import cancel_run
-from qcomp.passes.reduce.euler import Basis, Spelling, distinct
+from qcomp.passes.reduce.euler import Basis, Spelling, distinct, spelled
 from qcomp.passes.reduce.leaves import Leaf, Phase, call, rewrite_leaves
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
@@ -212,14 +212,16 @@ def fuse_run(
         return run, forms, Phase()
     matrix = np.stack(parts, axis=-1)[index].reshape(-1, 2, 2)
     first, which = distinct(matrix)
-    spelling = basis.spell(matrix[first])
-    length = spelling.length[which]
+    matrix = matrix[first]
+    words = basis.choose(matrix)
+    length = words.length[which]
     better = length < count[index]
     if having is None:
         better |= (length == count[index]) & (strange[index] > 0)
     if not better.any():
         return run, forms, Phase()
-    return _replace(run, forms, chain, index[better], spelling.take(which[better]))
+    spelling = spelled(words, matrix).take(which[better])
+    return _replace(run, forms, chain, index[better], spelling)
 
 
 def _free(run: Run) -> NDArray[np.bool_]:

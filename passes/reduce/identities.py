@@ -75,7 +75,7 @@ class _Sum:
     """A signed sum of Euler angles and quarters of pi.
 
     Attributes:
-        terms: Places of its terms among phi, lambda, theta, and the same with minus signs.
+        terms: Places of its terms among theta, phi, lambda, and the same with minus signs.
         quarters: Quarters of pi that are added.
         wrapped: Whether the sum is taken modulo one turn; the rest is phase.
         halved: Whether it is halved after that, and ``more`` quarters are added, wrapped then.
@@ -88,7 +88,7 @@ class _Sum:
     more: int | None = None
 
 
-_PHI, _LAMBDA, _THETA = (_Sum((place,)) for place in range(3))
+_THETA, _PHI, _LAMBDA = (_Sum((place,)) for place in range(3))
 _ZERO = _Sum(())
 _HALF_TURN = _Sum((), 4)
 
@@ -235,7 +235,7 @@ class Choice:
     rem: NDArray[np.float64]
     length: NDArray[np.int64]
 
-    def take(self, index: NDArray[np.intp]) -> Self:
+    def take(self, index: NDArray[np.intp] | slice) -> Self:
         """Return the words at these places."""
         return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
 
@@ -272,10 +272,15 @@ class Table:
     vanishes: NDArray[np.int64]
     angle: NDArray[np.int64]
 
-    def choose(self, theta: Turn, phi: Turn, lam: Turn) -> Choice:
-        """Return the shortest identity of each matrix, the first of equally short ones."""
-        frac, rem = self._sums(theta, phi, lam)
-        tests = np.empty((len(self.tested) + 2, len(theta[0])), dtype=bool)
+    def choose(self, frac: NDArray[np.int64], rem: NDArray[np.float64]) -> Choice:
+        """Return the shortest identity of each matrix, the first of equally short ones.
+
+        Args:
+            frac: int64[3, n], exact parts of theta, phi, lambda.
+            rem: float64[3, n], their float parts.
+        """
+        frac, rem = self._sums(_with_signs(frac), _with_signs(rem))
+        tests = np.empty((len(self.tested) + 2, frac.shape[1]), dtype=bool)
         off = (frac[self.tested] - self.units_tested) & (2 * PI - 1)
         np.logical_and(off == 0, rem[self.tested] == 0, out=tests[:-2])
         tests[-2], tests[-1] = True, False
@@ -290,9 +295,8 @@ class Table:
         at = self.angle[best], rows[:, None, None]
         return Choice(code, frac[at], rem[at], length)
 
-    def _sums(self, theta: Turn, phi: Turn, lam: Turn) -> Turn:
-        """Return all sums, int64[s, n] and float64[s, n]."""
-        frac, rem = (_with_signs(*parts) for parts in zip(phi, lam, theta, strict=True))
+    def _sums(self, frac: NDArray[np.int64], rem: NDArray[np.float64]) -> Turn:
+        """Return all sums of what ``_with_signs`` returns, int64[s, n] and float64[s, n]."""
         first, second, third = self.terms
         total = frac[first] + frac[second] + frac[third] + self.units
         wrapped = ((total + PI) & (2 * PI - 1)) - PI
@@ -306,10 +310,10 @@ class Table:
         return total, rest
 
 
-def _with_signs(phi: NDArray[Any], lam: NDArray[Any], theta: NDArray[Any]) -> NDArray[Any]:
-    """Stack the angles, their negatives, what changes no sum, and 0."""
-    out = np.zeros((8, len(theta)), dtype=theta.dtype)
-    out[0], out[1], out[2] = phi, lam, theta
+def _with_signs(angles: NDArray[Any]) -> NDArray[Any]:
+    """Return three angles, their negatives, what changes no sum, and 0; [8, n] of [3, n]."""
+    out = np.zeros((8, angles.shape[1]), dtype=angles.dtype)
+    out[:3] = angles
     # -0.0 changes nothing, not even the sign of a zero.
     np.negative(out[[0, 1, 2, 6]], out=out[3:7])
     return out

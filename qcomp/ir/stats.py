@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,18 @@ _IS_CONTROLLED_ROTATION = np.array(
     [row.num_angles >= 1 and row.num_qubits == 2 and row.name[0] == "c" for row in GATES]
 )
 _IS_PULSE = np.array([row.num_qubits == 1 and not row.is_diagonal for row in GATES])
+_IS_COUNTED = IS_UNITARY.astype(bool) & ~np.isin(np.arange(len(GATES)), [G.GPHASE, G.ID])
+_IS_TURNING = _IS_COUNTED & (NUM_ANGLES > 0)
+_OF_KIND = np.stack(
+    [
+        _IS_COUNTED,
+        _IS_COUNTED & (NUM_QUBITS == 2),
+        _IS_COUNTED & (NUM_QUBITS > 2),
+        _IS_COUNTED & _IS_PULSE,
+        np.where(_IS_COUNTED & (NUM_ANGLES == 0) & (NUM_QUBITS >= 0), ROTATIONS, 0),
+    ]
+).astype(np.int64)
+"""By code: gates, those on two qubits and on more, pulses, rotations of gates without angles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +69,7 @@ class Stats:
 
     def to_dict(self) -> dict[str, int]:
         """Return the counts as a plain dictionary, for JSON."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 def circuit_stats(num_qubits: int, num_clbits: int, body: Block) -> Stats:
@@ -87,27 +99,31 @@ class _Counts:
 
     def add(self, run: Run) -> None:
         code = run.code
-        counted = IS_UNITARY[code] & (code != G.GPHASE) & (code != G.ID)
-        arity = np.where(run.is_wide, run.qubit[:, 1], NUM_QUBITS[code])
-        self.gates += int(counted.sum())
-        self.two += int((counted & (arity == 2)).sum())
-        self.multi += int((counted & (arity > 2)).sum())
-        self.pulses += int((counted & _IS_PULSE[code]).sum())
-        self.measurements += int((code == G.MEASURE).sum())
-        several = code == G.MCX
-        controls, times = np.unique(run.qubit[several, 1] - 1, return_counts=True)
+        kinds = np.bincount(code, minlength=len(GATES))
+        gates, two, multi, pulses, fixed = (_OF_KIND @ kinds).tolist()
+        self.gates += gates
+        self.two += two
+        self.multi += multi
+        self.pulses += pulses
+        self.t += fixed
+        self.rotations += fixed
+        self.measurements += int(kinds[G.MEASURE])
+        if kinds[G.MCX]:
+            self.add_wide(run)
+        if kinds[_IS_TURNING].any():
+            t, rotations = _turning(run, _IS_TURNING[code])
+            self.t += t
+            self.rotations += rotations
+
+    def add_wide(self, run: Run) -> None:
+        operands = run.qubit[run.code == G.MCX, 1]
+        self.two += int(np.count_nonzero(operands == 2))
+        self.multi += int(np.count_nonzero(operands > 2))
+        controls, times = np.unique(operands - 1, return_counts=True)
         for count, repeated in zip(controls.tolist(), times.tolist(), strict=True):
             t, rotations = _multi_controlled_cost(count)
             self.t += t * repeated
             self.rotations += rotations * repeated
-        fixed = counted & (NUM_ANGLES[code] == 0) & ~several
-        self.t += int(ROTATIONS[code[fixed]].sum())
-        self.rotations += int(ROTATIONS[code[fixed]].sum())
-        turning = counted & ~fixed
-        if turning.any():
-            t, rotations = _turning(run, turning)
-            self.t += t
-            self.rotations += rotations
 
 
 @functools.cache
