@@ -403,4 +403,4 @@ def _run_error(error: Exception) -> QcompError:
 def _reason(error: Exception) -> str:
     """Return what the runtime says, on one line and without its own error codes."""
     text = " ".join(str(error).split())
-    return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)[:1000]
+    return re.sub(r"^(\[ONNXRuntimeError\] : \d+ : \w+ : )?(Fatal error: )?", "", text)[:1000]

@@ -24,6 +24,7 @@ from qcomp.ir.shapes import infer_shapes
 from qcomp.ir.stages import captured_values
 from qcomp.passes.graph.rewriting import (
     Editor,
+    KeptOpset,
     constant_array,
     int_attribute,
     node_label,
@@ -158,7 +159,7 @@ def _insert_grids(
     from qcomp.passes.quantize.quantize_static import QuantizeStatic
 
     inner = Context(seed=context.seed, target=context.target, calibration=context.calibration)
-    for fact in (context.get(TensorStatistics), rules, chosen):
+    for fact in (context.get(TensorStatistics), context.get(KeptOpset), rules, chosen):
         if fact is not None:
             inner.put(fact)
     flips = {
