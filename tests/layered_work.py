@@ -1,0 +1,30 @@
+"""Work for other processes, which have to find it in a module."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def square(number: int) -> int:
+    """Return the square."""
+    return number * number
+
+
+def die_once(piece: tuple[int, str]) -> int:
+    """Kill this process at the piece 3, the first time."""
+    number, place = piece
+    if number == 3 and not Path(place).exists():
+        Path(place).write_text("died", encoding="utf-8")
+        os._exit(9)
+    return square(number)
+
+
+def die(number: int) -> int:
+    """Kill this process."""
+    os._exit(number)
+
+
+def fail(number: int) -> int:
+    """Raise an error of the work's own."""
+    raise ValueError(f"no {number}")
