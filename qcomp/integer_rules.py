@@ -19,8 +19,8 @@ __all__ = ["CPU_PROVIDER", "IntegerRules", "integer_rules_of", "read_integers"]
 CPU_PROVIDER = "CPUExecutionProvider"
 
 _CHOICES = {
-    "activation": ("u8", "s8", "u16", "s16"),
-    "weight": ("s8", "u8"),
+    "activation": ("u8", "s8", "u16", "s16", "e4m3"),
+    "weight": ("s8", "u8", "e4m3"),
     "bias": ("s32", "s8", "float"),
     "clamps": ("kept", "folded"),
 }
@@ -32,10 +32,12 @@ class IntegerRules:
 
     Attributes:
         provider: ONNX Runtime's execution provider that runs the graph.
-        activation: Type of activations: ``u8``, ``s8``, ``u16`` or ``s16``, one scale a tensor.
+        activation: Type of activations: ``u8``, ``s8``, ``u16``, ``s16``, or the 8-bit float
+            ``e4m3``, which ``quantize-fp8`` writes; one scale a tensor.
         symmetric: Whether the zero point of activations is the middle of the type (0 if signed).
         weight: Type of weights with one scale a tensor, ``s8`` or ``u8``; the zero point is 0 or
-            128. Those with one scale a channel are ``s8``.
+            128. Those with one scale a channel are ``s8``. ``e4m3``: 4 bits that stand for 8-bit
+            floats.
         per_channel: Operators whose weights have one scale an output channel.
         power_of_two: Whether all scales are powers of two; only where ``symmetric``.
         bias: ``s32`` in steps of the input's scale times the weight's, ``s8`` with a scale of its

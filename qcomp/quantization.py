@@ -245,7 +245,7 @@ class QuantizedLayer:
     Attributes:
         node: Name of the operator in the source graph.
         op_type: Its operator type there.
-        scheme: ``static``, ``dynamic`` or ``weights``.
+        scheme: ``static``, ``dynamic``, ``weights`` or ``float8``.
         weight: Name of the float weight, "" if it has none.
         quantized: Name of the integer weight, "" if it has none.
         weight_type: As ``s8`` or ``u4/32`` (bits/group); "" if it has no weight.

@@ -17,6 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from qcomp.errors import UsageError
 from qcomp.integer_rules import IntegerRules
 from qcomp.passes.quantize.arithmetic import Affine, Floats, affine_parameters
 from qcomp.passes.quantize.integer_types import INT8_FULL, INT16, UINT8, UINT16, IntegerType
@@ -31,7 +32,16 @@ _SLACK = 1e-6
 
 
 def activation_type(machine: IntegerRules) -> IntegerType:
-    """The integer type of activations."""
+    """The integer type of activations.
+
+    Raises:
+        UsageError: The machine takes 8-bit floats.
+    """
+    if machine.activation not in _TYPES:
+        raise UsageError(
+            f"activations of this target are {machine.activation}, no integers",
+            hint="'quantize-fp8' rounds to 8-bit floats",
+        )
     return _TYPES[machine.activation]
 
 

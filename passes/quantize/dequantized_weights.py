@@ -17,6 +17,7 @@ from qcomp.passes.quantize.arithmetic import (
     unpack_int2,
     unpack_int4,
 )
+from qcomp.passes.quantize.float8 import round_e4m3
 from qcomp.passes.quantize.folded_weights import folded_array
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
             node = next(iter(node.outputs[0].uses())).node
         if node.op_type == "DequantizeLinear":
             user = only_use(node.outputs[0])
+            if user is not None and user.op_type == "QuantizeLinear":
+                return _from_float8(node, user, levels, channels), False
             rows_out = user is not None and int_attribute(user, "transB") == 1
             return _from_dequantize(node, levels, channels), rows_out
         if node.op_type == "MatMulInteger" and usage.idx == 1:
@@ -103,6 +106,15 @@ def _from_dequantize(node: ir.Node, stored: ir.Value, channels: Channels) -> Flo
     steps = np.repeat(scale, group, axis=axis).take(taken, axis=axis)
     zeros = np.repeat(zero, group, axis=axis).take(taken, axis=axis)
     return np.asarray((levels.astype(np.int32) - zeros).astype(np.float32) * steps, np.float32)
+
+
+def _from_float8(node: ir.Node, rounding: ir.Node, stored: ir.Value, channels: Channels) -> Floats:
+    """Levels that become 8-bit floats, times the scale of their channel."""
+    back = only_use(rounding.outputs[0])
+    if back is None:
+        raise PassError("an 8-bit float has no scale behind it", where=str(rounding.name))
+    scale = np.asarray(_array(back.inputs[1], channels), np.float32)
+    return np.asarray(round_e4m3(_from_dequantize(node, stored, channels)) * scale, np.float32)
 
 
 def _from_lstm(node: ir.Node, index: int, channels: Channels) -> Floats:

@@ -9,6 +9,7 @@ import typer
 from qcomp.cli.common import JsonOption
 
 if TYPE_CHECKING:
+    from qcomp.integer_rules import IntegerRules
     from qcomp.target import Target
 
 __all__ = ["register"]
@@ -106,6 +107,13 @@ def _explain(target: Target) -> None:
             print(f"  {line}")
 
 
+def _weights(rules: IntegerRules, channels: str) -> str:
+    """What a machine's weights are."""
+    if rules.weight == "e4m3":
+        return "4 bits with a scale a group, each of them e4m3 times its channel's scale"
+    return f"{channels}{rules.weight} a tensor"
+
+
 def _integer_rows(target: Target) -> list[tuple[str, str]]:
     """Return the lines about the integers that a classical machine takes."""
     rules = target.integers
@@ -118,7 +126,7 @@ def _integer_rows(target: Target) -> list[tuple[str, str]]:
     rows = [
         ("provider", rules.provider),
         ("activations", f"{rules.activation}, {middle}, one scale a tensor{scales}"),
-        ("weights", f"{channels}{rules.weight} a tensor"),
+        ("weights", _weights(rules, channels)),
         ("biases", rules.bias + "".join(f", float of {name}" for name in rules.float_bias)),
         ("integer layers", ", ".join(rules.weighted)),
         ("between them", ", ".join(rules.between)),

@@ -214,6 +214,7 @@ _SCHEMES = {
     "static": "integers all through, with scales from calibration",
     "dynamic": "its weight in integers, its input quantized while the graph runs",
     "weights": "its weight alone in few bits, to make the file smaller",
+    "float8": "8-bit floats all through, its weight stored in few bits",
 }
 
 

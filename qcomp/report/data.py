@@ -122,7 +122,7 @@ class LayerLine:
     Attributes:
         layer: Name of the operator in the source graph.
         op: Its operator type.
-        scheme: ``static``, ``dynamic`` or ``weights``.
+        scheme: ``static``, ``dynamic``, ``weights`` or ``float8``.
         bits: The weight's integer type, as ``s8`` or ``u4/32`` (bits/group); "" without weight.
         weight_sqnr: Signal-to-quantization-noise ratio of its weight, dB; inf when exact.
         output_sqnr: The same of its output, earlier layers quantized too; None if not measured.

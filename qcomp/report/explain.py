@@ -23,7 +23,7 @@ class OperatorLine:
         name: Its name in the source.
         op: Its type.
         state: ``quantized``, ``float``, or ``kept`` where it was quantized before.
-        scheme: ``static``, ``dynamic`` or ``weights``; "" in float.
+        scheme: ``static``, ``dynamic``, ``weights`` or ``float8``; "" in float.
         type: The weight's type, "" without one.
         runs: What ONNX Runtime runs in its place, "" if unknown.
         output_sqnr: Signal to quantization noise of its output in dB; None if not measured.

@@ -27,6 +27,7 @@ SHORT = {
     "DOUBLE": "f64",
     "FLOAT": "f32",
     "FLOAT16": "f16",
+    "FLOAT8E4M3FN": "e4m3",
     "INT16": "s16",
     "INT32": "s32",
     "INT4": "s4",

@@ -39,6 +39,7 @@ _WEIGHT_WHY = {
     "static": "one scale an output channel, as the integer kernels take",
     "dynamic": "one scale an output channel; its activation is quantized while the graph runs",
     "weights": "stored in few bits; what it is multiplied by comes in float",
+    "float8": "stored in few bits, each of them an 8-bit float; multiplied as such",
 }
 _RESULT_SCALE = {
     "QGemm": 7,
@@ -54,6 +55,7 @@ _RESULT_SCALE = {
 """Operator on integers -> the input that is its result's scale; the zero point comes behind it."""
 
 _CAME = "the graph had this scale when it came"
+_LARGEST_E4M3 = 448
 _MIDDLE = 8
 """Zero point of 4 bits."""
 
@@ -114,7 +116,7 @@ class _Reader:
         for node in self.graph:
             if divided_by_token(node) is not None:
                 yield self._token(node)
-            elif node.op_type == "QuantizeLinear" and array_of(node.inputs[0]) is None:
+            elif node.op_type == "QuantizeLinear" and not self._rounds_a_weight(node):
                 yield self._activation(node)
             elif node.op_type == "DynamicQuantizeLinear":
                 yield self._dynamic(node)
@@ -168,6 +170,13 @@ class _Reader:
             method=layer.method or "round to nearest",
             why=why,
         )
+
+    def _rounds_a_weight(self, node: ir.Node) -> bool:
+        """Whether a QuantizeLinear reads a constant, or what few bits stand for."""
+        value = node.inputs[0]
+        maker = None if value is None else value.producer()
+        few = maker is not None and name_of(input_of(maker, 0)) in self.by_weight
+        return few or array_of(value) is not None
 
     def _source_name(self, name: str) -> str:
         """The name in the source of a constant that passes changed: they append to it."""
@@ -346,7 +355,7 @@ def _weight_why(layer: QuantizedLayer) -> str:
     if "/" in layer.weight_type:
         return (
             f"one scale for {layer.weight_type.partition('/')[2]} values; "
-            + (_WEIGHT_WHY["weights"])
+            + _WEIGHT_WHY["float8" if layer.scheme == "float8" else "weights"]
         )
     return _WEIGHT_WHY.get(layer.scheme, "")
 
@@ -360,6 +369,9 @@ def _covered(
     kind: str, scale: NDArray[np.generic] | None, zero: NDArray[np.generic] | None
 ) -> tuple[float | None, float | None]:
     """The real values that a type covers with its scale (the largest one) and zero point."""
+    if kind == "e4m3" and scale is not None:
+        largest = _LARGEST_E4M3 * float(scale.max())
+        return -largest, largest
     bits = int(kind[1:]) if kind[1:].isdecimal() else 0
     if scale is None or not scale.size or not 0 < bits <= 32:
         return None, None
@@ -384,7 +396,10 @@ def _reader_and_scale(value: ir.Value, node: ir.Node) -> tuple[str, NDArray[np.g
     """The operator that works with constant integers, and the scales that belong to them."""
     kind = node.op_type
     if kind == "DequantizeLinear":
-        return label_of(node), array_of(node.inputs[1])
+        steps, channels = array_of(node.inputs[1]), _channel_scales(node)
+        if steps is not None and channels is not None:
+            steps = np.multiply(steps, channels, dtype=np.float32)
+        return label_of(node), steps
     if kind == "MatMulNBits":
         return label_of(node), array_of(node.inputs[2])
     if kind in ("QGemm", "QLinearConv", "QLinearMatMul") and node.inputs[3] is value:
@@ -407,6 +422,15 @@ def _reader_and_scale(value: ir.Value, node: ir.Node) -> tuple[str, NDArray[np.g
         if user.op_type == "Cast":
             return _reader_and_scale(value, user)
     return label_of(node), None
+
+
+def _channel_scales(node: ir.Node) -> NDArray[np.generic] | None:
+    """The scales of the 8-bit floats that the few bits of a weight stand for."""
+    for usage in node.outputs[0].uses():
+        if usage.node.op_type == "QuantizeLinear":
+            for back in usage.node.outputs[0].uses():
+                return array_of(input_of(back.node, 1))
+    return None
 
 
 def _scale_of(value: ir.Value | None) -> NDArray[np.generic] | None:
