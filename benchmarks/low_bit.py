@@ -97,6 +97,14 @@ class Method:
 METHODS = [
     # W4: blocks of 32 with zero points, activations in float; W4A8 for convolutions.
     Method("rounded", "W4", STORE4, RANGES + STATIC4),
+    *(
+        Method(
+            f"rounded, {fit}",
+            "W4",
+            f"quantize-embeddings,quantize-weights{{symmetric=false,method={fit}}}",
+        )
+        for fit in ("mse", "lsq", "hqq")
+    ),
     Method("gptq", "W4", f"gptq,{STORE4}", f"{RANGES}gptq{{{CHANNEL}}},{STATIC4}"),
     Method(
         "gptq, largest first",

@@ -19,6 +19,7 @@ from qcomp.passes.quantize.arithmetic import (
     quantize_blocks,
 )
 from qcomp.passes.quantize.folded_weights import Blocks, chosen_blocks
+from qcomp.passes.quantize.grids import Fit, Grid
 from qcomp.passes.quantize.weights import float_weight, int4_parts
 from qcomp.quantization import ChosenWeight, ChosenWeights
 
@@ -40,6 +41,9 @@ GROUPS = (16, 32, 64, 128, 256)
 _SLAB = 1 << 23
 """Weights that are quantized at a time (float32: 32 MB)."""
 
+_HALVES = (2.0**-9, 2.0**14)
+"""Largest weights between which scales are stored in 16 bits, see :attr:`BlockedWeight.halved`."""
+
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 Bytes = npt.NDArray[np.uint8]
 
@@ -54,6 +58,8 @@ class BlockedWeight(ABC):
         rows: Output channels N.
         columns: Input channels K.
         count: Blocks a row, ceil(K / group).
+        halved: Whether float16 holds the scales: the largest is one of its normal numbers, so that
+            no scale moves by more than 2^-11 of the largest.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class BlockedWeight(ABC):
         self.count = -(-self.columns // group)
         with read_weight(self.tensor) as array:
             check_finite(self.name, array)
+            peak = max(float(array.max(initial=0.0)), -float(array.min(initial=0.0)))
+        self.halved = _HALVES[0] <= peak <= _HALVES[1]
 
     def stored_bits(self, form: str) -> int:
         """Bits that an integer takes in the file."""
@@ -89,34 +97,53 @@ class BlockedWeight(ABC):
         for part, levels, scale, zero in self.slabs():
             yield part, levels + shift, scale, zero + shift
 
-    def matmulnbits(self, editor: Editor) -> list[ir.Value]:
-        """B uint8[N, B, group * bits / 8], scales float32[N, B] and packed zero points."""
+    def matmulnbits(self, editor: Editor, *, flat: bool = False) -> list[ir.Value]:
+        """B uint8[N, B, group * bits / 8], scales float32[N, B] and packed zero points.
+
+        The scales are stored as float16 where they fit, behind a Cast that is folded at load. With
+        ``flat``, B has rank 2, as GatherBlockQuantized takes it.
+        """
         import onnx_ir as ir
 
         bits = self.stored_bits("matmulnbits")
         blob = self.group * bits // 8
         zeros = -(-self.count * bits // 8)
+        stored = np.float16 if self.halved else np.float32
         pack = {2: pack_int2, 4: pack_int4}.get(bits, np.ascontiguousarray)
+        shape = (self.rows, self.count * blob) if flat else (self.rows, self.count, blob)
 
         def compute() -> Arrays:
             packed = np.empty((self.rows, self.count, blob), dtype=np.uint8)
-            scales = np.empty((self.rows, self.count), dtype=np.float32)
+            scales = np.empty((self.rows, self.count), dtype=stored)
             zero = np.empty((self.rows, zeros), dtype=np.uint8)
             for part, levels, scale, offset in self._stored_slabs("matmulnbits"):
                 packed[part] = pack(levels)
                 scales[part] = scale
                 zero[part] = pack(offset)
-            return {"levels": packed, "scale": scales, "zero": zero}
+            return {"levels": packed.reshape(shape), "scale": scales, "zero": zero}
 
         parts = SharedParts(
             compute,
             {
-                "levels": (ir.DataType.UINT8, (self.rows, self.count, blob)),
-                "scale": (ir.DataType.FLOAT, (self.rows, self.count)),
+                "levels": (ir.DataType.UINT8, shape),
+                "scale": (ir.DataType.from_numpy(np.dtype(stored)), (self.rows, self.count)),
                 "zero": (ir.DataType.UINT8, (self.rows, zeros)),
             },
         )
-        return self._initializers(editor, parts)
+        values = self._initializers(editor, parts)
+        if self.halved:
+            values[1] = self._widened(editor, values[1])
+        return values
+
+    def _widened(self, editor: Editor, scale: ir.Value) -> ir.Value:
+        """A scale as float32 again, from the front of the graph."""
+        import onnx_ir as ir
+
+        first = next(iter(editor.graph))
+        cast = editor.node("Cast", [scale], {"to": 1}, name=f"{scale.name}_Cast", before=first)
+        real = cast.outputs[0]
+        real.type, real.shape = ir.TensorType(ir.DataType.FLOAT), ir.Shape((self.rows, self.count))
+        return real
 
     def dequantize(self, editor: Editor) -> list[ir.Value]:
         """Integers [K, N], scales float32[B, N] and zero points [B, N]."""
@@ -177,7 +204,19 @@ class BlockedWeight(ABC):
 
 
 class RoundedWeight(BlockedWeight):
-    """A weight that is rounded to nearest."""
+    """A weight that is rounded to nearest, on the grid over a block's range or on a fitted one."""
+
+    def __init__(
+        self,
+        value: ir.Value,
+        by_rows: bool,
+        bits: int,
+        group: int,
+        symmetric: bool,
+        fit: Fit = "minmax",
+    ) -> None:
+        super().__init__(value, by_rows, bits, group, symmetric)
+        self.fit: Fit = fit
 
     def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
         """See :class:`BlockedWeight`."""
@@ -186,10 +225,15 @@ class RoundedWeight(BlockedWeight):
             for start in range(0, self.rows, step):
                 part = slice(start, min(start + step, self.rows))
                 w = np.ascontiguousarray(array[part] if self.by_rows else array[:, part].T)
-                levels, scale, zero = quantize_blocks(
-                    w.astype(np.float32, copy=False), self.group, self.bits, self.symmetric
-                )
-                yield part, levels, scale, zero
+                yield part, *self._rounded(w.astype(np.float32, copy=False))
+
+    def _rounded(self, w: Floats) -> tuple[Bytes, Floats, Bytes]:
+        if self.fit == "minmax":
+            return quantize_blocks(w, self.group, self.bits, self.symmetric)
+        wide = blocks(w, self.group)
+        flat = wide.reshape(len(w), -1)
+        grids = Grid(self.bits, self.group, self.symmetric, self.fit).fitted(flat)
+        return grids.round(flat).reshape(wide.shape), grids.scale, grids.zero.astype(np.uint8)
 
 
 class ChosenBlocks(BlockedWeight):

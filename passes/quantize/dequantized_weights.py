@@ -78,6 +78,8 @@ def dequantized_weight(levels: ir.Value, channels: Channels = None) -> tuple[Flo
             return _from_matmul_integer(node, channels), False
         if node.op_type == "MatMulNBits" and usage.idx == 1:
             return _from_matmulnbits(node, channels), True
+        if node.op_type == "GatherBlockQuantized" and usage.idx == 0:
+            return _from_gather(node, channels), False
     raise PassError(f"no operator dequantizes the weight '{levels.name}'")
 
 
@@ -159,6 +161,18 @@ def _from_matmulnbits(node: ir.Node, channels: Channels) -> Floats:
         stored = np.asarray(_array(node.inputs[3], channels), np.uint8)
         zero = np.asarray(_unpacked(stored, bits, scale.shape[1]), np.uint8)
     return dequantize_blocks(np.asarray(levels, np.uint8), scale, zero, int_attribute(node, "K"))
+
+
+def _from_gather(node: ir.Node, channels: Channels) -> Floats:
+    """A table in blocks along its rows."""
+    bits, group = int_attribute(node, "bits", 4), int_attribute(node, "block_size")
+    scale = np.asarray(_array(node.inputs[2], channels), np.float32)
+    packed = np.asarray(_array(node.inputs[0], channels), np.uint8)
+    packed = packed.reshape(*scale.shape, -1)
+    zero = np.asarray(_array(node.inputs[3], channels), np.uint8)
+    levels = np.asarray(_unpacked(packed, bits, group), np.uint8)
+    zero = np.asarray(_unpacked(zero, bits, scale.shape[1]), np.uint8)
+    return dequantize_blocks(levels, scale, zero, scale.shape[1] * group)
 
 
 def _unpacked(packed: npt.NDArray[np.uint8], bits: int, count: int) -> Integers:

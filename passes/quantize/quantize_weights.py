@@ -2,8 +2,9 @@
 
     W[n, k] ~ s[n, j] (q[n, k] - z[n, j]),     j = floor(k / group),     q in [0, 2^bits - 1]
 
-``method=rtn`` rounds every weight to nearest
-(:func:`qcomp.passes.quantize.arithmetic.quantize_blocks`). Three forms:
+Every weight is rounded to nearest, on a grid that is found without data: over the range of its
+block for ``method=rtn`` (:func:`qcomp.passes.quantize.arithmetic.quantize_blocks`), fitted for
+``mse``, ``lsq`` and ``hqq`` (:mod:`qcomp.passes.quantize.grids`). Three forms:
 
 * ``matmulnbits``: the operator com.microsoft::MatMulNBits. ``accuracy_level=4`` lets ONNX Runtime
   round
@@ -43,7 +44,7 @@ Source: blocked round-to-nearest as the baseline of Frantar et al. 2022, arXiv:2
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import (
@@ -61,6 +62,7 @@ from qcomp.passes.quantize.blocked_weights import (
     RoundedWeight,
 )
 from qcomp.passes.quantize.folded_weights import FoldedWeights
+from qcomp.passes.quantize.grids import Fit, Grid
 from qcomp.passes.quantize.lookup_weights import LookupWeights
 from qcomp.passes.quantize.quantize_dynamic import dynamic_product, warn_of_batches
 from qcomp.passes.quantize.record import (
@@ -90,6 +92,9 @@ if TYPE_CHECKING:
 __all__ = ["QuantizeWeights"]
 
 _BITS = (2, 3, 4, 5, 6, 7, 8)
+Method = Literal["rtn", "mse", "lsq", "hqq"]
+
+_FITS: dict[str, Fit] = {"rtn": "minmax", "mse": "mse", "lsq": "lsq", "hqq": "hqq"}
 _FEW = 1
 """Rows up to which MatMulNBits is faster than an s8 product."""
 
@@ -102,7 +107,7 @@ class QuantizeWeights(GraphPass):
 
     Attributes:
         bits: 2 to 8.
-        method: ``rtn``, round to nearest.
+        method: The grid: ``rtn`` over the range, ``mse``, ``lsq`` or ``hqq`` fitted.
         group: Weights that share a scale, along the input channels: 16, 32, 64, 128 or 256.
         symmetric: Whether the zero point is fixed in the middle of the range.
         form: ``matmulnbits``, ``dequantize`` or ``int8``.
@@ -115,7 +120,7 @@ class QuantizeWeights(GraphPass):
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
 
     bits: int = 4
-    method: Literal["rtn"] = "rtn"
+    method: Method = "rtn"
     group: int = 32
     symmetric: bool = True
     form: Literal["matmulnbits", "dequantize", "int8"] = "matmulnbits"
@@ -130,7 +135,7 @@ class QuantizeWeights(GraphPass):
         """
         checks = {
             "bits": (self.bits, _BITS),
-            "method": (self.method, ("rtn",)),
+            "method": (self.method, tuple(_FITS)),
             "group": (self.group, GROUPS),
             "form": (self.form, ("matmulnbits", "dequantize", "int8")),
             "accuracy_level": (self.accuracy_level, (0, 4)),
@@ -142,6 +147,7 @@ class QuantizeWeights(GraphPass):
                 raise UsageError(
                     f"quantize-weights: {option} is {value}", hint=f"{option} is one of {known}"
                 )
+        Grid(self.bits, self.group, self.symmetric, _FITS[self.method])
 
     def run(self, program: Program, context: Context) -> bool:
         """Rewrite every MatMul and Gemm with a constant weight.
@@ -188,17 +194,17 @@ class QuantizeWeights(GraphPass):
         """The pass with the options that the user asks for one operator."""
         bits = self.bits if asked.bits is None else asked.bits
         method = self.method if asked.method is None else asked.method
-        if bits not in _BITS or method != "rtn":
+        if bits not in _BITS or method not in _FITS:
             what = f"with method={method}" if bits in _BITS else f"in {bits} bits"
             raise UsageError(
                 f"quantize-weights cannot store '{node_label(node)}' {what}",
-                hint="bits=2 to 8; method=rtn",
+                hint=f"bits=2 to 8; method={', '.join(_FITS)}",
             )
         form = self.form
         if self.tokens != "any":
             rows = _rows(node) or {"decode": 1}.get(self.tokens, _MANY)
             form = "matmulnbits" if rows <= _FEW else "int8"
-        return replace(self, bits=bits, form=form)
+        return replace(self, bits=bits, form=form, method=cast("Method", method))
 
     def _look_up(
         self, node: ir.Node, writer: _Writer, chosen: ChosenWeight | None
@@ -245,7 +251,8 @@ class QuantizeWeights(GraphPass):
         by_rows = int_attribute(node, "transB") != 0
         weight: BlockedWeight
         if chosen is None:
-            weight = RoundedWeight(value, by_rows, self.bits, self.group, self.symmetric)
+            fit = _FITS[self.method]
+            weight = RoundedWeight(value, by_rows, self.bits, self.group, self.symmetric, fit)
         else:
             weight = ChosenBlocks(value, by_rows, chosen)
         label = node_label(node)
@@ -308,7 +315,7 @@ class QuantizeWeights(GraphPass):
             kernel=kernel,
             source=source,
             output=y.name or "",
-            method="" if chosen is None else chosen.method,
+            method=chosen.method if chosen else "" if self.method == "rtn" else self.method,
         )
 
 

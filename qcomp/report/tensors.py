@@ -54,6 +54,9 @@ _RESULT_SCALE = {
 }
 """Operator on integers -> the input that is its result's scale; the zero point comes behind it."""
 
+_BLOCKED = ("GatherBlockQuantized", "MatMulNBits")
+"""Operators whose third input is the scales of blocks."""
+
 _CAME = "the graph had this scale when it came"
 _LARGEST_E4M3 = 448
 _MIDDLE = 8
@@ -306,7 +309,8 @@ class _Reader:
             role = "table" if layer.op_type in ("Gather", "GatherND") else "weight"
             shown, source = layer.weight_type or kind, layer.weight
             method = layer.method or "round to nearest"
-            why = "one scale a row" if role == "table" else _weight_why(layer)
+            row = role == "table" and "/row" in layer.weight_type
+            why = "one scale a row" if row else _weight_why(layer)
             if layer.scheme == "static" and scale is not None and scale.size == 1:
                 why = "one scale for the whole tensor, as the machine takes it"
         low, high = (None, None) if scale is None else _covered(_base(shown, kind), scale, None)
@@ -400,8 +404,8 @@ def _reader_and_scale(value: ir.Value, node: ir.Node) -> tuple[str, NDArray[np.g
         if steps is not None and channels is not None:
             steps = np.multiply(steps, channels, dtype=np.float32)
         return label_of(node), steps
-    if kind == "MatMulNBits":
-        return label_of(node), array_of(node.inputs[2])
+    if kind in _BLOCKED:
+        return label_of(node), _scale_of(node.inputs[2])
     if kind in ("QGemm", "QLinearConv", "QLinearMatMul") and node.inputs[3] is value:
         return label_of(node), array_of(node.inputs[4])
     if kind in ("DynamicQuantizeMatMul", "MatMulIntegerToFloat"):
@@ -434,12 +438,12 @@ def _channel_scales(node: ir.Node) -> NDArray[np.generic] | None:
 
 
 def _scale_of(value: ir.Value | None) -> NDArray[np.generic] | None:
-    """Constant scales, or those behind a lookup of them or a product with one."""
+    """Constant scales, or those behind a lookup of them, a Cast or a product with one."""
     array = array_of(value)
     maker = None if value is None else value.producer()
     if array is not None or maker is None:
         return array
-    if maker.op_type in ("Gather", "GatherND"):
+    if maker.op_type in ("Cast", "Gather", "GatherND"):
         return array_of(maker.inputs[0])
     if maker.op_type == "Mul":
         return next((a for v in maker.inputs if (a := array_of(v)) is not None), None)
@@ -451,7 +455,7 @@ def _is_parameter(value: ir.Value, node: ir.Node) -> bool:
     kind = node.op_type
     if kind in ("DequantizeLinear", "Cast"):
         return node.inputs[0] is not value
-    if kind in ("Gather", "GatherND"):
+    if kind in ("Gather", "GatherBlockQuantized", "GatherND"):
         return node.inputs[0] is not value
     if kind in ("MatMulInteger", "ConvInteger", "MatMulNBits", "DynamicQuantizeMatMul"):
         return node.inputs[1] is not value
@@ -466,6 +470,8 @@ def _is_parameter(value: ir.Value, node: ir.Node) -> bool:
 def _is_scale(value: ir.Value, node: ir.Node) -> bool:
     """Whether a float constant is the scale of integers."""
     kind = node.op_type
+    if kind == "Cast":
+        return any(usage.node.op_type in _BLOCKED for usage in node.outputs[0].uses())
     if kind in ("DequantizeLinear", "QuantizeLinear"):
         return node.inputs[0] is not value
     if kind in ("Gather", "GatherND"):
@@ -475,7 +481,7 @@ def _is_scale(value: ir.Value, node: ir.Node) -> bool:
         makers = {maker.op_type for maker in others if maker is not None}
         return "DynamicQuantizeLinear" in makers
     return kind.startswith("QLinear") or kind in (
-        "MatMulNBits",
+        *_BLOCKED,
         "DynamicQuantizeMatMul",
         "DynamicQuantizeLSTM",
         "MatMulIntegerToFloat",

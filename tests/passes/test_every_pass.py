@@ -60,7 +60,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "resynthesize-pauli-networks": ({}, {"tries": 4, "slack": 2}),
     "resynthesize-windows": ({}, {"basis": "rz-sx-x"}, {"two_qubit": 1.0}),
     "reduce-t-count": ({}, {"method": "fasttodd"}),
-    "quantize-embeddings": ({}, {"least_rows": 2}),
+    "quantize-embeddings": ({}, {"least_rows": 2}, {"least_rows": 2, "bits": 4, "group": 16}),
+    "quantize-weights": ({}, {"method": "lsq", "symmetric": False}),
     "quantize-tokens": (
         *({}, {"bits": 4, "weights": 4, "symmetric": False, "kv": 4}),
         {"weights": 3, "group": 16, "kv": 8},
