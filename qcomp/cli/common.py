@@ -191,6 +191,10 @@ def _finite(data: object) -> object:
     return data
 
 
+_LONGEST_NAME = 40
+"""Characters of a first column up to which it is never cut."""
+
+
 def show_table(
     columns: Sequence[str], rows: Sequence[Sequence[object]], title: str = "", err: bool = False
 ) -> None:
@@ -201,13 +205,15 @@ def show_table(
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
     for i, column in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[i], int | float) for row in rows)
+        whole = i == 0 and all(len(str(row[i])) <= _LONGEST_NAME for row in rows)
         table.add_column(
-            column, justify="right" if numeric else "left", overflow="fold", no_wrap=i == 0
+            column, justify="right" if numeric else "left", overflow="fold", no_wrap=whole
         )
     for row in rows:
         table.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
     is_terminal = (sys.stderr if err else sys.stdout).isatty()
-    Console(soft_wrap=not is_terminal, stderr=err).print(table, markup=False)
+    width = None if is_terminal else 10_000  # a file or a pipe gets each row on one line
+    Console(width=width, stderr=err).print(table, markup=False)
 
 
 def pass_observer(

@@ -159,6 +159,11 @@ def test_times_of_passes_are_printed(cli: Cli) -> None:
     assert "CPU s" in result.err
     text = done(cli("compile", "m.onnx", "-t", "cpu-int4", "-o", "out", "--time-passes"))
     assert re.search(r"quantize-weights.* \d", text)
+    long = "quantize-weights{bits=8,method=mse,group=64,symmetric=false,form=dequantize}"
+    text = done(
+        cli("compile", "m.onnx", "-t", "cpu-int4", "-o", "long", "--time-passes", "-p", long)
+    )
+    assert re.search(r"quantize-weights\{.{55,}\} +\d", text)
 
 
 class Wrong(CircuitPass):
