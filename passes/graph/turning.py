@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.node_rules import NodeRules
+from qcomp.node_rules import NodeRules, Override
 from qcomp.passes.calibrate.smoothing_places import ValueProjection, bias_place
 from qcomp.passes.graph.hadamard import (
     Orthogonal,
@@ -66,6 +66,8 @@ HADAMARD = "_hadamard"
 Floats = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 Turn = Callable[[Float64, int], Float64]
+
+_REASON = "it turns an activation while the graph runs: products with small matrices stay in float"
 
 _ELEMENTWISE = {
     *("Mul", "Relu", "Gelu", "FastGelu", "QuickGelu", "BiasGelu", "Elu", "HardSwish", "LeakyRelu"),
@@ -381,8 +383,10 @@ class Turner:
         return result
 
     def _keep_in_float(self, nodes: list[ir.Node]) -> None:
-        patterns = tuple(escape(node_label(node)) for node in nodes)
-        self._context.put(rules_of(self._context).joined(NodeRules.parse(patterns)))
+        ours = tuple(
+            Override(escape(node_label(node)), scheme="float", reason=_REASON) for node in nodes
+        )
+        self._context.put(rules_of(self._context).joined(NodeRules(override=ours)))
 
     def _layers_by_input(self) -> Mapping[ir.Value, list[ir.Node]]:
         """MatMul and Gemm nodes with constant float matrices, by what they read."""

@@ -9,7 +9,7 @@ from qcomp.execute import HybridSession
 from qcomp.ir.program import Program
 from qcomp.passes.graph.hadamard import Rotation
 from qcomp.passmanager import Context, Pipeline
-from qcomp.quantization import rules_of
+from qcomp.quantization import QuantizationRecord, rules_of
 from tests.papers.low_bit import char_model
 from tests.passes.rotate_helpers import arrays_of, rotated
 
@@ -86,6 +86,11 @@ def test_hadamard_products_at_run_time_stay_in_float(decoder):
     ]
     assert len(floats) == 4  # two for each down-projection
     assert all("hadamard" in name for name in floats)
+    record = context.need(QuantizationRecord, "quantize-dynamic")
+    whys = {op.reason for op in record.float_ops if op.node in floats}
+    assert whys == {
+        "it turns an activation while the graph runs: products with small matrices stay in float"
+    }
 
 
 def test_queries_and_keys_turn_alike_behind_rotary_positions_and_stay_in_float(decoder):
