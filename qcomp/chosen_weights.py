@@ -12,6 +12,11 @@ from qcomp.errors import PassError
 
 __all__ = ["ChosenWeight", "ChosenWeights"]
 
+_MATRIX = 2
+_BYTE = 128
+_WHOLE = 1e-5
+"""How far a multiple may be from a whole number: rounded to float32, as scales are."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChosenWeight:
@@ -40,6 +45,8 @@ class ChosenWeight:
         table: float32[T, 2^bits], T codebooks; None for equal steps.
         book: Codebook of each output channel, uint8[C]. None: the C / T channels of each lie
             together, in order.
+        channel: float32[C] of which the scales of a matrix' blocks are whole multiples r, an output
+            channel each, so that (levels - zero_point) r are 8-bit integers; None for others.
 
     Raises:
         PassError: Parts that do not fit together.
@@ -54,6 +61,7 @@ class ChosenWeight:
     method: str
     table: npt.NDArray[np.float32] | None = None
     book: npt.NDArray[np.uint8] | None = None
+    channel: npt.NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, types and ranges."""
@@ -78,6 +86,20 @@ class ChosenWeight:
                 raise PassError(f"integers outside of [{-half}, {half - 1}], or not int8")
         if self.table is not None:
             self._check_table(self.table)
+        if self.channel is not None:
+            self._check_channel(self.channel)
+
+    def _check_channel(self, channel: npt.NDArray[np.float32]) -> None:
+        if self.group is None or self.levels.ndim != _MATRIX or channel.dtype != np.float32:
+            raise PassError("only scales of a matrix' blocks are multiples of channels' scales")
+        times = self.scale.astype(np.float64) / np.expand_dims(channel, self.axis)
+        if (np.abs(times - np.rint(times)) > _WHOLE * np.abs(times)).any():
+            raise PassError("scales of blocks are no whole multiples of their channel's")
+        zero = 0 if self.zero_point is None else self.spread(self.zero_point).astype(np.int64)
+        steps = self.spread(np.rint(times)).astype(np.int64)
+        inner = (self.levels.astype(np.int64) - zero) * steps
+        if (inner < -_BYTE).any() or (inner >= _BYTE).any():
+            raise PassError("integers of blocks, times their channel's multiples, leave 8 bits")
 
     def _check_table(self, table: npt.NDArray[np.float32]) -> None:
         channels = self.levels.shape[self.axis]
@@ -130,7 +152,8 @@ class ChosenWeight:
             columns = self.levels.astype(np.intp) + (1 << (self.bits - 1))
             shape = [-1 if a == self.axis else 1 for a in range(self.levels.ndim)]
             looked_up = self.table[self.books().reshape(shape), columns]
-            return np.asarray(looked_up * self.spread(self.scale), np.float32)
+            scales = self.spread(self.scale).astype(np.float32)
+            return np.asarray(looked_up * scales, np.float32)
         levels = self.levels.astype(np.float32)
         if self.zero_point is not None:
             levels -= self.spread(self.zero_point).astype(np.float32)

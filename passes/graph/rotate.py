@@ -41,9 +41,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from qcomp.errors import PassError, QcompError
-from qcomp.passes.calibrate.batches import checked_batches, generated_batch
 from qcomp.passes.graph.hadamard import Rotation, has_hadamard
+from qcomp.passes.graph.same_outputs import check_same_outputs
 from qcomp.passes.graph.turning import Draw, Turner, no_size
 from qcomp.passmanager import Context, GraphPass, Guarantee
 
@@ -51,9 +50,6 @@ if TYPE_CHECKING:
     from qcomp.ir.program import Program
 
 __all__ = ["Rotate", "Rotated"]
-
-_ABSOLUTE, _RELATIVE = 1e-4, 1e-5
-_SAMPLES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +98,10 @@ class Rotate(GraphPass):
         if not self.turn(work, stream, heads):
             return False
         work.finish()
-        _check(self.name, before, program, context)
+        hint = (
+            f"leave {self.name} out of the pipeline, or some of it: '{self.name}{{stream=false}}'"
+        )
+        check_same_outputs(self.name, before, program, context, hint)
         context.put(Rotated(frozenset(work.done)))
         return True
 
@@ -128,39 +127,3 @@ class Rotate(GraphPass):
         changed |= self.heads and work.turn_heads(heads)
         changed |= self.online and work.turn_online()
         return changed | (self.keys and work.turn_keys())
-
-
-def _check(name: str, before: Program, after: Program, context: Context) -> None:
-    """Compare the outputs of both on a few samples.
-
-    Raises:
-        PassError: They differ by more than rounding.
-    """
-    from qcomp.execute import HybridSession
-
-    try:
-        if context.calibration is not None:
-            feeds = next(checked_batches(before.model, context.calibration(), _SAMPLES))
-        else:
-            rng = context.rng("rotate.check")
-            feeds = generated_batch(before.model, rng, _SAMPLES)
-        wanted = HybridSession(before).run(feeds, seed=context.seed)
-    except QcompError as reason:
-        if context.calibration is not None:
-            raise
-        context.warn(f"{name}: the outputs were not compared: {reason.what}")
-        return
-    got = HybridSession(after).run(feeds, seed=context.seed)
-    for output, value in wanted.items():
-        reference = np.asarray(value)
-        if not np.issubdtype(reference.dtype, np.floating) or not np.isfinite(reference).all():
-            continue
-        difference = float(np.abs(np.asarray(got[output], np.float64) - reference).max(initial=0.0))
-        largest = float(np.abs(reference).max(initial=0.0))
-        if not difference <= max(_ABSOLUTE, _RELATIVE * largest):
-            raise PassError(
-                f"{name}: the output '{output}' changed by {difference:.2g}, its largest value is"
-                f" {largest:.3g}",
-                why=f"rounding may do {_ABSOLUTE:g}, or {_RELATIVE:g} of the largest value",
-                hint=f"leave {name} out of the pipeline, or some of it: '{name}{{stream=false}}'",
-            )

@@ -14,18 +14,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qcomp.passes.graph.rewriting import ints_attribute, is_constant
+from qcomp.passes.graph.rewriting import ints_attribute, is_constant, static_shape
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Kept", "WrittenAttention", "kept_value", "written_attentions"]
+__all__ = ["Kept", "WrittenAttention", "head_shape", "kept_value", "written_attentions"]
 
 _BETWEEN = {"Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Sub", "Where"}
 """Operators between the product of queries and keys and its Softmax."""
 
 _AFTER = {"Cast", "Dropout", "Identity", "Where"}
 """Operators between the Softmax and the product with the values."""
+
+_SAME_SHAPE = {"Div", "Identity", "Mul", "RotaryEmbedding"}
 
 _DEEP = 8
 
@@ -93,6 +95,17 @@ def kept_value(product: ir.Node, keys: bool) -> Kept:
             break
         reader, index = apart, 0
     return Kept(reader, index, axis)
+
+
+def head_shape(value: ir.Value | None) -> tuple[int | None, ...] | None:
+    """Shape of queries, keys or values, found before a RotaryEmbedding that no inference knows."""
+    for _ in range(_DEEP):
+        shape = static_shape(value)
+        maker = None if value is None else value.producer()
+        if shape is not None or maker is None or maker.op_type not in _SAME_SHAPE:
+            return shape
+        value = maker.inputs[0]
+    return None
 
 
 def _softmax(value: ir.Value | None) -> ir.Node | None:

@@ -11,7 +11,7 @@ operators makes of it the s8 weight with one scale S a channel that the integer 
 Two and three bits are packed (:mod:`qcomp.passes.quantize.packed_levels`). With one
 block a channel, r is a whole number and w8 S is (q - z) s exactly; else w8 adds an error of at most
 S / 2, some 20 decibels below that of 4 bits. The file has bits + 16 / group bits a weight, and
-zero points.
+zero points. Scales that were chosen as whole multiples r of S are stored so, in 8 bits, and exact.
 
 Cost: one pass over the weight when the model is saved, one when it is loaded.
 Source: two levels of scales as in Lin et al. 2024 (QServe), arXiv:2405.04532, section 4.1; which
@@ -67,6 +67,7 @@ class Blocks:
         shape: Of the rows put together.
         order: How they are transposed then, () for not.
         slabs: Rows, levels uint8[p, B, g], scales [p, B], zero points uint8[p, B].
+        channel: S float32[C], of which the scales are whole multiples r; None where they are not.
     """
 
     name: str
@@ -80,6 +81,7 @@ class Blocks:
     shape: tuple[int, ...]
     order: tuple[int, ...]
     slabs: Callable[[], Iterator[Slab]]
+    channel: Floats | None = None
 
 
 class FoldedWeights:
@@ -115,12 +117,19 @@ class FoldedWeights:
         import onnx_ir as ir
 
         require_opset(self._editor.model, 21, "UINT4 is from opset 21")
+        least = 0.0 if floor is None or blocks.channel is None else floor / blocks.channel
+        if blocks.channel is not None and (self._top < INT8.max or np.max(least) > 1):
+            raise PassError(
+                f"the integers chosen for '{blocks.name}' are of 8 bits with scales of their own",
+                why="weights of 7 bits are wanted" if self._top < INT8.max else "its bias is large",
+                hint="leave out the pass that chose them, or exclude the layer from it",
+            )
         editor, name, b = self._editor, blocks.name, blocks
         grid = (b.rows, b.count, b.size)
         each = (b.rows, b.count, 1)
         small = ir.DataType.UINT4 if b.bits <= 4 else ir.DataType.UINT8
         kinds: dict[str, tuple[ir.DataType, Sequence[int]]] = {
-            "ratio": (ir.DataType.FLOAT16, each),
+            "ratio": (ir.DataType.FLOAT16 if b.channel is None else ir.DataType.UINT8, each),
             "scale": (ir.DataType.FLOAT, (b.channels,)),
             "zero": (small, each),
             **packed_kinds(b.bits, grid),
@@ -186,7 +195,9 @@ def _computed(blocks: Blocks, floor: Floats | None, top: int) -> Mapping[str, np
         reach[part] = np.abs(steps).max(axis=2)
     scale[reach == 0] = 0.0
     each = blocks.rows // blocks.channels
-    if blocks.count * each == 1:  # whole numbers: exact
+    if blocks.channel is not None:
+        channel = blocks.channel
+    elif blocks.count * each == 1:  # whole numbers: exact
         times = np.floor(top / np.maximum(reach, 1.0))
         channel = np.abs(scale / times)[:, 0]
     else:
@@ -194,12 +205,17 @@ def _computed(blocks: Blocks, floor: Floats | None, top: int) -> Mapping[str, np
     if floor is not None:
         channel = np.maximum(channel, floor)
     channel = np.where(channel < np.finfo(np.float32).tiny, 1.0, channel).astype(np.float32)
+    ratio = (scale / np.repeat(channel, each)[:, None])[:, :, None]
     return {
-        "ratio": (scale / np.repeat(channel, each)[:, None])[:, :, None].astype(np.float16),
+        "ratio": ratio.astype(np.float16) if blocks.channel is None else _whole(ratio),
         "scale": channel,
         "zero": pack_int4(zero.reshape(-1)) if blocks.bits <= 4 else zero[:, :, None],
         **packed(levels, blocks.bits),
     }
+
+
+def _whole(ratio: npt.NDArray[np.floating[Any]]) -> Bytes:
+    return np.rint(ratio).astype(np.uint8)
 
 
 def chosen_blocks(name: str, chosen: ChosenWeight, channel_axis: int, turned: bool) -> Blocks:
@@ -268,6 +284,7 @@ def chosen_blocks(name: str, chosen: ChosenWeight, channel_axis: int, turned: bo
         shape,
         () if back == sorted(back) else tuple(back),
         slabs,
+        chosen.channel,
     )
 
 

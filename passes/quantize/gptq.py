@@ -40,6 +40,8 @@ class Gptq(ErrorFeedback):
     """
 
     name: ClassVar[str] = "gptq"
+    static_groups: ClassVar[bool] = False
+    """Whether grids are fitted to the weights as they are in any order of columns."""
 
     damping: float = 0.01
     order: Literal["natural", "activation"] = "natural"
@@ -76,7 +78,7 @@ class Gptq(ErrorFeedback):
             problem.nearest,
             importance=problem.importance,
             order=order,
-            static=order is not None,
+            static=self.static_groups or order is not None,
             drift=problem.drift,
         )
         return levels, grids, warning

@@ -27,7 +27,7 @@ from qcomp.passes.graph.rewriting import (
     node_label,
     static_shape,
 )
-from qcomp.passes.graph.written_attention import kept_value, written_attentions
+from qcomp.passes.graph.written_attention import head_shape, kept_value, written_attentions
 from qcomp.quantization import CachedTensor, TokenCaches
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def round_caches(editor: Editor, bits: int, rules: NodeRules, context: Context) 
             if refusal:
                 result.reasons[node_label(node)] = refusal
                 continue
-            shape = static_shape(kept.value) or ()
+            shape = head_shape(kept.value) or ()
             heads, width = (shape[1], shape[kept.axis]) if len(shape) == 4 else (None, None)
             kept.reader.replace_input_with(
                 kept.index, writer.add(kept.value, kept.axis, kept.reader)

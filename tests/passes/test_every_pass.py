@@ -71,6 +71,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "dpq": ({}, {"bits": 3, "group": 0, "symmetric": True}),
     "quantize-fp8": ({}, {"group": 16, "symmetric": True}),
     "gptaq": ({}, {"group": 0, "symmetric": True, "fit": "minmax"}),
+    "qoq": ({}, {"group": 16, "fit": "minmax", "feedback": False}),
+    "smooth-attention": ({}, {"strength": 1.0}),
     "gpfq": ({}, {"threshold": "soft", "bits": 2, "fit": "hqq"}),
     "halve-constants": ({}, {"least_bytes": 16}),
     "learn-rounding": (
@@ -106,6 +108,8 @@ FIRST: Mapping[str, str] = {
     "dpq": "canonicalise,fold-constants",
     "quantize-fp8": "canonicalise,fold-constants,calibrate",
     "gptaq": "canonicalise,fold-constants",
+    "qoq": "canonicalise,fold-constants",
+    "smooth-attention": "canonicalise,fold-constants",
     "gpfq": "canonicalise,fold-constants",
     "optimize-scales": "canonicalise,fold-constants,calibrate",
     "learn-rounding": "canonicalise,fold-constants,calibrate",
