@@ -73,12 +73,13 @@ class WidenFloats(GraphPass):
 
         model = program.model
         kept = set(filter(None, map(_narrowing, model.graph.outputs)))
-        found = _types(model, kept)
-        if not found:
+        if not _types(model, kept):
             return False
-        names = " and ".join(_HALVES[kind] for kind in sorted(found))
+        computed = _types(model, kept, stored=False)
+        names = " and ".join(_HALVES[kind] for kind in sorted(computed))
         if model.functions:
-            context.warn(f"the model computes in {names}, and has functions: it stays so")
+            if computed:
+                context.warn(f"the model computes in {names}, and has functions: it stays so")
             return False
         declared = {
             value: value.type
@@ -102,11 +103,12 @@ class WidenFloats(GraphPass):
         _narrow_outputs(model, declared)
         context.put(HalvedTensors(halves))
         count = sum(tensor.nbytes for _, tensor in halves.values())
-        context.warn(
-            f"the model is in {names}, for which the CPU has no fast kernels: it computes in "
-            f"float32 ({len(halves)} constants, {count:,} bytes); inputs and outputs keep their "
-            "types"
-        )
+        if computed:
+            context.warn(
+                f"the model is in {names}, for which the CPU has no fast kernels: it computes in "
+                f"float32 ({len(halves)} constants, {count:,} bytes); inputs and outputs keep "
+                "their types"
+            )
         infer_shapes(program)
         return True
 
@@ -119,19 +121,25 @@ def _narrowing(output: ir.Value) -> ir.Node | None:
     return None if output.uses() else node
 
 
-def _types(model: ir.Model, kept: Collection[ir.Node]) -> set[int]:
-    """The half types that the graph stores, reads and makes, but for Casts at its ends."""
+def _types(model: ir.Model, kept: Collection[ir.Node], *, stored: bool = True) -> set[int]:
+    """The half types that the graph stores, reads and makes, but for Casts at its ends.
+
+    Args:
+        model: The model.
+        kept: Casts that make its outputs.
+        stored: Whether constants count that nothing but Casts to float32 reads.
+    """
     found: set[int] = set()
     for graph in model.graphs():
         for value in _values(graph, kept):
+            if not stored and _is_storage(value):
+                continue
             found |= {value.dtype.value} if value.dtype is not None else set()
             if value.const_value is not None:
                 found.add(value.const_value.dtype.value)
         for node in graph:
-            to = node.attributes.get("to")
-            cast = node.op_type == "Cast" and node not in kept
-            if cast and to is not None and not to.is_ref():
-                found.add(to.as_int())
+            if node.op_type == "Cast" and node not in kept:
+                found.add(_target(node))
     return found & set(_HALVES)
 
 
@@ -141,6 +149,20 @@ def _values(graph: ir.Graph, kept: Collection[ir.Node]) -> Iterator[ir.Value]:
     for node in graph:
         if node not in kept:
             yield from node.outputs
+
+
+def _is_storage(value: ir.Value) -> bool:
+    """Whether a value is a constant that nothing but Casts to float32 reads."""
+    users = [use.node for use in value.uses()]
+    return value.is_initializer() and all(
+        node.op_type == "Cast" and not node.domain and _target(node) == _FLOAT for node in users
+    )
+
+
+def _target(node: ir.Node) -> int:
+    """The type that a Cast makes; 0 where a function's caller says it."""
+    to = node.attributes.get("to")
+    return 0 if to is None or to.is_ref() else to.as_int()
 
 
 def _readers(value: ir.Value) -> list[tuple[ir.Node, int]]:
@@ -229,9 +251,9 @@ def _widen_node(node: ir.Node) -> None:
 
 def _drop_if_idle(node: ir.Node) -> None:
     """Remove a Cast from float32 to float32, so that what it reads stays a constant."""
-    value, to = node.inputs[0], node.attributes["to"]
-    if value is not None and value.dtype is not None and not to.is_ref():
-        if value.dtype.value == to.as_int() == _FLOAT:
+    value = node.inputs[0]
+    if value is not None and value.dtype is not None:
+        if value.dtype.value == _target(node) == _FLOAT:
             replace_with(node, value)
 
 

@@ -115,6 +115,16 @@ def test_bfloat16_weights_behind_casts_are_quantized():
     check(source, {"x": X}, ("a", "y"), {"Tanh": "no integer kernel"})
 
 
+def test_halves_that_are_only_stored_do_not_make_a_model_one_of_halves():
+    """Such files come from compiling: scales of blocks are halves behind a Cast."""
+    body = "w = Cast<to=1>(h)\n a = MatMul(x, w)\n y = Tanh(a)"
+    source = model(21, IN, OUT, body, {"h": WEIGHTS["w1"].astype(np.float16)}, ir_version=10)
+    program, context = OnnxFrontend().read(source), Context()
+    assert WidenFloats().run(program, context)
+    assert context.warnings == []
+    assert [node.op_type for node in program.model.graph] == ["MatMul", "Tanh"]
+
+
 @pytest.mark.parametrize("casts", [False, True])
 def test_widening_a_second_time_changes_nothing(casts):
     """Inputs and outputs of halves stay, with Casts of the source or of the pass."""
