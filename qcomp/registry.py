@@ -52,6 +52,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "qoq": "qcomp.passes.quantize.qoq:Qoq",
         "gpfq": "qcomp.passes.quantize.gpfq:Gpfq",
         "quantize-tokens": "qcomp.passes.quantize.quantize_tokens:QuantizeTokens",
+        "nupes": "qcomp.passes.quantize.nupes:Nupes",
+        "jlcm": "qcomp.passes.quantize.jlcm:Jlcm",
         "quantize-fp8": "qcomp.passes.quantize.quantize_fp8:QuantizeFp8",
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "store-weights": "qcomp.passes.quantize.store_weights:StoreWeights",

@@ -52,19 +52,42 @@ def compiled(model: onnx.ModelProto, pipeline: str, calibration: dict[str, np.nd
     return Session(path), context
 
 
+def char_graph(outliers: bool = False) -> onnx.ModelProto:
+    """The character model, or its twin with outliers."""
+    return _graph(outliers)
+
+
+def char_windows(seed: int = 0) -> np.ndarray:
+    """Its calibration data."""
+    return char_model.calibration(_text()[0], WINDOWS, seed)
+
+
 @functools.cache
+def _logits(pipeline: str, folder: Path, seed: int, outliers: bool) -> np.ndarray:
+    """Logits of the held-out windows; "" is the float model."""
+    if pipeline:
+        session, _ = compiled(_graph(outliers), pipeline, {"ids": char_windows(seed)}, folder)
+    else:
+        session = Session(_graph(outliers))
+    return session.run({"ids": _text()[1][:, :-1]})["logits"]
+
+
 def character_perplexity(
     pipeline: str, folder: Path, *, seed: int = 0, outliers: bool = False
 ) -> float:
     """Perplexity per character on the held-out windows; "" is the float model."""
-    train, held_out = _text()
-    if pipeline:
-        data = {"ids": char_model.calibration(train, WINDOWS, seed)}
-        session, _ = compiled(_graph(outliers), pipeline, data, folder)
-    else:
-        session = Session(_graph(outliers))
-    logits = session.run({"ids": held_out[:, :-1]})["logits"]
-    return char_model.perplexity(logits, held_out[:, 1:])
+    return char_model.perplexity(_logits(pipeline, folder, seed, outliers), _text()[1][:, 1:])
+
+
+def character_divergence(pipeline: str, folder: Path, *, seed: int = 0) -> float:
+    """KL(float || quantized) a character on the held-out windows."""
+    found = []
+    for text in ("", pipeline):
+        y = _logits(text, folder, seed if text else 0, False).astype(np.float64)
+        y -= y.max(axis=-1, keepdims=True)
+        found.append(y - np.log(np.exp(y).sum(axis=-1, keepdims=True)))
+    real, quantized = found
+    return float((np.exp(real) * (real - quantized)).sum(axis=-1).mean())
 
 
 def digits_accuracy(pipeline: str, folder) -> float:

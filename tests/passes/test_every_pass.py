@@ -74,6 +74,8 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "qoq": ({}, {"group": 16, "fit": "minmax", "feedback": False}),
     "smooth-attention": ({}, {"strength": 1.0}),
     "gpfq": ({}, {"threshold": "soft", "bits": 2, "fit": "hqq"}),
+    "nupes": ({}, {"bits": 2, "exponent": 0.7}),
+    "jlcm": ({}, {"bits": 3, "neurons": 0, "rounds": 1}),
     "halve-constants": ({}, {"least_bytes": 16}),
     "learn-rounding": (
         {"steps": 1, "rows": 8, "batch": 4},
@@ -111,6 +113,8 @@ FIRST: Mapping[str, str] = {
     "qoq": "canonicalise,fold-constants",
     "smooth-attention": "canonicalise,fold-constants",
     "gpfq": "canonicalise,fold-constants",
+    "nupes": "canonicalise,fold-constants",
+    "jlcm": "canonicalise,fold-constants",
     "optimize-scales": "canonicalise,fold-constants,calibrate",
     "learn-rounding": "canonicalise,fold-constants,calibrate",
     "correct-bias": "canonicalise,fold-constants,calibrate,quantize-static",
