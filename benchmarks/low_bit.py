@@ -147,9 +147,11 @@ METHODS = [
     Method("rounded", "W3", STORE3),
     Method("gptq", "W3", f"gptq{{bits=3}},{STORE3}"),
     Method("gptaq", "W3", f"gptaq{{bits=3}},{STORE3}"),
+    Method("nupes", "W3", f"nupes{{bits=3}},{STORE3}"),
     Method("rounded", "W2", STORE2),
     Method("gptq", "W2", f"gptq{{bits=2,group=16}},{STORE2}"),
     Method("gptaq", "W2", f"gptaq{{bits=2,group=16}},{STORE2}"),
+    Method("jlcm", "W2", f"jlcm,{STORE2}"),
 ]
 """Every method, a line each."""
 
