@@ -55,12 +55,16 @@ _MAX_GIVEN = 64
 
 _NAME = rb"[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*"
 _VERSION = re.compile(rb"OPENQASM\s+([23])(?:\.([01]))?\s*;")
+_FLOAT = rb"input\s+float(?:\s*\[\s*64\s*\]\s*|\s+)"
+_INPUTS = re.compile(rb"(?:" + _FLOAT + _NAME + rb"\s*;(?:[ \t\r\n]++|//[^\r\n]*+)*+)++")
+"""Parameters that are declared in a row: circuits that are trained have as many as gates."""
+_COMMENT_OR_INPUT = re.compile(rb"//[^\r\n]*|" + _FLOAT + rb"(" + _NAME + rb")\s*;")
 _DECLARATIONS = re.compile(
     rb'include\s*"(?P<include>[^"\n]+)"\s*;'
     rb"|(?P<reg>[qc])reg\s+(?P<regname>" + _NAME + rb")\s*\[\s*(?P<regsize>\d{1,9})\s*\]\s*;"
     rb"|(?P<wire>qubit|bit)(?:\s*\[\s*(?P<size>\d{1,9})\s*\]\s*|\s+)"
     rb"(?P<wirename>" + _NAME + rb")\s*;"
-    rb"|input\s+float(?:\s*\[\s*64\s*\]\s*|\s+)(?P<input>" + _NAME + rb")\s*;"
+    rb"|(?P<input>input\s)"
     rb"|gate\s+(?P<gate>\w+)\s*(?:\((?P<params>[^(){}]*)\))?"
     rb"\s*(?P<args>[\w\s,]+)\{(?P<body>[^{}]*)\}"
     rb"|(?P<box>\#pragma\s+braket\s+verbatim\s+box\s*\{)"
@@ -292,9 +296,24 @@ class _Scanner:
             found = _DECLARATIONS.match(self.text, at)
             if found is None:
                 return True
+            if found.lastgroup == "input":
+                if not self._inputs(at):
+                    return False
+                continue
             if not self._declare(found):
                 return False
             self.state[State.AT] = found.end()
+
+    def _inputs(self, at: int) -> bool:
+        """Take the parameters that are declared from ``at`` on; False when one is wrong."""
+        found = _INPUTS.match(self.text, at)
+        if found is None or self.state[State.VERSION] == 2:
+            return False
+        names = [name for name in _COMMENT_OR_INPUT.findall(self.text, at, found.end()) if name]
+        first = len(self.params)
+        self.params += b" ".join(names).decode("utf-8", "replace").split(" ")
+        self.state[State.AT] = found.end()
+        return self.symbols.declare_all(names, Kinds.PARAMETER, first)
 
     def _declare(self, found: re.Match[bytes]) -> bool:
         version = int(self.state[State.VERSION])
@@ -316,9 +335,6 @@ class _Scanner:
             return version == 3 and self._known_definition(part)
         if version == 2 and part["reg"] is None:
             return False
-        if part["input"] is not None:
-            self.params.append(part["input"].decode("utf-8", "replace"))
-            return self.symbols.declare(part["input"], Kinds.PARAMETER, len(self.params) - 1)
         if self.comment is not None and self.comment.dollars and b"q" in (part["reg"] or b"q"):
             if part["reg"] is not None or part["wire"] == b"qubit":
                 return False  # physical and declared qubits in one text

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.frontends.openqasm.scan_text import Kinds, SymbolTable
+from qcomp.frontends.openqasm.scan_text import Column, Kinds, SymbolTable
 from qcomp.ir.gates import BY_NAME, GATES, stdgates_names
 from qcomp.qasm_words import RESERVED
 
 __all__ = ["QELIB1", "Symbols"]
 
 _T = TypeVar("_T", bound=np.generic)
+
+_CODE_MASK = 0xFFFFFFFFFF
+"""Codes of names, by which they are found, have 40 bits; as in ``find_word``."""
+
+_FEW, _LONG = 32, 64
+"""Names in a row from which on they are declared by arrays, and bytes of the longest at most."""
 
 _QELIB1 = (
     "cx id u p x y z h s sdg t tdg rx ry rz sx sxdg cz cy swap ch ccx cswap crx cry crz cu1 cp csx "
@@ -46,6 +53,7 @@ class Symbols:
     def __init__(self) -> None:
         self._index: dict[bytes, int] = {}
         self._used = 0
+        self._codes = np.zeros(128, dtype=np.int64)
         self.table = SymbolTable(
             slots=np.full(256, -1, dtype=np.int32),
             symbols=np.zeros((128, 6), dtype=np.int32),
@@ -69,7 +77,15 @@ class Symbols:
         self._used += len(name)
         table.symbols[symbol] = (start, len(name), kind, value, size, -1)
         self._index[name] = symbol
-        self._place(name, symbol)
+        code = 0
+        for byte in name:
+            code = (code * 31 + byte) & _CODE_MASK
+        self._codes[symbol] = code
+        mask = len(table.slots) - 1
+        slot = code & mask
+        while table.slots[slot] >= 0:
+            slot = (slot + 1) & mask
+        table.slots[slot] = symbol
         return True
 
     def declare(self, name: bytes, kind: int, value: int, size: int = -1) -> bool:
@@ -78,6 +94,45 @@ class Symbols:
         if not text.isidentifier() or text in RESERVED:
             return False
         return self.add(name, kind, value, size)
+
+    def declare_all(self, names: Sequence[bytes], kind: int, value: int) -> bool:
+        """Declare names in a row, with values that count up; False when one of them is not free.
+
+        Args:
+            names: Words as the language spells names, in any number.
+            kind: What they mean, of ``Kinds``.
+            value: The first one's value.
+        """
+        longest = max(map(len, names), default=0)
+        joined = b" ".join(names)
+        if len(names) < _FEW or longest > _LONG or not joined.isascii():
+            return all(self.declare(name, kind, value + k) for k, name in enumerate(names))
+        first, count = len(self._index), len(names)
+        added = dict(zip(names, range(first, first + count), strict=True))
+        if len(added) < count or not self._index.keys().isdisjoint(added):
+            return False
+        if not RESERVED.isdisjoint(joined.decode().split()):
+            return False
+        length = np.fromiter(map(len, names), dtype=np.int64, count=count)
+        total = int(length.sum())
+        self._reserve(first + count - 1, total)
+        self._index |= added
+        start = self._used + np.cumsum(length) - length
+        own = slice(first, first + count)
+        table = self.table
+        table.names[self._used : self._used + total] = np.frombuffer(b"".join(names), np.uint8)
+        rows = table.symbols[own]
+        rows[:, Column.START], rows[:, Column.LENGTH] = start, length
+        rows[:, Column.KIND], rows[:, Column.SIZE], rows[:, Column.ROW] = kind, -1, -1
+        rows[:, Column.VALUE] = np.arange(value, value + count)
+        self._used += total
+        code = np.zeros(count, dtype=np.int64)
+        for k in range(longest):
+            at = np.flatnonzero(length > k)
+            code[at] = (code[at] * 31 + table.names[start[at] + k]) & _CODE_MASK
+        self._codes[own] = code
+        self._place(first, first + count)
+        return True
 
     def add_qubits(self, total: int) -> None:
         """Make room for the marks of that many qubits."""
@@ -132,26 +187,34 @@ class Symbols:
         return [row.name for row in GATES if row.name.encode() in self._index]
 
     def _reserve(self, symbol: int, length: int) -> None:
+        """Make room for a symbol and those before it, whose names take so many bytes more."""
         table = self.table
         if self._used + length > len(table.names):
             table = table._replace(names=_grown(table.names, self._used + length))
         if symbol >= len(table.symbols):
             table = table._replace(symbols=_grown(table.symbols, symbol + 1))
+            self._codes = _grown(self._codes, symbol + 1)
+        slots = len(table.slots)
+        while 2 * symbol >= slots:
+            slots *= 4
+        if slots > len(table.slots):
+            table = table._replace(slots=np.full(slots, -1, dtype=np.int32))
+            self.table = table
+            self._place(0, len(self._index))
         self.table = table
-        if 2 * symbol >= len(table.slots):
-            self.table = table._replace(slots=np.full(4 * len(table.slots), -1, dtype=np.int32))
-            for name, other in self._index.items():
-                self._place(name, other)
 
-    def _place(self, name: bytes, symbol: int) -> None:
-        code = 0
-        for byte in name:
-            code = (code * 31 + byte) & 0xFFFFFFFFFF
-        mask = len(self.table.slots) - 1
-        slot = code & mask
-        while self.table.slots[slot] >= 0:
-            slot = (slot + 1) & mask
-        self.table.slots[slot] = symbol
+    def _place(self, first: int, last: int) -> None:
+        """Put symbols into their slots: each at its code, or where there is room next to it."""
+        slots = self.table.slots
+        mask = len(slots) - 1
+        waiting = np.arange(first, last, dtype=np.int32)
+        slot = self._codes[first:last] & mask
+        while len(waiting):
+            free = slots[slot] < 0
+            # Of several that want one slot the last stays in it.
+            slots[slot[free]] = waiting[free]
+            others = slots[slot] != waiting
+            waiting, slot = waiting[others], (slot[others] + 1) & mask
 
 
 def _grown(array: NDArray[_T], least: int) -> NDArray[_T]:
