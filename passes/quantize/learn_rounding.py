@@ -61,14 +61,10 @@ from qcomp.passes.quantize.learn_rounding_graph import (
     layers_of,
     make_twin,
 )
-from qcomp.passes.quantize.learn_rounding_torch import (
-    TorchBlock,
-    import_torch,
-    one_thread,
-    unknown_operators,
-)
+from qcomp.passes.quantize.learn_rounding_torch import TorchBlock, one_thread, unknown_operators
 from qcomp.passes.quantize.static_plan import weight_axis
 from qcomp.passes.quantize.weights import float_weight
+from qcomp.passes.torch_graph import import_torch
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import ChosenWeight, ChosenWeights, LearnedRounding, TensorStatistics
 
@@ -165,7 +161,7 @@ class LearnRounding(GraphPass):
             UsageError: PyTorch is not installed, or the data do not fit the model.
             PassError: There are no calibration data, or integer kernels are asked to take blocks.
         """
-        torch = import_torch()
+        torch = import_torch("learn-rounding")
         if context.calibration is None:
             raise PassError("learn-rounding has no calibration data", hint="--calib data.npz")
         scheme = self.scheme
@@ -364,7 +360,7 @@ def _input_power(
     block: TorchBlock, layers: Sequence[Layer], real: Sequence[Floats], rows: Rows
 ) -> list[Floats | None]:
     """Mean square of each input channel of the layers; None for grouped convolutions."""
-    torch: Any = import_torch()
+    torch: Any = import_torch("learn-rounding")
     with torch.no_grad():
         values = block.run({**rows.chunks[0], **hard_weights(layers, real, torch)})
     powers: list[Floats | None] = []

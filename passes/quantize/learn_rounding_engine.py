@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.passes.quantize.learn_rounding_torch import TorchBlock, import_torch
+from qcomp.passes.quantize.learn_rounding_torch import TorchBlock
+from qcomp.passes.torch_graph import import_torch
 from qcomp.quantization import ChosenWeight
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ class Rows:
     """
 
     def __init__(self, chunks: Sequence[Mapping[str, Array]], target: Sequence[Array]) -> None:
-        torch = import_torch()
+        torch = import_torch("learn-rounding")
         self._torch = torch
         tensors = [
             {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in chunk.items()}
@@ -289,7 +290,7 @@ def learn(
     Returns:
         Levels of each grid, [N, B, group].
     """
-    torch = import_torch()
+    torch = import_torch("learn-rounding")
     soft = [_Soft(grid, recipe, torch) for grid in grids]
     base = distance(block, output, layers, [nearest(g) for g in grids], grids, rows, recipe)
     groups = [{"params": [s.free for s in soft], "lr": recipe.rate}]
@@ -392,7 +393,7 @@ def distance(
     recipe: Recipe | None = None,
 ) -> float:
     """Mean loss of integers over all chunks; the squared error without a recipe."""
-    torch = import_torch()
+    torch = import_torch("learn-rounding")
     real = [grid.real(q) for grid, q in zip(grids, levels, strict=True)]
     weights = hard_weights(layers, real, torch)
     loss = "mse" if recipe is None else recipe.loss

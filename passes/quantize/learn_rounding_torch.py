@@ -14,32 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import constant_array, int_attribute, only_use
-from qcomp.passes.torch_graph import OPERATORS, untranslated
+from qcomp.passes.torch_graph import OPERATORS, import_torch, untranslated
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["TorchBlock", "import_torch", "one_thread", "unknown_operators"]
+__all__ = ["TorchBlock", "one_thread", "unknown_operators"]
 
 Tensor = Any  # torch has no types here
-
-
-def import_torch() -> Any:  # noqa: ANN401  a module
-    """Return PyTorch.
-
-    Raises:
-        UsageError: It is not installed.
-    """
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            "rounding is learned by PyTorch, which is not installed",
-            hint="pip install 'qcomp[torch]', or leave 'learn-rounding' out of the pipeline",
-        ) from error
-    return torch
 
 
 @contextmanager
@@ -62,7 +45,7 @@ class TorchBlock:
     """
 
     def __init__(self, nodes: Sequence[ir.Node], given: Iterable[str]) -> None:
-        torch = import_torch()
+        torch = import_torch("learn-rounding")
         unknown_operators(nodes)  # fills the table
         self._steps: list[tuple[Callable[..., Tensor], list[str | None], list[str]]] = []
         self._constants: dict[str, Tensor] = {}
