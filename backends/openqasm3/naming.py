@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from qcomp.ir.blocks import For, walk_items
 from qcomp.ir.circuit import Circuit
@@ -31,8 +32,12 @@ class Names:
         self._lower = lower
         self._texts: dict[str, str] = {}
         self.changed: dict[str, str] = {}
-        for name in circuit.params:
-            self._add(name)
+        if not lower and self._are_plain(circuit.params):
+            self._taken.update(circuit.params)
+            self._texts.update(zip(circuit.params, circuit.params, strict=True))
+        else:
+            for name in circuit.params:
+                self._add(name)
         for register in (*circuit.qregs, *circuit.cregs):
             self._add(register.name)
         for variable in circuit.variables:
@@ -44,6 +49,14 @@ class Names:
     def __call__(self, name: str) -> str:
         """Return the name's text."""
         return self._texts[name]
+
+    def _are_plain(self, names: Sequence[str]) -> bool:
+        """Whether all names, of which no two are the same, can stand as they are."""
+        return (
+            all(map(str.isascii, names))
+            and all(map(str.isidentifier, names))
+            and self._taken.isdisjoint(names)
+        )
 
     def _add(self, name: str) -> None:
         if name in self._texts:

@@ -134,7 +134,7 @@ class RunPrinter:
     def _tables(self) -> Texts:
         lists = (self._heads, self.qubits, self._bits, self._params)
         packed = [_packed(texts) for texts in lists]
-        longest = max((len(t.encode()) for texts in lists for t in texts), default=0)
+        longest = max(int(np.diff(starts).max(initial=0)) for _, starts in packed)
         (gate, gate_at), (qubit, qubit_at), (bit, bit_at), (param, param_at) = packed
         return Texts(
             gate, gate_at, qubit, qubit_at, bit, bit_at, param, param_at,
