@@ -173,9 +173,31 @@ def test_the_fewest_layers_that_meet_the_drop_are_found_in_few_trials(drops, kep
     attempt, first, tried = fake("accuracy", drops)
     order = [str(i) for i in range(len(drops) - 1)]
     source = Score("accuracy", 0.9, 10, True)
-    _, count, trials = search(attempt, first, order, Drop.parse("1%"), source)
-    assert count == kept
-    assert trials == len(tried) <= 2 + 2 * np.log2(len(drops))
+    _, names, trials = search(attempt, first, order, Drop.parse("1%"), source)
+    assert list(names) == order[:kept]
+    assert trials == len(tried) <= 2 + 2 * np.log2(len(drops)) + 2 * np.ceil(np.log2(kept))
+
+
+@pytest.mark.parametrize(
+    ("layers", "needed"),
+    [(2, [1]), (5, [1, 4]), (8, [5]), (16, [0, 9]), (16, [2, 3]), (32, [7, 20]), (32, [30])],
+)
+def test_layers_that_are_not_needed_are_taken_back(layers, needed):
+    tried = []
+
+    def attempt(kept):
+        tried.append(kept)
+        lacking = sum(str(i) not in kept for i in needed)
+        return Trial(None, None, score=Score("accuracy", 0.9 - 0.1 * lacking, 10, True))
+
+    order = [str(i) for i in range(layers)]
+    source = Score("accuracy", 0.9, 10, True)
+    trial, names, trials = search(attempt, attempt(()), order, Drop.parse("1%"), source)
+    assert set(names) >= {str(i) for i in needed}
+    assert trial.score.value == 0.9
+    prefix = max(needed) + 1
+    assert len(names) <= max(len(needed), prefix / 4)
+    assert trials == len(tried) <= 2 + 2 * np.log2(layers) + 2 * np.ceil(np.log2(prefix))
 
 
 def test_a_drop_that_cannot_be_met_is_said_with_the_best_there_is():
