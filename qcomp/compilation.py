@@ -14,6 +14,7 @@ import numpy as np
 from qcomp.accuracy_bound import run_within
 from qcomp.artifact_format import sha256
 from qcomp.binding import BoundCircuits
+from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
 from qcomp.largest_drop import Drop, KeptLayers
 from qcomp.node_rules import name_nodes
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from qcomp.target import Target
 
 __all__ = ["Compilation"]
-
-COMPARED_SAMPLES = 256
-"""Samples of data that the compiled artifact is compared with the source on."""
-
-COMPARED_BATCH = 4
-"""Of them, those that are run at a time."""
 
 Observer = Callable[[PassRecord, "Program"], None]
 
@@ -378,20 +373,15 @@ class Compilation:
             return []
         if self.context.calibration is None:
             return [CheckLine(what, "no data was given", "not checked")]
-        from qcomp.passes.calibrate.batches import checked_batches
         from qcomp.quantization import SqnrSum
 
-        session = self.source_session()
         sums: dict[str, SqnrSum] = {}
         largest = 0.0
         rows = 0
-        data = self.context.calibration()
-        for feeds in checked_batches(self.source.model, data, COMPARED_BATCH):
-            if rows >= COMPARED_SAMPLES:
-                break
-            expected = session.run(feeds, shots=0)
-            got = artifact.run(feeds, shots=0)
-            rows += len(next(iter(feeds.values())))
+        for count, expected, got in compared(
+            self.source, self.source_session, artifact, self.context
+        ):
+            rows += count
             for name, value in expected.items():
                 a, b = np.asarray(value), np.asarray(got[name])
                 sums.setdefault(name, SqnrSum()).add(a, b)

@@ -17,6 +17,7 @@ from qcomp.deadline import Deadline
 from qcomp.errors import QcompError, SourceError, TargetError, UsageError, suggest
 from qcomp.expected_tokens import expecting
 from qcomp.ir.program import Program
+from qcomp.layer_work import layer_work
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
 from qcomp.registry import load as load_part
 from qcomp.registry import names
@@ -214,6 +215,9 @@ def compile(  # noqa: A001  the name that users of compilers expect
     include: Sequence[str] = (),
     override: Sequence[str] = (),
     verify_each: bool = False,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    cache: str | Path | None = None,
     progress: Progress | None = None,
     observer: Observer | None = None,
     **options: Any,  # noqa: ANN401  a frontend's own options
@@ -257,6 +261,10 @@ def compile(  # noqa: A001  the name that users of compilers expect
         include: Patterns of the only operators that may be quantized.
         override: ``PATTERN{bits=4,method=mse,scheme=static}``: options of single operators.
         verify_each: Whether every pass's promise is checked.
+        jobs: Processes of this machine that round layers; the bytes are the same for any number.
+        scheduler: Address of a Dask scheduler whose workers round them instead.
+        cache: Folder of finished layers, from which a compile that was killed goes on; of models
+            above 256 MiB it is ``OUT.layers`` until the compile has ended well.
         progress: Where long work shows how far it is.
         observer: Called after each pass.
         options: Options of the frontend.
@@ -300,7 +308,10 @@ def compile(  # noqa: A001  the name that users of compilers expect
     if out is None:
         owner = tempfile.TemporaryDirectory(prefix="qcomp-")
         out = Path(owner.name) / "artifact"
-    with job.telling_faults():
+    work = layer_work(
+        context, program.model, Path(out), jobs=jobs, scheduler=scheduler, cache=cache
+    )
+    with work, job.telling_faults():
         job.run_pipelines(effort, pipeline, observer)
         with atomic_folder(out, marker=MANIFEST) as folder:
             job.write(folder)

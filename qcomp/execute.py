@@ -43,6 +43,7 @@ class Session:
         model: A graph in memory, a ``ModelProto``, or the path of an ONNX file.
         threads: Threads inside of one operator; results may depend on it.
         optimize: Whether the runtime may fuse and reorder; without it the graph runs as written.
+        inline: Bytes of weights that are handed over in memory, in place of 256 MiB.
 
     Attributes:
         inputs: Names of the inputs that have to be given, in order.
@@ -58,9 +59,10 @@ class Session:
         threads: int = 1,
         *,
         optimize: bool = True,
+        inline: int | None = None,
     ) -> None:
         options = _options(threads, optimize)
-        self._session = _open(self, model, options)
+        self._session = _open(self, model, options, inline)
         self._inputs = {item.name: item for item in self._session.get_inputs()}
         self._optional = {item.name for item in self._session.get_overridable_initializers()}
         self.inputs: tuple[str, ...] = tuple(self._inputs)
@@ -138,6 +140,7 @@ class HybridSession:
             run; the runtime does not fuse over them.
         threads: Threads of the runtime.
         only_taps: Whether the program's own outputs are left out, and what only they wait for.
+        inline: As for :class:`Session`.
 
     Attributes:
         inputs: Names of the inputs that have to be given, in order.
@@ -155,6 +158,7 @@ class HybridSession:
         taps: Sequence[str] = (),
         threads: int = 1,
         only_taps: bool = False,
+        inline: int | None = None,
     ) -> None:
         from qcomp.ir.stages import ClassicalStage, cut_into_stages
 
@@ -173,7 +177,7 @@ class HybridSession:
         self._stages: list[Session | CircuitStage] = []
         for stage in cut_into_stages(program, keep=taps, outputs=not only_taps):
             if isinstance(stage, ClassicalStage):
-                self._stages.append(Session(stage.model, threads))
+                self._stages.append(Session(stage.model, threads, inline=inline))
             else:
                 self._stages.append(stage)
 
@@ -370,7 +374,10 @@ def _options(threads: int, optimize: bool) -> Any:  # onnxruntime has no types
 
 
 def _open(
-    owner: object, model: ir.Model | onnx.ModelProto | str | Path, options: Any
+    owner: object,
+    model: ir.Model | onnx.ModelProto | str | Path,
+    options: Any,
+    inline: int | None = None,
 ) -> Any:  # onnxruntime has no types
     import onnx_ir as ir
     import onnxruntime as ort
@@ -379,7 +386,7 @@ def _open(
     if isinstance(model, (str, Path)):
         source = str(model)
     elif isinstance(model, ir.Model):
-        if model_bytes(model) > INLINE_LIMIT:
+        if model_bytes(model) > (INLINE_LIMIT if inline is None else inline):
             folder = tempfile.mkdtemp(prefix="qcomp-")
             weakref.finalize(owner, shutil.rmtree, folder, ignore_errors=True)
             source = str(write_model(model, Path(folder) / "model.onnx")[0])

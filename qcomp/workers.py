@@ -148,9 +148,11 @@ class Workers:
         return ProcessPoolExecutor(self.jobs, mp_context=multiprocessing.get_context("spawn"))
 
     def _stop(self) -> None:
-        if self._executor is not None:
+        if self._executor is not None and self._client is not None:
+            self._executor.shutdown(wait=False)  # Dask's own, which cancels what waits
+        elif self._executor is not None:
             self._executor.shutdown(wait=True, cancel_futures=True)
-            self._executor = None
+        self._executor = None
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)

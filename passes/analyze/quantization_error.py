@@ -7,7 +7,7 @@ layers quantized too, so the figure falls along the graph where errors add up. B
 on calibration data if there is any, else on generated inputs (standard normal values, random
 token ids), which is said in the result. Weights of
 more than 16 million values are compared on 512 evenly spaced output channels; runs of models
-whose float weights exceed 1 GiB are left out.
+whose float weights exceed 512 MiB are left out.
 
 Preconditions: a quantizing pass ran in this pipeline.
 Preserved: everything; leaves a :class:`qcomp.quantization.QuantizationError` fact.
@@ -17,7 +17,7 @@ Source: Krishnamoorthi 2018, arXiv:1806.08342; SQNR as in Nagel et al. 2021, arX
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +26,13 @@ import numpy.typing as npt
 
 from qcomp.errors import QcompError
 from qcomp.passes.calibrate.batches import checked_batches, generated_batch
-from qcomp.passes.graph.rewriting import constant_tensor, int_attribute, node_label, read_weight
+from qcomp.passes.graph.rewriting import (
+    constant_tensor,
+    int_attribute,
+    node_label,
+    read_weight,
+    static_shape,
+)
 from qcomp.passes.quantize.dequantized_weights import dequantized_weight, stored_weight
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import (
@@ -47,8 +53,11 @@ __all__ = ["MeasureQuantizationError"]
 _POOR = 10.0
 """Decibels below which an output deserves a warning."""
 
-_RUN_LIMIT = 1 << 30
+_RUN_LIMIT = 1 << 29
 """Bytes of float weights up to which both programs are run."""
+
+_VALUES = 1 << 25
+"""Numbers of compared values that are held at a time, if a sample has not more (128 MB)."""
 
 _WEIGHT_LIMIT = 1 << 24
 """Values of a weight up to which all of it is compared."""
@@ -144,7 +153,8 @@ class MeasureQuantizationError(GraphPass):
         sums = {name: SqnrSum() for name in (*outputs, *pairs)}
         count = 0
         with context.progress.task("comparing with float", None) as task:
-            for index, feeds in enumerate(self._batches(before, context)):
+            batches = _pieces(before, list(sums), self._batches(before, context))
+            for index, feeds in enumerate(batches):
                 real = plain.run(feeds, seed=context.seed + index)
                 got = quantized.run(feeds, seed=context.seed + index)
                 for name, total in sums.items():
@@ -158,6 +168,25 @@ class MeasureQuantizationError(GraphPass):
             {name: sums[name].decibels for name in outputs},
             {name: sums[name].decibels for name in pairs},
         )
+
+
+def _pieces(program: Program, names: Sequence[str], batches: Iterable[Feeds]) -> Iterator[Feeds]:
+    """The batches, cut where the values of those names would take too much memory."""
+    inputs = [v for v in program.model.graph.inputs if not v.is_initializer()]
+    fixed = any((shape := static_shape(v)) and shape[0] is not None for v in inputs)
+    values = {v.name: v for node in program.model.graph for v in node.outputs}
+    last = [shape[-1] or 1 for n in names if (shape := static_shape(values.get(n)))]
+    for feeds in batches:
+        lengths = {array.shape[0] for array in feeds.values() if array.ndim}
+        inner = max(
+            (int(np.prod(a.shape[1:])) for a in feeds.values() if a.dtype.kind in "iu"), default=1
+        )
+        step = max(1, _VALUES // max(1, inner * sum(last)))
+        if fixed or len(lengths) != 1 or step >= max(lengths):
+            yield feeds
+            continue
+        for start in range(0, max(lengths), step):
+            yield {n: a[start : start + step] if a.ndim else a for n, a in feeds.items()}
 
 
 def _count(feeds: Feeds) -> int:

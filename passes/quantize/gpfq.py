@@ -61,7 +61,8 @@ class Gpfq(ErrorFeedback):
     def choose(self, problem: Problem) -> tuple[npt.NDArray[np.uint8], Grids, str]:
         """Round one matrix."""
         grids = problem.nearest
-        strength = self.strength * float(np.abs(problem.weight).mean())
+        mean = float(np.abs(problem.weight).mean()) if problem.mean is None else problem.mean
+        strength = self.strength * mean
         levels = follow_path(
             problem.weight, problem.hessian, grids, problem.drift, self.threshold, strength
         )

@@ -25,6 +25,7 @@ import numpy.typing as npt
 from qcomp.errors import UsageError
 from qcomp.passes.quantize.error_feedback.columns import feed_back
 from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback, Problem
+from qcomp.passes.quantize.error_feedback.rows import Shared
 from qcomp.passes.quantize.grids import Grids
 
 __all__ = ["Gptq"]
@@ -60,11 +61,19 @@ class Gptq(ErrorFeedback):
                 f"{self.name}: order is '{self.order}'", hint="'natural' or 'activation'"
             )
 
+    def prepare(self, shared: Shared) -> None:
+        """Find the factor of the Hessian."""
+        shared.factor(self.damping, self._order(shared.importance))
+
+    def _order(self, importance: npt.NDArray[np.float32]) -> npt.NDArray[np.intp] | None:
+        """Which column goes first; None for as they come."""
+        if self.order == "natural":
+            return None
+        return np.argsort(-importance, kind="stable")
+
     def choose(self, problem: Problem) -> tuple[npt.NDArray[np.uint8], Grids, str]:
         """Round one matrix; to nearest where its Hessian cannot be factored."""
-        order = None
-        if self.order == "activation":
-            order = np.argsort(-problem.importance, kind="stable")
+        order = self._order(problem.importance)
         factor = problem.factor(self.damping, order)
         if factor is None:
             grids = problem.nearest

@@ -12,8 +12,9 @@ result, such as attention masks, do not count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from qcomp.ir.program import Program
 from qcomp.ir.shapes import infer_shapes
 from qcomp.ir.stages import captured_values
+from qcomp.layer_store import give_back
 from qcomp.passes.graph.rewriting import (
     Editor,
     KeptOpset,
@@ -31,9 +33,11 @@ from qcomp.passes.graph.rewriting import (
     only_use,
 )
 from qcomp.passes.quantize.static_plan import activation_bounds, matmul_weight_reason, plan_static
+from qcomp.passes.quantize.streams import Part, Stream
 from qcomp.passes.quantize.weights import float_weight
 from qcomp.passmanager import Context
 from qcomp.quantization import (
+    ChosenWeight,
     ChosenWeights,
     NodeRules,
     QuantizationRecord,
@@ -47,7 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Layer", "Part", "Stream", "Twin", "Unit", "blocks_of", "layers_of", "make_twin"]
 
 Array = npt.NDArray[np.generic]
-Values = dict[str, Array]
 
 
 @dataclass(slots=True)
@@ -75,6 +78,26 @@ class Layer:
         for value, flip in self.places:
             array = np.ascontiguousarray(real.T if flip else real)
             value.const_value = ir.tensor(array, name=value.name)
+
+    def put_lazily(self, chosen: ChosenWeight) -> None:
+        """Let the twin compute with integers, made real where a part of it is run."""
+        import onnx_ir as ir
+
+        for value, flip in self.places:
+            value.const_value = ir.LazyTensor(
+                partial(_real, chosen, flip, value.name),
+                dtype=ir.DataType.FLOAT,
+                shape=ir.Shape(chosen.levels.shape[::-1] if flip else chosen.levels.shape),
+                name=value.name,
+            )
+
+
+def _real(chosen: ChosenWeight, flip: bool, name: str | None) -> ir.TensorProtocol:
+    import onnx_ir as ir
+
+    real = chosen.real()
+    give_back(chosen.levels)
+    return ir.tensor(np.ascontiguousarray(real.T if flip else real), name=name)
 
 
 @dataclass(slots=True)
@@ -210,12 +233,19 @@ def _own_weights(twin: Program, chosen: ChosenWeights, layers: Mapping[str, Laye
         layer, found = layers.get(value.name), chosen.weights.get(value.name)
         if layer is None and found is None:
             continue
-        real = float_weight(value).numpy() if found is None else found.real()
-        own = editor.initializer(f"{value.name}_learned", np.asarray(real, np.float32))
+        own = editor.initializer(f"{value.name}_learned", _copy(float_weight(value), found))
         node.replace_input_with(1, own)
         if layer is not None:
             layer.places.append((own, False))
             layer.readers.append(node)
+
+
+def _copy(tensor: ir.TensorProtocol, chosen: ChosenWeight | None) -> ir.TensorProtocol:
+    """A weight under another name, read where it lies when it is needed."""
+    import onnx_ir as ir
+
+    read = (lambda: tensor) if chosen is None else partial(_real, chosen, False, None)
+    return ir.LazyTensor(read, dtype=ir.DataType.FLOAT, shape=ir.Shape(tensor.shape.numpy()))
 
 
 def layers_of(layers: Sequence[Layer]) -> list[Unit]:
@@ -328,142 +358,3 @@ _TAILS = {
 def _label(layers: Sequence[Layer]) -> str:
     first, last = node_label(layers[0].node), node_label(layers[-1].node)
     return first if len(layers) == 1 else f"{first} ... {last}"
-
-
-class Stream:
-    """One of the two graphs, run forward part by part for some chunks of rows.
-
-    Only values that later parts read are kept.
-
-    Args:
-        program: The graph; shapes and types are known.
-        wanted: Names of values that are asked for later.
-    """
-
-    def __init__(
-        self, program: Program, chunks: Sequence[Mapping[str, Array]], wanted: Iterable[str]
-    ) -> None:
-        self.program = program
-        graph = program.model.graph
-        self.chunks: list[Values] = [dict(chunk) for chunk in chunks]
-        self._order = list(graph)
-        self._reads = {node: captured_values(node) for node in graph}
-        self._done: set[ir.Node] = set()
-        self._known = {v.name: v for node in graph for v in node.outputs}
-        self._wanted = dict.fromkeys(wanted)
-
-    def value(self, name: str) -> ir.Value:
-        """The value of that name that a node makes."""
-        return self._known[name]
-
-    def want(self, names: Iterable[str]) -> None:
-        """Keep values of these names, too, until they are served."""
-        self._wanted.update(dict.fromkeys(names))
-
-    def missing(self, targets: Sequence[ir.Value]) -> list[ir.Node]:
-        """Nodes that have to run before some values are there, in order."""
-        needed: set[ir.Node] = set()
-        stack = [value.producer() for value in targets]
-        while stack:
-            node = stack.pop()
-            if node is None or node in needed or node in self._done or _is_constant(node):
-                continue
-            needed.add(node)
-            stack += [value.producer() for value in self._reads[node]]
-        return [node for node in self._order if node in needed]
-
-    def part(self, nodes: Sequence[ir.Node], extra: Iterable[ir.Value] = ()) -> Part:
-        """Some nodes with what they read and what later ones read of them."""
-        inside = set(nodes)
-        made = {value for node in nodes for value in node.outputs}
-        inputs = dict.fromkeys(
-            value
-            for node in nodes
-            for value in self._reads[node]
-            if value not in made and _is_handed(value)
-        )
-        later = {
-            value
-            for node in self._order
-            if node not in inside and node not in self._done
-            for value in self._reads[node]
-        } | set(extra)
-        outputs = [
-            v
-            for node in nodes
-            for v in node.outputs
-            if v in later or (v.name in self._wanted and v.name)
-        ]
-        return Part(list(nodes), list(inputs), outputs)
-
-    def run(self, part: Part) -> None:
-        """Run a part in ONNX Runtime on all chunks and forget what nobody reads any more."""
-        if part.nodes and part.outputs:
-            from qcomp.execute import HybridSession
-
-            session = HybridSession(_cut(self.program, part))
-            names = [value.name or "" for value in part.inputs]
-            for chunk in self.chunks:
-                chunk.update(session.run({name: chunk[name] for name in names}))
-        self._done.update(part.nodes)
-        self.forget(())
-
-    def forget(self, served: Iterable[str]) -> None:
-        """Drop values that no node that is left reads; ``served`` are wanted no longer."""
-        for name in served:
-            self._wanted.pop(name, None)
-        left = {
-            value.name
-            for node in self._order
-            if node not in self._done
-            for value in self._reads[node]
-        }
-        left |= set(self._wanted)
-        for chunk in self.chunks:
-            for name in [name for name in chunk if name not in left]:
-                del chunk[name]
-
-
-@dataclass(slots=True)
-class Part:
-    """Some nodes, the values they read and those that are read of them."""
-
-    nodes: list[ir.Node]
-    inputs: list[ir.Value]
-    outputs: list[ir.Value]
-
-
-def _cut(program: Program, part: Part) -> Program:
-    """A program of its own out of some nodes; constants are shared."""
-    import onnx_ir as ir
-
-    made = {value for node in part.nodes for value in node.outputs}
-    constants = dict.fromkeys(
-        value
-        for node in part.nodes
-        for value in captured_values(node)
-        if value not in made and not _is_handed(value)
-    )
-    makers = [maker for value in constants if (maker := value.producer()) is not None]
-    view = ir.GraphView(
-        part.inputs,
-        part.outputs,
-        nodes=[*dict.fromkeys(makers), *part.nodes],
-        initializers=[value for value in constants if value.producer() is None],
-        opset_imports=dict(program.model.graph.opset_imports),
-        name="part",
-    )
-    model = ir.Model(view.clone(), ir_version=program.model.ir_version)
-    return Program(model, program.circuits, program.source)
-
-
-def _is_constant(node: ir.Node) -> bool:
-    return node.op_type == "Constant" and node.domain == ""
-
-
-def _is_handed(value: ir.Value) -> bool:
-    """Whether a value is computed, or an input: no constant."""
-    maker = value.producer()
-    if maker is not None:
-        return not _is_constant(maker)
-    return value.is_graph_input() and not value.is_initializer()

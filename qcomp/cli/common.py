@@ -36,6 +36,7 @@ __all__ = [
     "emit_json",
     "layout_of",
     "pass_observer",
+    "saying_how_to_go_on",
     "show_table",
     "show_times",
     "stopped_by_hand",
@@ -174,6 +175,17 @@ def stopped_by_hand(deadline: Deadline | None) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, usual)
+
+
+@contextmanager
+def saying_how_to_go_on() -> Iterator[None]:
+    """On Ctrl-C, print what is kept of long work, if anything is."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        for note in getattr(stop, "__notes__", ()):
+            print(note, file=sys.stderr)
+        raise
 
 
 def emit_json(data: object) -> None:

@@ -141,6 +141,26 @@ def compile_command(
             "Repeatable.",
         ),
     ] = None,
+    jobs: Annotated[
+        int, typer.Option("-j", "--jobs", help="Processes of this machine that round layers.")
+    ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            "--scheduler",
+            metavar="ADDRESS",
+            help="A Dask scheduler whose workers round layers: tcp://host:8786.",
+        ),
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            "--cache",
+            metavar="FOLDER",
+            help="Finished layers: a compile that was killed goes on from there. Of models above "
+            "256 MiB they lie in OUT.layers until it has ended well.",
+        ),
+    ] = None,
     effort: EffortOption = "default",
     seed: SeedOption = 0,
     verify_each: VerifyEachOption = False,
@@ -149,11 +169,11 @@ def compile_command(
     json_output: JsonOption = False,
 ) -> None:
     """Run the command."""
-    from qcomp.cli.common import bars, emit_json, layout_of, pass_observer
+    from qcomp.cli.common import bars, emit_json, layout_of, pass_observer, saying_how_to_go_on
     from qcomp.driver import compile as compile_source
 
     observer = pass_observer(print_after, json_output)
-    with bars() as progress:
+    with bars() as progress, saying_how_to_go_on():
         artifact = compile_source(
             source,
             target=target,
@@ -177,6 +197,9 @@ def compile_command(
             effort=effort,
             seed=seed,
             verify_each=verify_each,
+            jobs=jobs,
+            scheduler=scheduler,
+            cache=cache,
             progress=progress,
             observer=observer,
         )

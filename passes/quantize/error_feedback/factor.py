@@ -52,23 +52,22 @@ def inverse_factor(hessian: npt.NDArray[np.floating], damping: float) -> Factor 
     """
     from scipy.linalg import lapack
 
-    # Reversed and in the order of columns, as LAPACK takes it.
-    matrix = np.array(hessian[::-1, ::-1], dtype=np.float64, order="F")
-    if not np.isfinite(matrix).all():
+    diagonal = np.array(np.einsum("ii->i", hessian)[::-1], dtype=np.float64)
+    if not all(np.isfinite(row).all() for row in hessian):
         return None
-    diagonal = np.einsum("ii->i", matrix)
     dead = diagonal <= 0
     live = diagonal[~dead]
     mean = float(live.mean()) if live.size else 1.0
-    if dead.any():
-        matrix[dead, :] = 0.0
-        matrix[:, dead] = 0.0
-        diagonal[dead] = mean
-    kept = diagonal.copy()
+    diagonal[dead] = mean
     share = damping
     for _ in range(_TRIES):
-        diagonal[...] = kept + share * mean
-        lower, info = lapack.dpotrf(matrix, lower=1, clean=1)
+        # Reversed and in the order of columns, as LAPACK takes it, and factored in place.
+        matrix = np.array(hessian[::-1, ::-1], dtype=np.float64, order="F")
+        if dead.any():
+            matrix[dead, :] = 0.0
+            matrix[:, dead] = 0.0
+        np.einsum("ii->i", matrix)[...] = diagonal + share * mean
+        lower, info = lapack.dpotrf(matrix, lower=1, clean=1, overwrite_a=1)
         if info == 0:
             inverse, info = lapack.dtrtri(lower, lower=1, overwrite_c=1)
             if info == 0:

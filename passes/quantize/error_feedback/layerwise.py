@@ -13,8 +13,9 @@ input of a layer, and what the method takes.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
@@ -29,9 +30,9 @@ from qcomp.passes.calibrate.layer_rows import (
     weight_like,
 )
 from qcomp.passes.graph.rewriting import check_finite, int_attribute, node_label, static_shape
-from qcomp.passes.quantize.error_feedback.descent import descend, output_errors, refit
-from qcomp.passes.quantize.error_feedback.factor import Factor, inverse_factor
+from qcomp.passes.quantize.error_feedback.finished import Done, Finished
 from qcomp.passes.quantize.error_feedback.moments import Moments
+from qcomp.passes.quantize.error_feedback.rows import Problem, Shared, round_matrix
 from qcomp.passes.quantize.grids import Fit, Grid, Grids
 from qcomp.passes.quantize.learn_rounding_graph import Layer, Stream, Twin, make_twin
 from qcomp.passes.quantize.tied import tied_weights
@@ -43,47 +44,13 @@ if TYPE_CHECKING:
 
     from qcomp.ir.program import Program
 
-__all__ = ["ErrorFeedback", "Problem"]
+__all__ = ["ErrorFeedback", "Problem", "TokenWeights"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 Array = npt.NDArray[np.generic]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Problem:
-    """One matrix to round.
-
-    Attributes:
-        weight: float32[N, K], rows are output channels.
-        hessian: H float32[K, K].
-        drift: D float32[K, K], None where calibration is symmetric.
-        importance: diag(H) float32[K].
-        nearest: Grids fitted to the weight as it is.
-        label: Of the layer, for messages.
-        factors: Of H, found for other layers of the same input.
-    """
-
-    weight: Floats
-    hessian: Floats
-    drift: Floats | None
-    importance: Floats
-    nearest: Grids
-    label: str
-    factors: dict[tuple[float, bool], Factor | None] = field(default_factory=dict)
-
-    def factor(self, damping: float, order: npt.NDArray[np.intp] | None) -> Factor | None:
-        """The factor of the inverse of H, its rows and columns in ``order``; None if H has none.
-
-        Args:
-            damping: Share of the mean diagonal.
-            order: As they are, or by ``importance``.
-        """
-        key = (damping, order is not None)
-        if key not in self.factors:
-            hessian = self.hessian if order is None else self.hessian[np.ix_(order, order)]
-            self.factors[key] = inverse_factor(hessian, damping)
-        return self.factors[key]
+TokenWeights = Callable[[Layer, int, Array], "Floats | None"]
+"""r_t float32[tokens] of a layer's input in a chunk, by the chunk's number and the input itself."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +74,8 @@ class ErrorFeedback(GraphPass):
             inputs known to have more than two axes), whose few samples are many rows.
         rows: Calibration samples, at most.
         batch: Samples run at a time.
+        needs_data: Whether to refuse where no calibration data was given; else the pass then leaves
+            the rounding to those behind it.
     """
 
     preserves: ClassVar[Guarantee] = Guarantee.EXACT
@@ -122,6 +91,7 @@ class ErrorFeedback(GraphPass):
     layers: Literal["all", "positions"] = "all"
     rows: int = 128
     batch: int = 16
+    needs_data: bool = True
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -159,13 +129,18 @@ class ErrorFeedback(GraphPass):
             Levels uint8[N, K], their grids, and what is to be said about it ("" for nothing).
         """
 
-    def importance(self, values: Mapping[str, Array], name: str) -> Floats | None:
-        """Weight r_t of every row of one tensor of a batch, None for 1."""
-        return None
+    def prepare(self, shared: Shared) -> None:
+        """Find what all rows of the layers of one input share, before they go to workers."""
 
-    def extra_values(self, program: Program, name: str) -> Sequence[str]:
-        """Names of values that :meth:`importance` of a tensor looks at."""
-        return ()
+    def token_weights(
+        self,
+        program: Program,
+        layers: Sequence[Layer],
+        chunks: Sequence[Mapping[str, Array]],
+        context: Context,
+    ) -> TokenWeights | None:
+        """What every token counts in the second moments; None for the same."""
+        return None
 
     def run(self, program: Program, context: Context) -> bool:
         """Choose integers; the program stays as it is.
@@ -174,6 +149,8 @@ class ErrorFeedback(GraphPass):
             PassError: No calibration data, or a weight with NaN or infinity.
             UsageError: Data that does not fit the model.
         """
+        if context.calibration is None and not self.needs_data:
+            return False
         if context.calibration is None:
             raise PassError(
                 f"{self.name} has no data to gather second moments from",
@@ -183,21 +160,21 @@ class ErrorFeedback(GraphPass):
         groups = _groups(twin, self.layers == "all")
         if not groups:
             return False
-        chunks: list[dict[str, Array]] = []
-        left = self.rows
-        for feeds in checked_batches(program.model, context.calibration(), self.batch):
-            count = min(left, max((a.shape[0] for a in feeds.values() if a.ndim), default=1))
-            chunks.append({n: a[:count] if a.ndim else a for n, a in feeds.items()})
-            left -= count
-            if left <= 0:
-                break
+        chunks = self._chunks(program, twin, context)
         chosen: dict[str, ChosenWeight] = {}
         errors: list[FeedbackError] = []
         # In 8 bits a table that is a matrix too is stored once: both have the nearest integers.
         once = self.scheme == "static" and self.bits == 8
         shared = {tie.weight.name for tie in tied_weights(program.model)} if once else set()
-        with context.progress.task(self.name, len(twin.layers)) as task:
-            for layer, weight, error in self._walk(program, twin, chunks, context):
+        with (
+            Finished(context) as finished,
+            context.progress.task(self.name, len(twin.layers)) as task,
+        ):
+            for layer, (weight, error, warning) in self._walk(
+                program, twin, chunks, context, finished
+            ):
+                if warning:
+                    context.warn(f"{self.name}: '{error.node}': {warning}")
                 if layer.weight not in shared:
                     chosen[layer.weight] = weight
                     errors.append(error)
@@ -207,42 +184,95 @@ class ErrorFeedback(GraphPass):
         context.put(FeedbackErrors(self.name, tuple(errors)))
         return False
 
+    def _chunks(self, program: Program, twin: Twin, context: Context) -> list[dict[str, Array]]:
+        """The calibration data in batches, smaller ones where a batch makes large values."""
+        assert context.calibration is not None
+        chunks: list[dict[str, Array]] = []
+        left, size = self.rows, self.batch
+        widest = 0
+        if all(layer.node.op_type != "Conv" for layer in twin.layers):
+            widest = max(_float_count(layer) for layer in twin.layers)
+        for feeds in checked_batches(program.model, context.calibration(), self.batch):
+            count = min(left, max((a.shape[0] for a in feeds.values() if a.ndim), default=1))
+            size = min(size, max(1, _VALUES // max(1, _tokens(feeds) * widest)))
+            step = size if len({a.shape[0] for a in feeds.values() if a.ndim}) == 1 else count
+            if _is_fixed(program):
+                step = count
+            for start in range(0, count, step):
+                end = min(start + step, count)
+                chunks.append({n: a[start:end] if a.ndim else a for n, a in feeds.items()})
+            left -= count
+            if left <= 0:
+                break
+        return chunks
+
     def _walk(
         self,
         program: Program,
         twin: Twin,
         chunks: Sequence[Mapping[str, Array]],
         context: Context,
-    ) -> Iterator[tuple[Layer, ChosenWeight, FeedbackError]]:
+        finished: Finished,
+    ) -> Iterator[tuple[Layer, Done]]:
         groups = _groups(twin, self.layers == "all")
-        streams = [Stream(twin.program, chunks, ())]
+        finished.describe(f"{self.name} {self}", twin.program, chunks)
+        found = {layer.weight: finished.find(layer) for group in groups for layer in group}
+        last = max(
+            (i for i, g in enumerate(groups) if not all(found[x.weight] for x in g)), default=-1
+        )
+        streams = [Stream(twin.program, finished.stream(chunks) or chunks, ())]
         if self.asymmetric:
-            streams.append(Stream(program, chunks, ()))
-        for layers in groups:
-            inputs = [_input(layers[0].readers[0])]
-            if self.asymmetric:
-                inputs.append(_input(layers[0].node))
-            extra = [
-                list(self.extra_values(s.program, v.name or ""))
-                for s, v in zip(streams, inputs, strict=True)
-            ]
-            for stream, value, more in zip(streams, inputs, extra, strict=True):
-                targets = [value, *(stream.value(name) for name in more)]
-                made = [t for t in targets if t.producer() is not None]
-                nodes = stream.missing(made)
-                stream.run(stream.part(nodes, made))
-            names = [value.name or "" for value in inputs]
-            for geometry in dict.fromkeys(_geometry(layer) for layer in layers):
-                inside = [layer for layer in layers if _geometry(layer) == geometry]
-                moments = self._moments(streams, names, geometry)
-                factors: list[dict[tuple[float, bool], Factor | None]] = [{} for _ in moments]
-                for layer in inside:
-                    weight, error = self._round(layer, geometry, moments, factors, context)
-                    layer.put(weight.real())
-                    yield layer, weight, error
+            streams.append(Stream(program, finished.stream(chunks) or chunks, ()))
+        weigh = None
+        if last >= 0:
+            weigh = self.token_weights(program, [group[0] for group in groups], chunks, context)
+        for index, layers in enumerate(groups):
+            names = self._advance(streams, layers) if index <= last else []
+            for layer in layers:
+                before = found[layer.weight]
+                if before is not None:
+                    layer.put_lazily(before[0])
+                    yield layer, before
+            left = [layer for layer in layers if found[layer.weight] is None]
+            for geometry in dict.fromkeys(_geometry(layer) for layer in left):
+                token = None if weigh is None else partial(weigh, layers[0])
+                inside = [layer for layer in left if _geometry(layer) == geometry]
+                yield from self._rounded(streams, names, geometry, token, inside, finished)
+
+    def _advance(self, streams: Sequence[Stream], layers: Sequence[Layer]) -> list[str]:
+        """Run the streams up to the input of some layers; return its name in each."""
+        inputs = [_input(layers[0].readers[0])]
+        if self.asymmetric:
+            inputs.append(_input(layers[0].node))
+        for stream, value in zip(streams, inputs, strict=True):
+            made = [] if value.producer() is None else [value]
+            nodes = stream.missing(made)
+            stream.run(stream.part(nodes, made))
+        return [value.name or "" for value in inputs]
+
+    def _rounded(
+        self,
+        streams: Sequence[Stream],
+        names: Sequence[str],
+        geometry: Geometry,
+        weigh: Callable[[int, Array], Floats | None] | None,
+        layers: Sequence[Layer],
+        finished: Finished,
+    ) -> Iterator[tuple[Layer, Done]]:
+        """Round layers that read the same rows; moments and factors are held no longer."""
+        moments = self._moments(streams, names, geometry, weigh)
+        shared = [Shared(moment.hessian, moment.drift) for moment in moments]
+        for layer in layers:
+            done = finished.keep(layer, self._round(layer, geometry, shared, finished))
+            layer.put_lazily(done[0])
+            yield layer, done
 
     def _moments(
-        self, streams: Sequence[Stream], names: Sequence[str], geometry: Geometry
+        self,
+        streams: Sequence[Stream],
+        names: Sequence[str],
+        geometry: Geometry,
+        weigh: Callable[[int, Array], Floats | None] | None,
     ) -> list[Moments]:
         """Second moments of a layer's input, for each group of a convolution."""
         found: list[Moments] = []
@@ -251,7 +281,9 @@ class ErrorFeedback(GraphPass):
                 _rows(stream.chunks[index][name], geometry)
                 for stream, name in zip(streams, names, strict=True)
             ]
-            weights = self.importance(streams[0].chunks[index], names[0])
+            weights = None
+            if weigh is not None and not geometry.kernel:
+                weights = weigh(index, streams[0].chunks[index][names[0]])
             if not found:
                 found = [Moments(rows[0].shape[2], self.asymmetric) for _ in rows[0]]
             for g, moments in enumerate(found):
@@ -260,50 +292,37 @@ class ErrorFeedback(GraphPass):
         return found
 
     def _round(
-        self,
-        layer: Layer,
-        geometry: Geometry,
-        moments: Sequence[Moments],
-        factors: Sequence[dict[tuple[float, bool], Factor | None]],
-        context: Context,
-    ) -> tuple[ChosenWeight, FeedbackError]:
+        self, layer: Layer, geometry: Geometry, moments: Sequence[Shared], finished: Finished
+    ) -> Done:
         label = node_label(layer.node)
         columns = read_columns(layer.node, geometry.group)
         check_finite(layer.weight, columns)
         grid = self._grid(layer.bits)
         levels = np.empty(columns.shape, dtype=np.uint8)
-        scales, zeros = [], []
-        rounded = left = total = 0.0
-        kept = 0
-        for g, moment in enumerate(moments):
-            weight = np.ascontiguousarray(columns[g].T)
-            diagonal = np.einsum("ii->i", moment.hessian).copy()
-            nearest = grid.fitted(weight, diagonal)
-            problem = Problem(
-                weight, moment.hessian, moment.drift, diagonal, nearest, label, factors[g]
+        parts = []
+        for g, shared in enumerate(moments):
+            part = round_matrix(
+                self,
+                grid,
+                np.ascontiguousarray(columns[g].T),
+                shared,
+                label,
+                finished.workers,
+                finished.place(),
             )
-            plain = nearest.round(weight)
-            found, grids, warning = self.choose(problem)
-            if warning:
-                context.warn(f"{self.name}: '{label}': {warning}")
-            for turn in range(self.refits + 1 if self.sweeps else 0):
-                if turn:
-                    grids = refit(weight, found, grids, moment.hessian, moment.drift)
-                found = descend(weight, found, grids, moment.hessian, moment.drift, self.sweeps)
-            before = output_errors(weight, nearest.real(plain), moment.hessian, moment.drift)
-            after = output_errors(weight, grids.real(found), moment.hessian, moment.drift)
-            worse = after > before
-            levels[g] = np.where(worse[:, None], plain, found).T
-            scales.append(np.where(worse[:, None], nearest.scale, grids.scale))
-            zeros.append(np.where(worse[:, None], nearest.zero, grids.zero))
-            rounded += float(before.sum())
-            left += float(np.minimum(before, after).sum())
-            total += float(np.einsum("nk,nk->", weight @ moment.hessian, weight, dtype=np.float64))
-            kept += int(worse.sum())
+            levels[g] = part.levels.T
+            parts.append(part)
         error = FeedbackError(
-            label, rounded, left, total, kept, columns.shape[0] * columns.shape[2]
+            label,
+            sum(part.rounded for part in parts),
+            sum(part.left for part in parts),
+            sum(part.total for part in parts),
+            sum(part.kept for part in parts),
+            columns.shape[0] * columns.shape[2],
         )
-        return self._chosen(layer, geometry, levels, scales, zeros, grid), error
+        scales, zeros = [part.scale for part in parts], [part.zero for part in parts]
+        chosen = self._chosen(layer, geometry, levels, scales, zeros, grid)
+        return chosen, error, next((part.warning for part in parts if part.warning), "")
 
     def _chosen(
         self,
@@ -345,6 +364,31 @@ class ErrorFeedback(GraphPass):
             grid.bits,
             str(self),
         )
+
+
+_VALUES = 1 << 24
+"""Numbers of a layer's input in a batch, at most (float32: 64 MB), if a sample has not more."""
+
+
+def _tokens(feeds: Mapping[str, Array]) -> int:
+    """Rows that a matrix product has for one sample."""
+    found = 1
+    for array in feeds.values():
+        inner = array.shape[1:] if np.issubdtype(array.dtype, np.integer) else array.shape[1:-1]
+        found = max(found, int(np.prod(inner)))
+    return found
+
+
+def _float_count(layer: Layer) -> int:
+    """The longer side of a layer's matrix."""
+    value = layer.node.inputs[1]
+    return 1 if value is None or value.shape is None else max(value.shape.numpy(), default=1)
+
+
+def _is_fixed(program: Program) -> bool:
+    """Whether the graph takes a fixed number of samples at a time."""
+    shapes = [static_shape(v) for v in program.model.graph.inputs if not v.is_initializer()]
+    return any(shape and shape[0] is not None for shape in shapes)
 
 
 def _input(node: ir.Node) -> ir.Value:

@@ -13,6 +13,8 @@ arXiv:2503.01820). Both are running means: memory K^2 whatever the number of tok
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -62,10 +64,15 @@ class Moments:
         keep, share = 1 - count / self.tokens, 2 / self.tokens
         x = inputs if importance is None else inputs * importance[:, None]
         self.hessian *= np.float32(keep)
-        self.hessian += np.float32(share) * (x.T @ x)
+        _add(self.hessian, x.T @ x, share)
         if floats is not None and self.drift is not None:
             moved = floats - inputs
             if importance is not None:
                 moved *= importance[:, None]
             self.drift *= np.float32(keep)
-            self.drift += np.float32(share) * (moved.T @ x)
+            _add(self.drift, moved.T @ x, share)
+
+
+def _add(total: Floats, product: npt.NDArray[Any], share: float) -> None:
+    product *= np.float32(share)
+    total += product
