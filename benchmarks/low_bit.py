@@ -55,6 +55,7 @@ STORE4 = "quantize-embeddings,quantize-weights{symmetric=false}"
 STORE3 = "quantize-embeddings,quantize-weights{symmetric=false,bits=3,form=int8}"
 STORE2 = "quantize-embeddings,quantize-weights{symmetric=false,bits=2,group=16,form=int8}"
 FOLD4 = "quantize-embeddings,quantize-weights{symmetric=false,form=int8}"
+TOKENS = "quantize-embeddings,quantize-tokens"
 RANGES = "calibrate{method=percentile},"
 STATIC4 = "quantize-static{weight-bits=4},correct-bias"
 CHANNEL = "group=0,symmetric=true,scheme=static"
@@ -143,6 +144,15 @@ METHODS = [
     Method("smoothed, rounded", "W4A8", f"smooth-activations,{FOLD4}"),
     Method("smoothed, gptq", "W4A8", f"smooth-activations,gptq,{FOLD4}"),
     Method("rotated, gptq", "W4A8", f"rotate{{online=true}},gptq,{FOLD4}"),
+    # A scale a token; four bits of activations run in the same kernels.
+    Method("rounded, tokens", "W4A8", f"{TOKENS}{{weights=4,group=32,symmetric=false}}"),
+    Method("gptq, tokens", "W4A8", f"gptq,{TOKENS}"),
+    Method("QQQ", "W4A8", f"smooth-outliers{{group=128}},gptq{{group=128}},{TOKENS}"),
+    Method("QServe", "W4A8", f"smooth-attention,qoq{{group=32}},{TOKENS}"),
+    Method("rounded", "W4A8KV4", f"{TOKENS}{{weights=4,group=32,symmetric=false,kv=4}}"),
+    Method("QServe", "W4A8KV4", f"smooth-attention,qoq{{group=32}},{TOKENS}{{kv=4}}"),
+    Method("rounded", "W4A4", f"{TOKENS}{{bits=4,weights=4,symmetric=false}}"),
+    Method("rotated, gptq", "W4A4", f"rotate{{online=true}},gptq,{TOKENS}{{bits=4}}"),
     # Three and two bits.
     Method("rounded", "W3", STORE3),
     Method("gptq", "W3", f"gptq{{bits=3}},{STORE3}"),

@@ -33,6 +33,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "rotate": "qcomp.passes.graph.rotate:Rotate",
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
         "awq": "qcomp.passes.calibrate.awq:Awq",
+        "smooth-outliers": "qcomp.passes.calibrate.smooth_outliers:SmoothOutliers",
         "smooth-attention": "qcomp.passes.calibrate.smooth_attention:SmoothAttention",
         "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "generate-data": "qcomp.passes.calibrate.generate_data:GenerateData",

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from qcomp.ir.program import Program
 
-__all__ = ["Awq", "ScaledByActivations"]
+__all__ = ["Awq", "ScaledByActivations", "matrix", "read_tensors"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -127,7 +127,7 @@ class Awq(GraphPass):
         # A quotient gives a tensor that this pass makes the name it had.
         groups = [
             readers
-            for readers in self._tensors(program.model, context)
+            for readers in read_tensors(program.model, context, "weights")
             if (readers.source.name or "") not in done.exponents
         ]
         if not groups:
@@ -159,22 +159,6 @@ class Awq(GraphPass):
         if chosen:
             context.put((context.get(ChosenWeights) or ChosenWeights()).joined(chosen))
         return moved
-
-    def _tensors(self, model: ir.Model, context: Context) -> list[Readers]:
-        """The tensors that layers with weights to quantize read, in graph order."""
-        rules = rules_of(context)
-        # Their integers are those of the table, as long as the weights are.
-        tied = {tie.layer for tie in tied_weights(model)}
-        found: dict[ir.Value, Readers] = {}
-        for layer in model.graph:
-            if layer.domain or layer.op_type not in ("MatMul", "Gemm") or layer in tied:
-                continue
-            if rules.options(layer).refusal("weights") or matmul_weight_reason(layer):
-                continue
-            source = layer.inputs[0]
-            if source is not None and (source.dtype is None or source.dtype == 1):
-                found.setdefault(source, Readers(source, rules, products=True)).layers.append(layer)
-        return list(found.values())
 
     def _searched(
         self, readers: Readers, seen: SeenRows, context: Context
@@ -228,6 +212,29 @@ class Awq(GraphPass):
             str(self),
         )
         return {value.name or "": weight}
+
+
+def read_tensors(model: ir.Model, context: Context, scheme: str) -> list[Readers]:
+    """The tensors that layers with weights to quantize read, in graph order.
+
+    Args:
+        model: The model.
+        context: Has what the user asks of operators.
+        scheme: Of the pass that will quantize them.
+    """
+    rules = rules_of(context)
+    # Their integers are those of the table, as long as the weights are.
+    tied = {tie.layer for tie in tied_weights(model)}
+    found: dict[ir.Value, Readers] = {}
+    for layer in model.graph:
+        if layer.domain or layer.op_type not in ("MatMul", "Gemm") or layer in tied:
+            continue
+        if rules.options(layer).refusal(scheme) or matmul_weight_reason(layer):
+            continue
+        source = layer.inputs[0]
+        if source is not None and (source.dtype is None or source.dtype == 1):
+            found.setdefault(source, Readers(source, rules, products=True)).layers.append(layer)
+    return list(found.values())
 
 
 def matrix(layer: ir.Node) -> Floats:
