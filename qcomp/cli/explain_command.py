@@ -59,7 +59,17 @@ def explain_command(
         return
     if found.operators:
         show_table(
-            ("operator", "op", "state", "scheme", "weight", "runs as", "dB", "why"),
+            (
+                "operator",
+                "op",
+                "state",
+                "scheme",
+                "weight",
+                "runs as",
+                "weight dB",
+                "output dB",
+                "why",
+            ),
             [
                 (
                     line.name,
@@ -68,7 +78,10 @@ def explain_command(
                     line.scheme,
                     line.type,
                     line.runs,
-                    "" if line.output_sqnr is None else f"{line.output_sqnr:.1f}",
+                    *(
+                        "" if ratio is None else f"{ratio:.1f}"
+                        for ratio in (line.weight_sqnr, line.output_sqnr)
+                    ),
                     line.why,
                 )
                 for line in found.operators

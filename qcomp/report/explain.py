@@ -26,7 +26,8 @@ class OperatorLine:
         scheme: ``static``, ``dynamic``, ``weights`` or ``float8``; "" in float.
         type: The weight's type, "" without one.
         runs: What ONNX Runtime runs in its place, "" if unknown.
-        output_sqnr: Signal to quantization noise of its output in dB; None if not measured.
+        weight_sqnr: Signal to quantization noise of its weight in dB; None without one.
+        output_sqnr: The same of its output, earlier layers quantized too; None if not measured.
         why: Why it was quantized so, or why it was not.
     """
 
@@ -36,6 +37,7 @@ class OperatorLine:
     scheme: str = ""
     type: str = ""
     runs: str = ""
+    weight_sqnr: float | None = None
     output_sqnr: float | None = None
     why: str = ""
 
@@ -101,6 +103,7 @@ def _quantized(line: LayerLine) -> OperatorLine:
         line.scheme,
         line.bits,
         line.runs,
+        line.weight_sqnr if line.weight else None,
         line.output_sqnr,
         why,
     )

@@ -15,10 +15,13 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+import qcomp
 from qcomp.backends.onnx_int import OnnxIntBackend
 from qcomp.execute import HybridSession, Session
 from qcomp.ir.program import Program
 from qcomp.passmanager import Context, Pipeline
+from qcomp.report.data import Report
+from qcomp.report.explain import explain
 from qcomp.target import get_target
 
 PREPARE = "canonicalise,fold-constants,fuse-batch-norm"
@@ -97,6 +100,34 @@ def test_equalization_and_bias_correction_restore_four_bits(judge, seed):
 
 def test_equalization_alone_leaves_four_bits_within_half_a_point(judge, digits):
     assert judge(100, quantized(4, "cross-layer-equalize")) >= 100.0 * digits[2] - 0.55
+
+
+@pytest.mark.parametrize("guilty", [0, 1, 2])
+def test_explain_names_the_guilty_layer(digits, tmp_path, guilty):
+    """One weight two thousand times the others takes the resolution of its whole layer."""
+    source, data, _ = digits
+    model = onnx.ModelProto()
+    model.CopyFrom(source)
+    tensor = next(t for t in model.graph.initializer if t.name == f"{2 * guilty}.weight")
+    W = onnx.numpy_helper.to_array(tensor).copy()
+    W[0, 0] = 2000 * np.abs(W).std()
+    tensor.CopyFrom(onnx.numpy_helper.from_array(W, tensor.name))
+    qcomp.compile(
+        model,
+        target="cpu-int8",
+        calibration={"input": data["calib_x"]},
+        pipeline=f"{PREPARE},{quantized(8)},quantization-error",
+        out=tmp_path / "out",
+    )
+    report = Report.from_json((tmp_path / "out" / "report.json").read_text())
+    layers = [line for line in explain(report).operators if line.op == "Gemm"]
+    assert len(layers) == 3
+    worst = min(layers, key=lambda line: line.weight_sqnr)
+    assert worst is layers[guilty]
+    others = [line.weight_sqnr for line in layers if line is not worst]
+    assert min(others) > worst.weight_sqnr + 5.0
+    before = [line.output_sqnr for line in layers[:guilty]]
+    assert all(ratio > worst.output_sqnr + 10.0 for ratio in before)
 
 
 def test_adaround_gains_a_point_over_rounding_at_two_bits():
