@@ -2,10 +2,11 @@
 
     python benchmarks/quantize.py [DIR] --peers ort --json OUT
 
-DIR holds models with their data (see ``quantize_tasks.py``); without it two small models are
-trained here, a recurrent net and a U-Net. Every tool runs in a process of its own and gets the same
-float file and the same calibration rows. A peer that needs an environment of its own gets it by
-``--python nncf=/path/to/python``. Judged over the whole evaluation set:
+DIR holds models with their data (see ``quantize_tasks.py``); without it, or with ``--trained``
+beside it, two small models are trained here, a recurrent net and a U-Net. Every tool runs in a
+process of its own and gets the same float file and the same calibration rows. A peer that needs an
+environment of its own gets it by ``--python nncf=/path/to/python``. Judged over the whole
+evaluation set:
 
 - the task's metric, its drop against float and the drop's 95 % interval (paired bootstrap);
 - SQNR = 10 log10(sum |y|^2 / sum |y - q|^2), logits centred per position; for a language model
@@ -316,7 +317,8 @@ def write_readme(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, help="models with their data")
-    parser.add_argument("--models", default="", help="names, with commas; all by default")
+    parser.add_argument("--models", default="", help="names in DIR, with commas; all by default")
+    parser.add_argument("--trained", action="store_true", help="also the models trained here")
     parser.add_argument("--configs", default=",".join(OURS), help="ours, with commas")
     parser.add_argument("--pipeline", action="append", default=[], help="a pipeline of ours")
     parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}, with commas")
@@ -334,12 +336,14 @@ def main() -> None:
         tools += [(peer, config) for config in PEERS[peer]]
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as scratch:
-        if options.folder is None:
+        names = tuple(filter(None, options.models.split(",")))
+        tasks = [] if options.folder is None else read_tasks(options.folder, names, options.rows)
+        if options.folder is None or options.trained:
             from quantize_train import train
 
             train(Path(scratch))
-        names = tuple(filter(None, options.models.split(",")))
-        for task in read_tasks(options.folder or Path(scratch), names, options.rows):
+            tasks += read_tasks(Path(scratch), () if tasks else names, options.rows)
+        for task in tasks:
             rows += judged(task, tools, pythons)
             if options.json:
                 options.json.write_text(json.dumps(rows, indent=1))
