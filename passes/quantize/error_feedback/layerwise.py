@@ -156,8 +156,11 @@ class ErrorFeedback(GraphPass):
                 f"{self.name} has no data to gather second moments from",
                 hint="give calibration data (--calib data.npz)",
             )
+        everything = self.layers == "all"
+        if not everything and not any(map(_over_positions, program.model.graph)):
+            return False
         twin = make_twin(program, context, self.scheme, self.bits)
-        groups = _groups(twin, self.layers == "all")
+        groups = _groups(twin, everything)
         if not groups:
             return False
         chunks = self._chunks(program, twin, context)
@@ -411,8 +414,10 @@ def _output_axis(node: ir.Node) -> int:
 
 
 def _over_positions(node: ir.Node) -> bool:
+    if node.domain or node.op_type != "MatMul":
+        return False
     shape = static_shape(node.inputs[0])
-    return node.op_type == "MatMul" and shape is not None and len(shape) > 2
+    return shape is not None and len(shape) > 2
 
 
 def _groups(twin: Twin, everything: bool) -> list[list[Layer]]:
