@@ -14,8 +14,10 @@ import numpy as np
 from qcomp.accuracy_bound import run_within
 from qcomp.artifact_format import sha256
 from qcomp.binding import BoundCircuits
+from qcomp.companions import copy_companions
 from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
+from qcomp.judging import judge_labels, judge_text
 from qcomp.largest_drop import Drop, KeptLayers
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
@@ -34,6 +36,7 @@ from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, So
 if TYPE_CHECKING:
     from qcomp.execute import HybridSession
     from qcomp.feeds import Batches, Evaluation, Scorer
+    from qcomp.feeds.texts import TextEvaluation
     from qcomp.ir.program import Program
     from qcomp.runtime.artifact import Artifact
     from qcomp.target import Target
@@ -76,6 +79,7 @@ class Compilation:
         self.context = context
         self.records: list[PassRecord] = []
         self.labels: Evaluation | None = None
+        self.text: TextEvaluation | None = None
         self.metric: object = None
         self.higher_is_better: bool | None = None
         self.drop: Drop | None = None
@@ -134,6 +138,18 @@ class Compilation:
             self.labels = labels_for(
                 labels, inputs, calibration=self._batches, preprocess=preprocess
             )
+
+    def take_text(self, text: str | Path | None, tokenizer: str | Path | None) -> None:
+        """Take the text that both are judged on, see :func:`qcomp.feeds.texts.text_evaluation`."""
+        if text is None:
+            if tokenizer is not None:
+                raise UsageError("a tokenizer is for a text", hint="give --eval text.txt, too")
+            return
+        if self.graph is None:
+            raise UsageError("the source has no classical graph that could read a text")
+        from qcomp.feeds.texts import text_evaluation
+
+        self.text = text_evaluation(text, tokenizer, self.program.model, self.program.source)
 
     def take_figure(self, metric: object, higher: bool | None, max_drop: object) -> None:
         """Take how the program is judged, and how much worse it may get. Data comes first.
@@ -249,6 +265,8 @@ class Compilation:
         """Write the bundle into an empty folder."""
         bundle = load_part("backends", "bundle")
         bundle(self.graph, self.circuit).write(self.program, folder, self.context)
+        if self.graph is not None:
+            copy_companions(self.source.source, folder)
 
     # --- checks and report -------------------------------------------------------------------
 
@@ -440,25 +458,18 @@ class Compilation:
         return Scorer(self.metric, self.higher_is_better)  # type: ignore[arg-type]
 
     def _accuracy(self, artifact: Artifact, checks: list[CheckLine]) -> tuple[AccuracyLine, ...]:
-        if self.labels is None:
-            return ()
-        session = self.source_session()
-        output = artifact.outputs[0]
-        source, compiled = (self.scorer() for _ in range(2))
-        start = 0
-        for feeds in self.labels.batches():
-            before, after = session.run(feeds, shots=0), artifact.run(feeds, shots=0)
-            labels = self.labels.labels[start : start + len(before[output])]
-            source.add(before[output], labels)
-            compiled.add(after[output], labels)
-            start += len(labels)
-        if self.labels.is_calibration:
-            self.context.warn("the accuracy is on the calibration samples, not on unseen data")
-        a, b = source.result(), compiled.result()
-        change = abs(a.value - b.value)
-        how = f"{a.metric} on {a.n} labelled samples, {a.value:.4f} before, {b.value:.4f} after"
-        checks.append(CheckLine("accuracy", how, "measured", change, f"change of {a.metric}"))
-        return (AccuracyLine(a.metric, a.value, b.value, a.n),)
+        lines: list[AccuracyLine] = []
+        if self.labels is not None:
+            line, check = judge_labels(self.labels, self.scorer, self.source_session(), artifact)
+            if self.labels.is_calibration:
+                self.context.warn("the accuracy is on the calibration samples, not on unseen data")
+            lines.append(line)
+            checks.append(check)
+        if self.text is not None:
+            found, more = judge_text(self.text, self.source_session(), artifact)
+            lines += found
+            checks += more
+        return tuple(lines)
 
 
 def _is_generated(calibration: object) -> bool:

@@ -207,6 +207,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
     metric: object = None,
     higher_is_better: bool | None = None,
     max_drop: object = None,
+    evaluation: str | Path | None = None,
+    tokenizer: str | Path | None = None,
     tokens: str | None = None,
     seed: int = 0,
     effort: str = "default",
@@ -250,6 +252,10 @@ def compile(  # noqa: A001  the name that users of compilers expect
         higher_is_better: Whether more of a function's figure is better; it is, by default.
         max_drop: How much worse the figure may get: ``"0.5%"`` of the source's, or a number in its
             own units. The worst layers stay in float until that is met.
+        evaluation: A text that source and artifact are judged on: perplexity and divergence of a
+            decoder, likeness of embeddings, see :mod:`qcomp.feeds.texts`; arrays (``.npz``) are
+            taken as ``labels``.
+        tokenizer: Its ``tokenizer.json``; by default the one beside the source.
         tokens: For weights of few bits, what the graph is for: ``decode`` (one row at a time),
             ``prefill`` (many), ``both``; each layer gets the kernel that is faster then.
         seed: Seed of everything random; the same seed gives the same bytes.
@@ -300,7 +306,10 @@ def compile(  # noqa: A001  the name that users of compilers expect
         context.progress = progress
     job = Compilation(program, graph, circuit, context)
     job.take_rules(exclude, include, override)
+    if evaluation is not None and Path(evaluation).suffix in (".npz", ".npy") and labels is None:
+        evaluation, labels = None, evaluation
     job.take_data(calibration, labels, preprocess, pipeline)
+    job.take_text(evaluation, tokenizer)
     job.take_figure(metric, higher_is_better, max_drop)
     if tokens is not None:
         pipeline = expecting(pipeline, tokens, graph, effort)

@@ -45,6 +45,8 @@ Examples:
 
   qcomp compile model.onnx -t qnn-int8 --calib data.npz --labels y.npz --max-drop 0.5% -o out
 
+  qcomp compile decoder.onnx -t cpu-int4 --calib data.npz --eval text.txt -o out
+
   qcomp compile circuit.qasm -t ibm-heron --device fake_torino -o out
 
   qcomp compile circuit.qasm -t machine.json --initial-layout 3,4,5 -o out
@@ -102,6 +104,21 @@ def compile_command(
             metavar="0.5%",
             help="Keep the worst layers in float until the metric drops by at most so much of the "
             "source's figure; without %, in the metric's own units.",
+        ),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(
+            "--eval",
+            metavar="TEXT",
+            help="Text file: the report then says perplexity and divergence of a language model, "
+            "or the likeness of embeddings, a sentence a line. Arrays are taken as --labels.",
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer", help="The model's tokenizer.json, if it is not beside the model."
         ),
     ] = None,
     tokens: Annotated[
@@ -189,6 +206,8 @@ def compile_command(
             metric=metric,
             higher_is_better=False if lower_is_better else None,
             max_drop=max_drop,
+            evaluation=evaluation,
+            tokenizer=tokenizer,
             tokens=tokens,
             pipeline=pipeline,
             exclude=exclude or (),
