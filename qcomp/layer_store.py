@@ -29,7 +29,16 @@ from qcomp.errors import QcompError, UsageError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["DiskValues", "Entry", "LayerStore", "digest", "give_back", "model_digest"]
+__all__ = [
+    "DiskValues",
+    "Entry",
+    "LayerStore",
+    "digest",
+    "give_back",
+    "model_digest",
+    "on_disk",
+    "write_entry",
+]
 
 Array = npt.NDArray[np.generic]
 
@@ -120,13 +129,9 @@ class LayerStore:
         return entry
 
     def write(self, key: str, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
-        """Write an entry; nothing is counted. Workers call it, too."""
+        """Write an entry; nothing is counted."""
         try:
-            with atomic_folder(self.folder / key, marker=_ENTRY) as folder:
-                for index, array in enumerate(arrays.values()):
-                    np.save(folder / f"{index}.npy", array, allow_pickle=False)
-                text = json.dumps({"arrays": list(arrays), "facts": dict(facts)})
-                (folder / _ENTRY).write_text(text, encoding="utf-8")
+            write_entry(self.folder, key, arrays, facts)
         except QcompError as error:
             error.hint = f"{error.hint.partition(';')[0]}; {self.goes_on}".removeprefix("; ")
             raise
@@ -184,6 +189,27 @@ class LayerStore:
             why=error.strerror or str(error),
             hint=("free some space; " if full else "") + self.goes_on,
         )
+
+
+def write_entry(
+    folder: Path, key: str, arrays: Mapping[str, Array], facts: Mapping[str, Any]
+) -> None:
+    """Write an entry into the folder of a store, from any process that sees it.
+
+    Raises:
+        QcompError: The folder is not there, the disk is full, or it cannot be written.
+    """
+    if not folder.is_dir():
+        raise QcompError(
+            f"a worker does not see the folder '{folder}'",
+            hint="workers on other machines need the same file system: name a folder there with "
+            "--cache",
+        )
+    with atomic_folder(folder / key, marker=_ENTRY) as place:
+        for index, array in enumerate(arrays.values()):
+            np.save(place / f"{index}.npy", array, allow_pickle=False)
+        text = json.dumps({"arrays": list(arrays), "facts": dict(facts)})
+        (place / _ENTRY).write_text(text, encoding="utf-8")
 
 
 def _runs(number: str) -> bool:

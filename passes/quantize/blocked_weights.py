@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import PassError
+from qcomp.layer_store import give_back
 from qcomp.passes.graph.rewriting import Editor, SharedParts, check_finite, read_weight
 from qcomp.passes.quantize.arithmetic import (
     Floats,
@@ -31,6 +33,7 @@ __all__ = [
     "BlockedWeight",
     "ChosenBlocks",
     "RoundedWeight",
+    "Rounding",
     "blocks_text",
     "channel_blocks",
 ]
@@ -203,27 +206,34 @@ class BlockedWeight(ABC):
         return values
 
 
-class RoundedWeight(BlockedWeight):
-    """A weight that is rounded to nearest, on the grid over a block's range or on a fitted one."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounding:
+    """How one weight is rounded to nearest: what another process has to know.
 
-    def __init__(
-        self,
-        value: ir.Value,
-        by_rows: bool,
-        bits: int,
-        group: int,
-        symmetric: bool,
-        fit: Fit = "minmax",
-    ) -> None:
-        super().__init__(value, by_rows, bits, group, symmetric)
-        self.fit: Fit = fit
+    Attributes:
+        tensor: The float weight.
+        by_rows: Whether its rows are output channels.
+        bits: 2 to 8.
+        group: Block length.
+        symmetric: Whether the zero point is fixed in the middle.
+        fit: ``minmax``, the grid over a block's range, or how it is fitted.
+    """
+
+    tensor: ir.TensorProtocol
+    by_rows: bool
+    bits: int
+    group: int
+    symmetric: bool
+    fit: Fit
 
     def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
         """See :class:`BlockedWeight`."""
-        step = max(1, _SLAB // max(1, self.columns))
+        shape = self.tensor.shape.numpy()
+        rows, columns = shape if self.by_rows else shape[::-1]
+        step = max(1, _SLAB // max(1, columns))
         with read_weight(self.tensor) as array:
-            for start in range(0, self.rows, step):
-                part = slice(start, min(start + step, self.rows))
+            for start in range(0, rows, step):
+                part = slice(start, min(start + step, rows))
                 w = np.ascontiguousarray(array[part] if self.by_rows else array[:, part].T)
                 yield part, *self._rounded(w.astype(np.float32, copy=False))
 
@@ -236,50 +246,86 @@ class RoundedWeight(BlockedWeight):
         return grids.round(flat).reshape(wide.shape), grids.scale, grids.zero.astype(np.uint8)
 
 
+class RoundedWeight(BlockedWeight):
+    """A weight that is rounded to nearest, on the grid over a block's range or on a fitted one.
+
+    Attributes:
+        rounding: How.
+        finished: What it became, where that is known already.
+    """
+
+    def __init__(
+        self,
+        value: ir.Value,
+        by_rows: bool,
+        bits: int,
+        group: int,
+        symmetric: bool,
+        fit: Fit = "minmax",
+    ) -> None:
+        super().__init__(value, by_rows, bits, group, symmetric)
+        self.rounding = Rounding(self.tensor, by_rows, bits, group, symmetric, fit)
+        self.finished: Arrays | None = None
+
+    def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
+        """See :class:`BlockedWeight`."""
+        if self.finished is None:
+            yield from self.rounding.slabs()
+            return
+        levels, scale, zero = (self.finished[name] for name in ("levels", "scale", "zero"))
+        step = max(1, _SLAB // max(1, self.columns))
+        for start in range(0, self.rows, step):
+            part = slice(start, min(start + step, self.rows))
+            yield part, np.array(levels[part]), np.array(scale[part]), np.array(zero[part])
+            give_back(levels)
+
+
 class ChosenBlocks(BlockedWeight):
     """A weight whose integers somebody chose."""
 
     def __init__(self, value: ir.Value, by_rows: bool, chosen: ChosenWeight) -> None:
-        chosen = chosen if by_rows else chosen.transposed()
-        columns = chosen.levels.shape[1]
+        columns = chosen.levels.shape[1 if by_rows else 0]
+        axis = chosen.axis if by_rows else 1 - chosen.axis
         if chosen.group is None:
             sizes = [g for g in GROUPS if g >= columns] or [GROUPS[-1]]
         else:
             sizes = [g for g in reversed(GROUPS) if chosen.group % g == 0]
-        if not sizes or (chosen.group is not None and chosen.axis != 1):
+        if not sizes or (chosen.group is not None and axis != 1):
             raise PassError(
                 f"the integers chosen for '{value.name}' lie in blocks of {chosen.group} along "
-                f"{'input' if chosen.axis == 1 else 'output'} channels",
+                f"{'input' if axis == 1 else 'output'} channels",
                 hint="multiples of 16 along input channels can be stored",
             )
-        if chosen.group is None and chosen.scale.ndim and chosen.axis != 0:
+        if chosen.group is None and chosen.scale.ndim and axis != 0:
             raise PassError(f"the scales chosen for '{value.name}' lie along input channels")
         super().__init__(value, by_rows, chosen.bits, sizes[0], chosen.zero_point is None)
-        self.chosen = chosen
+        self._chosen = chosen
 
     def folded(self) -> Blocks:
         """See :class:`BlockedWeight`."""
-        return chosen_blocks(self.name, self.chosen, 0, turned=True)
+        chosen = self._chosen if self.by_rows else self._chosen.transposed()
+        return chosen_blocks(self.name, chosen, 0, turned=True)
 
     def slabs(self) -> Iterator[tuple[slice, Bytes, Floats, Bytes]]:
         """See :class:`BlockedWeight`."""
-        half, chosen = 1 << (self.bits - 1), self.chosen
+        half, chosen = 1 << (self.bits - 1), self._chosen
         middle = np.zeros(chosen.scale.shape, np.int8)
-        zero = middle if chosen.zero_point is None else chosen.zero_point
         parts = []
-        for part in (chosen.scale, zero):
+        for given in (chosen.scale, middle if chosen.zero_point is None else chosen.zero_point):
             if chosen.group is None:
-                wide = np.broadcast_to(part.reshape(-1, 1), (self.rows, self.count))
+                wide = np.broadcast_to(given.reshape(-1, 1), (self.rows, self.count))
             else:
-                wide = np.repeat(part, chosen.group // self.group, axis=1)[:, : self.count]
+                turned = given if self.by_rows else given.T
+                wide = np.repeat(turned, chosen.group // self.group, axis=1)[:, : self.count]
             parts.append(wide)
-        levels = blocks(chosen.levels.astype(np.float32), self.group) + np.float32(half)
-        yield (
-            slice(0, self.rows),
-            levels.astype(np.uint8),
-            np.asarray(parts[0], np.float32),
-            (parts[1].astype(np.int16) + half).astype(np.uint8),
-        )
+        scale, zero = np.asarray(parts[0], np.float32), parts[1].astype(np.int16) + half
+        rows = chosen.levels if self.by_rows else chosen.levels.T
+        step = max(1, _SLAB // max(1, self.columns))
+        for start in range(0, self.rows, step):
+            part = slice(start, min(start + step, self.rows))
+            levels = blocks(rows[part].astype(np.float32), self.group) + np.float32(half)
+            yield part, levels.astype(np.uint8), scale[part], zero[part].astype(np.uint8)
+            give_back(chosen.levels)
 
 
 def _rounded_blocks(value: ir.Value, axis: int, bits: int, group: int) -> Blocks:

@@ -61,6 +61,7 @@ from qcomp.passes.quantize.blocked_weights import (
     ChosenBlocks,
     RoundedWeight,
 )
+from qcomp.passes.quantize.finished_rounding import round_beforehand
 from qcomp.passes.quantize.folded_weights import FoldedWeights
 from qcomp.passes.quantize.grids import Fit, Grid
 from qcomp.passes.quantize.lookup_weights import LookupWeights
@@ -185,6 +186,7 @@ class QuantizeWeights(GraphPass):
             looked_up = found is not None and found.table is not None
             rewrite = one._look_up if looked_up else one._rewrite
             layers.append(rewrite(node, writer, found))
+        round_beforehand(writer.rounded, context)
         note(context, layers, [*floats, *inner_float_ops(model)])
         warn_if_nothing(self.name, context)
         warn_of_batches(sum(layer.scheme == "dynamic" for layer in layers), context)
@@ -253,6 +255,7 @@ class QuantizeWeights(GraphPass):
         if chosen is None:
             fit = _FITS[self.method]
             weight = RoundedWeight(value, by_rows, self.bits, self.group, self.symmetric, fit)
+            writer.rounded.append(weight)
         else:
             weight = ChosenBlocks(value, by_rows, chosen)
         label = node_label(node)
@@ -328,6 +331,7 @@ class _Writer:
     Attributes:
         folded: Writes weights that become s8 when the graph is loaded.
         lookups: Writes weights that are looked up then.
+        rounded: Weights that are rounded to nearest.
         shared: Value -> the operator that quantizes it.
     """
 
@@ -335,6 +339,7 @@ class _Writer:
         self.editor = editor
         self.folded = FoldedWeights(editor)
         self.lookups = LookupWeights(self.folded.unpacker)
+        self.rounded: list[RoundedWeight] = []
         self.shared: dict[ir.Value, ir.Node] = {}
 
 

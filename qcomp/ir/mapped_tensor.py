@@ -115,6 +115,12 @@ class MappedTensor(ir.ExternalTensor):
         if self.length:
             super().tofile(file)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process as a place in a file."""
+        dims = tuple(self.shape.numpy())
+        place = (self.path, str(self.location), self.offset or 0, int(self.dtype), dims)
+        return _mapped, (*place, self.name or "")
+
     def _check_path_containment(self) -> None:
         """Do nothing: the path was checked, with links resolved, when the model was read."""
 
@@ -130,6 +136,13 @@ class MappedTensor(ir.ExternalTensor):
                 where=str(self._file),
                 hint="read the model again",
             )
+
+
+def _mapped(
+    path: str, location: str, offset: int, dtype: int, dims: tuple[int, ...], name: str
+) -> MappedTensor:
+    kind = ir.DataType(dtype)
+    return MappedTensor(Path(path), location, offset, kind, shape=ir.Shape(dims), name=name)
 
 
 def _identity(path: Path) -> tuple[int, int, int, int]:

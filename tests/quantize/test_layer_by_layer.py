@@ -31,7 +31,7 @@ from qcomp.errors import PassError, QcompError
 from qcomp.execute import Session
 from qcomp.model_file import model_bytes
 from qcomp.passes.analyze import quantization_error
-from qcomp.passes.quantize import streams
+from qcomp.passes.quantize import finished_rounding, streams
 from qcomp.passes.quantize.error_feedback import layerwise
 
 SHAPE = Shape(hidden=128, inner=344, heads=2, vocabulary=500)
@@ -137,6 +137,29 @@ def test_two_workers_of_a_dask_cluster_give_the_same_bytes(folder: Path) -> None
     ) as cluster:
         address = cluster.scheduler_address
         assert compiled(folder, "dask", scheduler=address) == graph_bytes(folder / "plain")
+
+
+@pytest.mark.parametrize("form", ["matmulnbits", "int8"])
+def test_rounding_by_workers_or_from_the_cache_gives_the_same_bytes(
+    folder: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = ROUNDING.replace("group=32", f"group=32,form={form}")
+    plain = compiled(folder, f"rounded-{form}", pipeline)
+    cache = folder / f"{form}.layers"
+    jobs = 2 if form == "int8" else 1
+    assert compiled(folder, f"workers-{form}", pipeline, jobs=jobs, cache=cache) == plain
+    assert finished(cache) == LAYERS
+    shutil.rmtree(sorted(cache.glob("*/entry.json"))[0].parent)
+    done: list[object] = []
+    inner = finished_rounding._round
+
+    def counted(piece: finished_rounding._Piece) -> None:
+        done.append(piece)
+        inner(piece)
+
+    monkeypatch.setattr(finished_rounding, "_round", counted)
+    assert compiled(folder, f"again-{form}", pipeline, cache=cache) == plain
+    assert len(done) == 1
 
 
 def test_no_more_than_one_block_of_weights_is_run_at_a_time_and_activations_lie_on_disk(
