@@ -25,6 +25,7 @@ from qcomp.passes.graph.rewriting import (
     Editor,
     int_attribute,
     node_label,
+    require_opset,
     static_shape,
 )
 from qcomp.passes.graph.written_attention import head_shape, kept_value, written_attentions
@@ -72,7 +73,7 @@ def round_caches(editor: Editor, bits: int, rules: NodeRules, context: Context) 
         context: Takes the fact :class:`qcomp.quantization.TokenCaches`, and a warning with bytes.
     """
     result = RoundedCaches()
-    writer = _Writer(editor, bits)
+    writer = _Writer(editor, bits, context)
     for found in list(written_attentions(editor.graph)):
         for keys, node in ((True, found.scores), (False, found.mixed)):
             kept = kept_value(node, keys)
@@ -178,8 +179,8 @@ def _rounded_already(value: ir.Value) -> str:
 class _Writer:
     """Writes the operators that round; what two attentions read is rounded once."""
 
-    def __init__(self, editor: Editor, bits: int) -> None:
-        self._editor, self.bits = editor, bits
+    def __init__(self, editor: Editor, bits: int, context: Context) -> None:
+        self._editor, self.bits, self._context = editor, bits, context
         self._fixed: dict[tuple[str, int], ir.Value] = {}
         self._done: dict[tuple[ir.Value, int], ir.Value] = {}
 
@@ -187,7 +188,8 @@ class _Writer:
         """Round a tensor whose channels lie along an axis."""
         if (x, axis) in self._done:
             return self._done[x, axis]
-        name = x.name or "x"
+        model, name = self._editor.model, x.name or "x"
+        require_opset(model, 18, "ReduceMax of an axis is from opset 18", self._context)
 
         def make(kind: str, inputs: list[ir.Value], wish: str, **attributes: int) -> ir.Value:
             node = self._editor.node(

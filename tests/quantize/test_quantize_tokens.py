@@ -5,7 +5,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from qcomp.errors import UsageError
+from qcomp.errors import PassError, UsageError
 from qcomp.execute import optimized
 from qcomp.node_rules import NodeRules
 from qcomp.passes.quantize.folded_weights import folded_array
@@ -231,6 +231,15 @@ def test_what_is_excluded_stays_and_an_override_sets_the_bits_of_a_weight(attent
     reasons = {op.node: op.reason for op in record.float_ops}
     assert "excluded" in reasons["q"]
     assert "excluded" in reasons["scores"]
+
+
+@pytest.mark.parametrize("options", [{}, {"kv": 8}])
+def test_an_old_opset_is_refused_with_the_pass_that_raises_it(build, rng, options):
+    weights = {n: rng.normal(0, 0.3, (32, 32)).astype(np.float32) for n in ("wq", "wk", "wv")}
+    shapes = {"apart": np.array([0, 0, 4, 8]), "joined": np.array([0, 0, 32])}
+    program = build(HEADS, {**weights, **shapes}, 13)
+    with pytest.raises(PassError, match="opset 13, at least 18"):
+        QuantizeTokens(**options).run(program, Context())
 
 
 def test_every_tensor_is_explained(attention):
