@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "awq": "qcomp.passes.calibrate.awq:Awq",
         "smooth-outliers": "qcomp.passes.calibrate.smooth_outliers:SmoothOutliers",
         "smooth-attention": "qcomp.passes.calibrate.smooth_attention:SmoothAttention",
+        "qllm": "qcomp.passes.calibrate.qllm:Qllm",
         "absorb-bias": "qcomp.passes.calibrate.absorb_bias:AbsorbBias",
         "generate-data": "qcomp.passes.calibrate.generate_data:GenerateData",
         "calibrate": "qcomp.passes.calibrate.calibrate:Calibrate",

@@ -66,6 +66,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
         *({}, {"bits": 4, "weights": 4, "symmetric": False, "kv": 4}),
         {"weights": 3, "group": 16, "kv": 8},
     ),
+    "qllm": ({}, {"assemble": False, "rank": 0, "norms": "product", "tokens": 8}),
     "awq": ({}, {"bits": 3, "group": 0, "symmetric": True, "clip": True}),
     "gptq": ({}, {"order": "activation", "bits": 3, "fit": "lsq"}),
     "dpq": ({}, {"bits": 3, "group": 0, "symmetric": True}),
@@ -97,6 +98,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
 FIRST: Mapping[str, str] = {
     "smooth-activations": "canonicalise",
     "awq": "canonicalise,fold-constants",
+    "qllm": "canonicalise,fold-constants",
     "rotate": "canonicalise,fold-constants",
     "quantize-embeddings": "canonicalise",
     "halve-constants": "canonicalise",
