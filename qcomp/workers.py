@@ -8,10 +8,9 @@ process that dies takes nothing along but the pieces it had: they run again.
 from __future__ import annotations
 
 import os
-import pickle
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -113,6 +112,7 @@ class Workers:
             try:
                 result = waiting[0][1].result()
             except Exception as error:
+                self._check_lost(error, label)
                 if not _is_death(error):
                     raise
                 deaths += 1
@@ -145,7 +145,8 @@ class Workers:
         for name in _THREADS:
             self._before.setdefault(name, os.environ.get(name))
             os.environ[name] = "1"
-        return ProcessPoolExecutor(self.jobs, mp_context=multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        return ProcessPoolExecutor(self.jobs, mp_context=spawn, initializer=_begin_worker)
 
     def _stop(self) -> None:
         if self._executor is not None and self._client is not None:
@@ -159,6 +160,14 @@ class Workers:
             else:
                 os.environ[name] = value
         self._before.clear()
+
+    def _check_lost(self, error: Exception, label: str) -> None:
+        if self._client is not None and isinstance(error, (CancelledError, OSError)):
+            raise QcompError(
+                f"the Dask cluster at '{self.scheduler}' was lost while it did {label}",
+                why=str(error),
+                hint="look after its scheduler",
+            ) from error
 
     def _width(self) -> int:
         if self._client is None:
@@ -195,10 +204,18 @@ def _is_death(error: Exception) -> bool:
     return isinstance(error, BrokenExecutor) or type(error).__name__ == "KilledWorker"
 
 
-def can_travel(piece: object) -> bool:
-    """Whether something can be sent to another process."""
-    try:
-        pickle.dumps(piece)
-    except (pickle.PicklingError, TypeError, AttributeError):
-        return False
-    return True
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the process that began this one, and end with it, however it ends."""
+    import multiprocessing
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

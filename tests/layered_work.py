@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 
@@ -23,6 +24,12 @@ def die_once(piece: tuple[int, str]) -> int:
 def die(number: int) -> int:
     """Kill this process."""
     os._exit(number)
+
+
+def say_and_sleep(place: str) -> None:
+    """Write this process's number and work for long."""
+    Path(place).write_text(str(os.getpid()), encoding="utf-8")
+    time.sleep(600)
 
 
 def fail(number: int) -> int:

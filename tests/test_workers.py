@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,35 @@ def test_workers_that_die_each_time_are_one_clear_error_and_other_errors_stay_wh
             list(workers.map(die, [1, 2, 3], "the layer 'x'"))
         assert "fewer --jobs" in caught.value.hint
     assert dict(os.environ) == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="processes are killed by signals here")
+def test_workers_end_with_the_process_that_began_them(tmp_path: Path) -> None:
+    place = tmp_path / "number"
+    code = f"""
+from qcomp.workers import Workers
+from tests.layered_work import say_and_sleep
+if __name__ == "__main__":
+    with Workers(2) as workers:
+        list(workers.map(say_and_sleep, [{str(place)!r}]))
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code, encoding="utf-8")
+    root = str(Path(__file__).parent.parent)
+    process = subprocess.Popen([sys.executable, script], env={**os.environ, "PYTHONPATH": root})
+    wait_until(lambda: place.exists() and place.read_text(encoding="utf-8") != "")
+    process.kill()
+    process.wait()
+    worker = int(place.read_text(encoding="utf-8"))
+    wait_until(lambda: not layer_store._runs(str(worker)))
+
+
+def wait_until(done: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if done():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it did not happen within a minute")
 
 
 def test_one_job_runs_here() -> None:

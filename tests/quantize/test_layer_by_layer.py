@@ -33,6 +33,8 @@ from qcomp.model_file import model_bytes
 from qcomp.passes.analyze import quantization_error
 from qcomp.passes.quantize import finished_rounding, streams
 from qcomp.passes.quantize.error_feedback import layerwise
+from qcomp.workers import Workers
+from tests.layered_work import die_once
 
 SHAPE = Shape(hidden=128, inner=344, heads=2, vocabulary=500)
 BLOCKS, TOKENS = 3, 24
@@ -123,19 +125,23 @@ def test_other_weights_data_or_options_take_nothing_from_the_cache(
 
 
 def test_two_local_processes_give_the_same_bytes_and_leave_no_cache(
-    folder: Path, rounded: list[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path, rounded: list[str]
 ) -> None:
-    # Slabs of a few rows, so that one layer is shared.
     assert compiled(folder, "two", jobs=2) == graph_bytes(folder / "plain")
     assert not (folder / "two.layers").exists()
 
 
-def test_two_workers_of_a_dask_cluster_give_the_same_bytes(folder: Path) -> None:
+def test_two_workers_of_a_dask_cluster_give_the_same_bytes_and_one_that_dies_is_replaced(
+    folder: Path, tmp_path: Path
+) -> None:
     distributed = pytest.importorskip("distributed", reason="Dask is not installed")
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, dashboard_address=None
     ) as cluster:
         address = cluster.scheduler_address
+        with Workers(1, address) as workers:
+            pieces = [(number, str(tmp_path / "died")) for number in range(5)]
+            assert list(workers.map(die_once, pieces)) == [0, 1, 4, 9, 16]
         assert compiled(folder, "dask", scheduler=address) == graph_bytes(folder / "plain")
 
 
