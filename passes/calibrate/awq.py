@@ -26,26 +26,27 @@ layers' own outputs, not the blocks'; the clipped range at diagonal moments.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.errors import PassError, UsageError
-from qcomp.passes.calibrate.quotients import Readers, SeenRows, inner_axis, see_rows
-from qcomp.passes.graph.rewriting import Editor, check_finite, read_weight
+from qcomp.passes.calibrate.quotient_search import (
+    Found,
+    QuotientSearch,
+    decibels,
+    matrix,
+    read_tensors,
+)
+from qcomp.passes.calibrate.quotients import Readers, SeenRows, inner_axis
 from qcomp.passes.quantize.grids import Grid
-from qcomp.passes.quantize.static_plan import matmul_weight_reason
-from qcomp.passes.quantize.tied import tied_weights
-from qcomp.passes.quantize.weights import float_weight
-from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import ChosenWeight, ChosenWeights, rules_of
+from qcomp.passmanager import Context
+from qcomp.quantization import ChosenWeight
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-
-    from qcomp.ir.program import Program
 
 __all__ = ["Awq", "ScaledByActivations", "matrix", "read_tensors"]
 
@@ -72,103 +73,34 @@ class ScaledByActivations:
 
 
 @dataclass(frozen=True)
-class Awq(GraphPass):
+class Awq(QuotientSearch):
     """Scale weights up where activations are large, so that rounding hurts less (AWQ).
 
     Attributes:
-        bits: 2 to 8, of the weights later.
-        group: Weights along the inputs that share a scale; 0: all of an output channel.
-        symmetric: Whether zero points are fixed in the middle.
         steps: Exponents that are tried above 0.
         clip: Whether the integers are chosen here, on grids with a searched range.
-        rows: Rows of each activation that the search looks at.
-        samples: Samples to look at.
-        batch: Samples run at a time.
     """
 
     name: ClassVar[str] = "awq"
-    preserves: ClassVar[Guarantee] = Guarantee.NUMERIC
+    scheme: ClassVar[str] = "weights"
 
-    bits: int = 4
-    group: int = 32
-    symmetric: bool = False
-    steps: int = 20
     clip: bool = False
-    rows: int = 512
-    samples: int = 128
-    batch: int = 16
 
-    def __post_init__(self) -> None:
-        """Check the options.
+    def done(self, context: Context) -> Mapping[str, float]:
+        """Tensor -> its exponent, of earlier runs."""
+        return (context.get(ScaledByActivations) or ScaledByActivations()).exponents
 
-        Raises:
-            UsageError: An option outside its range.
-        """
-        self._grid()
-        if min(self.steps, self.rows, self.samples, self.batch) < 1:
-            raise UsageError("awq: steps, rows, samples and batch are at least 1")
-
-    def _grid(self, bits: int | None = None) -> Grid:
-        return Grid(self.bits if bits is None else bits, self.group, self.symmetric, "minmax")
-
-    def run(self, program: Program, context: Context) -> bool:
-        """Scale what pays; return whether anything was scaled.
-
-        Raises:
-            PassError: No calibration data, or a weight with NaN or infinity.
-            UsageError: Data that does not fit the model.
-        """
-        if context.calibration is None:
-            raise PassError(
-                "awq has no data to see the activations of",
-                hint="give calibration data (--calib data.npz)",
-            )
-        done = context.get(ScaledByActivations) or ScaledByActivations()
-        # A quotient gives a tensor that this pass makes the name it had.
-        groups = [
-            readers
-            for readers in read_tensors(program.model, context, "weights")
-            if (readers.source.name or "") not in done.exponents
-        ]
-        if not groups:
-            return False
-        seen = see_rows(
-            program,
-            [readers.source.name or "" for readers in groups],
-            context,
-            samples=self.samples,
-            rows=self.rows,
-            batch=self.batch,
-        )
-        editor = Editor(program.model)
-        exponents, gains = dict(done.exponents), dict(done.gains)
-        chosen: dict[str, ChosenWeight] = {}
-        moved = False
-        # From the back: a layer's columns that take a quotient change what its own search sees.
-        for readers in reversed(groups):
-            name = readers.source.name or ""
-            a, gain, s = self._searched(readers, seen[name], context)
-            exponents[name], gains[name] = a, gain
-            if a:
-                readers.divide(editor, s)
-                moved = True
-            if self.clip and seen[name].usable():
-                for layer in readers.layers:
-                    chosen |= self._chosen(layer, seen[name].kept / s, context)
+    def keep(self, context: Context, found: Mapping[str, Found]) -> None:
+        """Remember exponents and gains."""
+        before = context.get(ScaledByActivations) or ScaledByActivations()
+        exponents = before.exponents | {name: each.number for name, each in found.items()}
+        gains = before.gains | {name: each.gain for name, each in found.items()}
         context.put(ScaledByActivations(exponents, gains))
-        if chosen:
-            context.put((context.get(ChosenWeights) or ChosenWeights()).joined(chosen))
-        return moved
 
-    def _searched(
-        self, readers: Readers, seen: SeenRows, context: Context
-    ) -> tuple[float, float, Floats]:
-        """Return the best exponent, its gain in decibels and s; 0, 0 and ones where none gains."""
-        ones = np.ones(readers.channels, np.float32)
-        if not seen.usable() or readers.quotient() is None:
-            return 0.0, 0.0, ones
+    def searched(self, readers: Readers, seen: SeenRows, context: Context) -> Found:
+        """Find the best exponent; 0 where none gains."""
         x = seen.kept
-        weights = [(matrix(layer), self._grid_of(layer, context)) for layer in readers.layers]
+        weights = [(matrix(layer), self.grid_of(layer, context)) for layer in readers.layers]
         mean = np.abs(x).mean(0)
         mean = np.maximum(mean, _TINY * mean.max())
         tried = []
@@ -179,17 +111,18 @@ class Awq(GraphPass):
             error = sum(_output_error(x, W, s, grid) for W, grid in weights)
             tried.append((error, a, s))
         error, a, s = min(tried, key=lambda entry: entry[:2])
-        gain = float(10.0 * np.log10(max(tried[0][0], 1e-300) / max(error, 1e-300)))
-        return (a, gain, s) if gain >= _LEAST_GAIN else (0.0, 0.0, ones)
+        gain = decibels(tried[0][0], error)
+        if gain >= _LEAST_GAIN:
+            return Found(a, gain, s)
+        return Found(0.0, 0.0, np.ones(readers.channels, np.float32))
 
-    def _grid_of(self, layer: ir.Node, context: Context) -> Grid:
-        return self._grid(rules_of(context).options(layer).bits)
-
-    def _chosen(self, layer: ir.Node, x: Floats, context: Context) -> dict[str, ChosenWeight]:
+    def chosen(self, layer: ir.Node, x: Floats, context: Context) -> dict[str, ChosenWeight]:
         """Integers of a layer on grids with a searched range."""
+        if not self.clip:
+            return {}
         value = layer.inputs[1]
         assert value is not None
-        grid = replace(self._grid_of(layer, context), fit="mse")
+        grid = replace(self.grid_of(layer, context), fit="mse")
         W = matrix(layer)
         grids = grid.fitted(W, np.square(x).mean(0))
         half = 1 << (grid.bits - 1)
@@ -212,41 +145,6 @@ class Awq(GraphPass):
             str(self),
         )
         return {value.name or "": weight}
-
-
-def read_tensors(model: ir.Model, context: Context, scheme: str) -> list[Readers]:
-    """The tensors that layers with weights to quantize read, in graph order.
-
-    Args:
-        model: The model.
-        context: Has what the user asks of operators.
-        scheme: Of the pass that will quantize them.
-    """
-    rules = rules_of(context)
-    # Their integers are those of the table, as long as the weights are.
-    tied = {tie.layer for tie in tied_weights(model)}
-    found: dict[ir.Value, Readers] = {}
-    for layer in model.graph:
-        if layer.domain or layer.op_type not in ("MatMul", "Gemm") or layer in tied:
-            continue
-        if rules.options(layer).refusal(scheme) or matmul_weight_reason(layer):
-            continue
-        source = layer.inputs[0]
-        if source is not None and (source.dtype is None or source.dtype == 1):
-            found.setdefault(source, Readers(source, rules, products=True)).layers.append(layer)
-    return list(found.values())
-
-
-def matrix(layer: ir.Node) -> Floats:
-    """A layer's weight, float32[N, K].
-
-    Raises:
-        PassError: It holds NaN or infinity.
-    """
-    value = layer.inputs[1]
-    with read_weight(float_weight(value)) as W:
-        check_finite("" if value is None else value.name or "", W)
-        return np.ascontiguousarray(W if inner_axis(layer) == 1 else W.T, dtype=np.float32)
 
 
 def _output_error(x: Floats, W: Floats, s: Floats, grid: Grid) -> float:

@@ -25,23 +25,19 @@ outputs in place of the attention's are our choice.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.errors import PassError, UsageError
-from qcomp.passes.calibrate.awq import matrix, read_tensors
-from qcomp.passes.calibrate.quotients import Readers, SeenRows, see_rows
-from qcomp.passes.graph.rewriting import Editor
+from qcomp.errors import UsageError
+from qcomp.passes.calibrate.quotient_search import Found, QuotientSearch, decibels, matrix
+from qcomp.passes.calibrate.quotients import Readers, SeenRows
 from qcomp.passes.quantize.grids import Grid
 from qcomp.passes.quantize.integer_reference import token_levels
-from qcomp.passmanager import Context, GraphPass, Guarantee
-from qcomp.quantization import rules_of
-
-if TYPE_CHECKING:
-    from qcomp.ir.program import Program
+from qcomp.passmanager import Context
 
 __all__ = ["SmoothOutliers", "SmoothedOutliers"]
 
@@ -62,32 +58,23 @@ class SmoothedOutliers:
 
 
 @dataclass(frozen=True)
-class SmoothOutliers(GraphPass):
+class SmoothOutliers(QuotientSearch):
     """Make only the channels smaller that have outliers, for 4-bit weights and 8-bit tokens (QQQ).
 
     Attributes:
-        bits: 2 to 8, of the weights later.
-        group: Weights along the inputs that share a scale; 0: all of an output channel.
-        symmetric: Whether zero points are fixed in the middle.
+        steps: Thresholds that are tried below the peak.
         gain: Decibels that the layers of a tensor must gain. A search gains some tenths without
             outliers, which are gone on other data; with outliers it gains several.
-        steps: Thresholds that are tried below the peak.
-        rows: Rows of each activation that the search looks at.
-        samples: Samples to look at.
-        batch: Samples run at a time.
     """
 
     name: ClassVar[str] = "smooth-outliers"
-    preserves: ClassVar[Guarantee] = Guarantee.NUMERIC
+    scheme: ClassVar[str] = "dynamic"
 
-    bits: int = 4
     group: int = 0
     symmetric: bool = True
-    gain: float = 0.5
     steps: int = 16
     rows: int = 256
-    samples: int = 128
-    batch: int = 16
+    gain: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -95,64 +82,28 @@ class SmoothOutliers(GraphPass):
         Raises:
             UsageError: An option outside its range.
         """
-        self._grid(self.bits)
-        if min(self.steps, self.rows, self.samples, self.batch) < 1:
-            raise UsageError(f"{self.name}: steps, rows, samples and batch are at least 1")
+        super().__post_init__()
         if not self.gain >= 0.0:
             raise UsageError(f"{self.name}: gain is {self.gain}", hint="0 decibels or more")
 
-    def _grid(self, bits: int) -> Grid:
-        return Grid(bits, self.group, self.symmetric, "minmax")
+    def done(self, context: Context) -> Mapping[str, float]:
+        """Tensor -> channels that were made smaller by earlier runs."""
+        return (context.get(SmoothedOutliers) or SmoothedOutliers()).channels
 
-    def run(self, program: Program, context: Context) -> bool:
-        """Smooth what pays; return whether anything was moved.
-
-        Raises:
-            PassError: No calibration data, or a weight with NaN or infinity.
-            UsageError: Data that does not fit the model.
-        """
-        if context.calibration is None:
-            raise PassError(
-                f"{self.name} has no data to look for outliers in",
-                hint="give calibration data (--calib data.npz)",
-            )
-        done = context.get(SmoothedOutliers) or SmoothedOutliers()
-        groups = {
-            readers.source.name or "": readers
-            for readers in read_tensors(program.model, context, "dynamic")
-            if (readers.source.name or "") not in done.channels
-        }
-        if not groups:
-            return False
-        seen = see_rows(
-            program,
-            list(groups),
-            context,
-            samples=self.samples,
-            rows=self.rows,
-            batch=self.batch,
-        )
-        editor = Editor(program.model)
-        channels, gains = dict(done.channels), dict(done.gains)
-        # From the back: a layer's columns that take a quotient change what its own search sees.
-        for name, readers in reversed(groups.items()):
-            gains[name], s = self._searched(readers, seen[name], context)
-            channels[name] = int((s > 1).sum())
-            if channels[name]:
-                readers.divide(editor, s)
+    def keep(self, context: Context, found: Mapping[str, Found]) -> None:
+        """Remember channels and gains."""
+        before = context.get(SmoothedOutliers) or SmoothedOutliers()
+        channels = before.channels | {name: int(each.number) for name, each in found.items()}
+        gains = before.gains | {name: each.gain for name, each in found.items()}
         context.put(SmoothedOutliers(channels, gains))
-        return any(channels[name] for name in groups)
 
-    def _searched(self, readers: Readers, seen: SeenRows, context: Context) -> tuple[float, Floats]:
-        """Return the decibels gained and s; 0 and ones where nothing gains."""
-        ones = np.ones(readers.channels, np.float32)
-        if not seen.usable() or readers.quotient() is None:
-            return 0.0, ones
-        rules, x = rules_of(context), seen.kept
+    def searched(self, readers: Readers, seen: SeenRows, context: Context) -> Found:
+        """Find the best threshold; no channels where none gains."""
+        ones, x = np.ones(readers.channels, np.float32), seen.kept
         weights = []
         for layer in readers.layers:
             W = matrix(layer)
-            weights.append((W, self._grid(rules.options(layer).bits or self.bits), x @ W.T))
+            weights.append((W, self.grid_of(layer, context), x @ W.T))
         peak = np.maximum(-seen.low, seen.high)
         least = max(float(np.median(peak)), float(np.finfo(np.float32).tiny))
         tried = []
@@ -163,8 +114,10 @@ class SmoothOutliers(GraphPass):
             error = sum(_error(rounded, W * s, wanted, grid) for W, grid, wanted in weights)
             tried.append((error, index, s))
         error, _, s = min(tried, key=lambda entry: entry[:2])
-        gain = float(10.0 * np.log10(max(tried[0][0], 1e-300) / max(error, 1e-300)))
-        return (gain, s) if gain >= self.gain else (0.0, ones)
+        gain = decibels(tried[0][0], error)
+        if gain >= self.gain:
+            return Found(float((s > 1).sum()), gain, s)
+        return Found(0.0, 0.0, ones)
 
 
 def _error(x: Floats, W: Floats, wanted: Floats, grid: Grid) -> float:

@@ -73,7 +73,7 @@ def test_layers_stay_where_nothing_takes_the_quotient(build, rng):
 
 
 def test_bad_input_is_one_error(build, rng):
-    with pytest.raises(PassError, match="no data to look for outliers in"):
+    with pytest.raises(PassError, match="no data to see the activations of"):
         SmoothOutliers().run(normed(build, rng), Context())
     for options, text in (({"steps": 0}, "at least 1"), ({"gain": -1}, "gain is -1")):
         with pytest.raises(UsageError, match=text):
