@@ -156,6 +156,12 @@ METHODS = [
     Method("QServe", "W4A8KV4", f"smooth-attention,qoq{{group=32}},{TOKENS}{{kv=4}}"),
     Method("rounded", "W4A4", f"{TOKENS}{{bits=4,weights=4,symmetric=false}}"),
     Method("rotated, gptq", "W4A4", f"rotate{{online=true}},gptq,{TOKENS}{{bits=4}}"),
+    Method(
+        "learned, blocks by entropy",
+        "W4A4",
+        "learn-rounding{bits=4,scheme=tokens,activations=4,granularity=entropy,span=2,steps=60,"
+        f"rows=96,batch=8}},{TOKENS}{{bits=4}}",
+    ),
     Method("qllm, gptq", "W4A4", f"qllm,gptq,{TOKENS}{{bits=4}}"),
     Method("smoothed, qllm, gptq", "W4A4", f"smooth-activations,qllm,gptq,{TOKENS}{{bits=4}}"),
     # Three and two bits.

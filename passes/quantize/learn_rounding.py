@@ -16,11 +16,13 @@ not learned on.
 * ``granularity=block``: residual and transformer blocks as a whole, with the degrees of freedom
   that ``freedom`` and ``scales`` give. Which loss, optimizer and freedom serve best is what
   arXiv:2308.07662 asks; the defaults are what did best on the models of ``benchmarks``.
+* ``granularity=entropy``, ``scheme=tokens``: Q-VLM's partition by the entropy of activations
+  (:mod:`qcomp.passes.quantize.entropy_blocks`), for few bits of activations.
 
 The integers go to the quantizing pass behind this one (:class:`qcomp.quantization.ChosenWeights`).
 
 Preconditions: calibration data; PyTorch. Directly before ``quantize-static`` (behind
-``calibrate``) or ``quantize-weights``.
+``calibrate``), ``quantize-weights`` or ``quantize-tokens``.
 Preserved: the graph; nothing in it changes.
 Cost: ``steps`` times forward and backward through each block on ``batch`` rows, and two runs of the
 program over ``rows``. Memory: the values between two blocks for these rows, and one block.
@@ -38,9 +40,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.errors import PassError, UsageError
+from qcomp.errors import PassError, UsageError, suggest
 from qcomp.node_rules import name_nodes
 from qcomp.passes.calibrate.batches import checked_batches
+from qcomp.passes.quantize.entropy_blocks import entropies, entropy_blocks, only_from
 from qcomp.passes.quantize.learn_rounding_engine import (
     Grid,
     Recipe,
@@ -78,12 +81,15 @@ __all__ = ["LearnRounding"]
 Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
 
+_ENTROPY_CHUNKS = 4
+"""Chunks of rows that entropies are measured on."""
+
 _HELD = 4
 """One chunk of rows in so many is kept back to judge."""
 
 _CHOICES = {
-    "scheme": ("auto", "static", "weights"),
-    "granularity": ("layer", "block"),
+    "scheme": ("auto", "static", "weights", "tokens"),
+    "granularity": ("layer", "block", "entropy"),
     "loss": ("mse", "lp", "cosine"),
     "freedom": ("neighbours", "grid"),
     "optimizer": ("adam", "adamw", "sgd"),
@@ -98,10 +104,15 @@ class LearnRounding(GraphPass):
         bits: Of weights, 2 to 8, where no override says otherwise.
         group: Weights that share a scale, along input channels; 0: an output channel, -1: a tensor.
         symmetric: Whether there are no zero points; integer kernels want none.
-        scheme: Which pass takes the integers: ``static``, ``weights``, or ``auto``: ``static`` if
-            activations were calibrated.
-        granularity: ``layer`` or ``block``.
-        span: Blocks that are learned as one.
+        scheme: Which pass takes the integers: ``static``, ``weights``, ``tokens``
+            (``quantize-tokens``), or ``auto``: ``static`` if activations were calibrated, else
+            ``weights``.
+        activations: Bits of activations with ``scheme=tokens``: 8 or 4.
+        granularity: ``layer``, ``block``, or ``entropy``: blocks joined where the value between
+            them has a high entropy.
+        span: Blocks that are learned as one; at most so many with ``entropy``.
+        tower: Name of a graph input: blocks that depend on no other one are learned with the
+            rounding of their results in the loss.
         steps: Gradient steps a layer or block.
         rows: Calibration samples to learn on; a third more is used to judge.
         batch: Samples a step.
@@ -119,9 +130,11 @@ class LearnRounding(GraphPass):
     bits: int = 8
     group: int = 0
     symmetric: bool = True
-    scheme: Literal["auto", "static", "weights"] = "auto"
-    granularity: Literal["layer", "block"] = "block"
+    scheme: Literal["auto", "static", "weights", "tokens"] = "auto"
+    activations: Literal[8, 4] = 8
+    granularity: Literal["layer", "block", "entropy"] = "block"
     span: int = 1
+    tower: str = ""
     steps: int = 200
     rows: int = 192
     batch: int = 16
@@ -151,6 +164,10 @@ class LearnRounding(GraphPass):
                 "learn-rounding: an option is too small",
                 hint="group >= -1, steps >= 0, rows, batch and span >= 1",
             )
+        if self.activations not in (8, 4):
+            raise UsageError(
+                f"learn-rounding: activations is {self.activations}", hint="8 or 4 bits"
+            )
         if not self.rate > 0.0 or not self.penalty >= 0.0:
             raise UsageError("learn-rounding: rate is positive, penalty not negative")
 
@@ -173,7 +190,8 @@ class LearnRounding(GraphPass):
                 hint="learn-rounding{group=0}, or scheme=weights with 'quantize-weights'",
             )
         name_nodes(program.model.graph)
-        twin = make_twin(program, context, scheme, self.bits)
+        self._check_tower(program)
+        twin = make_twin(program, context, scheme, self.bits, self.activations)
         if not twin.layers:
             return False
         work = _Work(self, program, twin, context)
@@ -183,6 +201,14 @@ class LearnRounding(GraphPass):
         context.put(before.joined(weights))
         context.put(work.account)
         return False
+
+    def _check_tower(self, program: Program) -> None:
+        names = [value.name or "" for value in program.model.graph.inputs]
+        if self.tower and self.tower not in names:
+            raise UsageError(
+                f"learn-rounding: the graph has no input '{self.tower}'",
+                hint=suggest(self.tower, names),
+            )
 
     def recipe(self) -> Recipe:
         """What the engine is told."""
@@ -215,13 +241,18 @@ class _Work:
         for layer in twin.layers:
             layer.node = nodes[layer.node.name]
         self.units = layers_of(twin.layers)
-        if options.granularity == "block":
-            self.units = blocks_of(floating.model.graph, twin.layers, options.span)
+        if options.granularity != "layer":
+            span = options.span if options.granularity == "block" else 1
+            self.units = blocks_of(floating.model.graph, twin.layers, span)
         chunks = list(self._chunks(program))
         self.learned_on = [i for i in range(len(chunks)) if len(chunks) == 1 or i % _HELD != 3]
         self.judged_on = [i for i in range(len(chunks)) if i not in self.learned_on] or [0]
         if len(chunks) < _HELD and len(chunks) > 1:
             self.learned_on, self.judged_on = list(range(len(chunks) - 1)), [len(chunks) - 1]
+        if options.granularity == "entropy":
+            stream = Stream(floating, chunks[:_ENTROPY_CHUNKS], ())
+            self.units = entropy_blocks(self.units, entropies(self.units, stream), options.span)
+        self.tower = only_from(floating.model.graph, options.tower)
         targets = [unit.target.name or "" for unit in self.units]
         self.floats = Stream(floating, chunks, targets)
         self.quantized = Stream(twin.program, chunks, ())
@@ -316,7 +347,8 @@ class _Work:
         ]
         if options.steps:
             learned = [grid.copy() for grid in grids]
-            levels = learn(block, output, layers, learned, rows, options.recipe(), self.rng)
+            behind = options.activations if unit.target in self.tower else 0
+            levels = learn(block, output, layers, learned, rows, options.recipe(), self.rng, behind)
             tries.append((f"learned rounding by {options.granularity}", learned, levels))
         errors = [distance(block, output, layers, q, g, judge) for _, g, q in tries]
         best = int(np.argmin(errors))
@@ -339,7 +371,7 @@ class _Work:
             layer.bits,
             self.options.group,
             self.options.symmetric,
-            not self.twin.static,
+            not self.twin.static and (self.options.scheme != "tokens" or layer.bits <= 4),
             power,
             searched,
         )

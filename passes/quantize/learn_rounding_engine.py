@@ -284,8 +284,21 @@ def learn(
     rows: Rows,
     recipe: Recipe,
     rng: np.random.Generator,
+    behind: int = 0,
 ) -> list[Floats]:
     """Learn the integers of a block; scales of the grids change where they are learned too.
+
+    Args:
+        block: Its nodes.
+        output: Name of its result.
+        layers: Its weights.
+        grids: Where they start.
+        rows: What it reads, and its result in float.
+        recipe: How.
+        rng: Draws the rows.
+        behind: Bits that the result is rounded to, a scale a token, for a second term of the loss:
+            the result is then one that this rounding, which the next layer sees, changes little.
+            0 for none.
 
     Returns:
         Levels of each grid, [N, B, group].
@@ -293,6 +306,7 @@ def learn(
     torch = import_torch("learn-rounding")
     soft = [_Soft(grid, recipe, torch) for grid in grids]
     base = distance(block, output, layers, [nearest(g) for g in grids], grids, rows, recipe)
+    base = max(base, 1e-30)
     groups = [{"params": [s.free for s in soft], "lr": recipe.rate}]
     if recipe.scales:
         groups.append({"params": [s.stretch for s in soft], "lr": 0.02 * recipe.rate})
@@ -306,7 +320,10 @@ def learn(
             real = s.grid.back(s.real(recipe))
             for place, flip in layer.places:
                 values[place.name or ""] = real.T if flip else real
-        loss = _loss(block.run(values)[output], goal, recipe.loss, torch) / max(base, 1e-30)
+        y = block.run(values)[output]
+        loss = _loss(y, goal, recipe.loss, torch) / base
+        if behind:
+            loss = loss + _loss(_rounded(y, behind, torch), goal, recipe.loss, torch) / base
         if recipe.freedom == "neighbours" and step >= warm:
             done = (step - warm) / max(1, recipe.steps - warm)
             beta = 20.0 - 18.0 * done
@@ -371,6 +388,13 @@ class _Soft:
         """Write learned scales into the grid."""
         with self._torch.no_grad():
             self.grid.scale = (self.scale * self._torch.exp(self.stretch)).numpy()
+
+
+def _rounded(y: Tensor, bits: int, torch: Any) -> Tensor:
+    """Rounded with a scale a token; gradients pass straight through."""
+    top = float((1 << (bits - 1)) - 1)
+    scale = y.detach().abs().amax(dim=-1, keepdim=True).clamp(min=1e-30) / top
+    return y + (torch.round(y / scale) * scale - y).detach()
 
 
 def _loss(y: Tensor, goal: Tensor, kind: str, torch: Any) -> Tensor:

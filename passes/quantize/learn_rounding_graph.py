@@ -12,10 +12,10 @@ result, such as attention masks, do not count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ from qcomp.passes.graph.rewriting import (
 from qcomp.passes.quantize.static_plan import activation_bounds, matmul_weight_reason, plan_static
 from qcomp.passes.quantize.streams import Part, Stream
 from qcomp.passes.quantize.weights import float_weight
-from qcomp.passmanager import Context
+from qcomp.passmanager import Context, GraphPass
 from qcomp.quantization import (
     ChosenWeight,
     ChosenWeights,
@@ -48,7 +48,18 @@ from qcomp.quantization import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Layer", "Part", "Stream", "Twin", "Unit", "blocks_of", "layers_of", "make_twin"]
+__all__ = [
+    "Layer",
+    "Part",
+    "Stream",
+    "Twin",
+    "Unit",
+    "blocks_of",
+    "closed",
+    "joined_unit",
+    "layers_of",
+    "make_twin",
+]
 
 Array = npt.NDArray[np.generic]
 
@@ -132,15 +143,21 @@ class Unit:
     target: ir.Value
 
 
-def make_twin(program: Program, context: Context, scheme: str, bits: int) -> Twin:
+def make_twin(
+    program: Program, context: Context, scheme: str, bits: int, activations: Literal[8, 4] = 8
+) -> Twin:
     """Build the twin; the program is not changed.
 
     Args:
         program: In float, as the quantizing pass will find it.
         context: Its rules, statistics and integers that others chose are honoured.
-        scheme: ``static`` or ``weights``.
+        scheme: ``static``, ``weights`` or ``tokens``: which pass will quantize.
         bits: Of weights that no rule says otherwise of.
+        activations: Bits of the activations of ``tokens``.
     """
+    from qcomp.passes.quantize.quantize_static import QuantizeStatic
+    from qcomp.passes.quantize.quantize_tokens import QuantizeTokens
+
     rules, chosen = rules_of(context), context.get(ChosenWeights) or ChosenWeights()
     layers: dict[str, Layer] = {}
     plan = plan_static(program.model, rules) if scheme == "static" else None
@@ -151,7 +168,8 @@ def make_twin(program: Program, context: Context, scheme: str, bits: int) -> Twi
         if planned is not None:
             taken = node in planned
         else:
-            refusal = rules.options(node).refusal("weights") or matmul_weight_reason(node)
+            kind = "dynamic" if scheme == "tokens" else "weights"
+            refusal = rules.options(node).refusal(kind) or matmul_weight_reason(node)
             taken = node.op_type != "Conv" and not refusal
         if taken:
             name = (node.inputs[1].name if node.inputs[1] is not None else "") or ""
@@ -160,11 +178,12 @@ def make_twin(program: Program, context: Context, scheme: str, bits: int) -> Twi
                 layers.setdefault(name, Layer(name, node, bits if asked is None else asked))
     model = program.model.clone()
     twin = Program(model, program.circuits, program.source)
-    if planned is not None:
-        outputs = _insert_grids(twin, context, rules, chosen, layers)
-    else:
+    if scheme == "weights":
         outputs = {}
         _own_weights(twin, chosen, layers)
+    else:
+        quantizer = QuantizeTokens(bits=activations) if scheme == "tokens" else QuantizeStatic()
+        outputs = _insert_grids(twin, context, (rules, chosen), quantizer, layers)
     infer_shapes(twin)
     return Twin(
         twin, [layer for layer in layers.values() if layer.places], outputs, plan is not None
@@ -174,15 +193,13 @@ def make_twin(program: Program, context: Context, scheme: str, bits: int) -> Twi
 def _insert_grids(
     twin: Program,
     context: Context,
-    rules: NodeRules,
-    chosen: ChosenWeights,
+    facts: tuple[NodeRules, ChosenWeights],
+    quantizer: GraphPass,
     layers: Mapping[str, Layer],
 ) -> dict[str, str]:
-    """Quantize the activations of the twin as ``quantize-static`` will; its weights stay float."""
-    from qcomp.passes.quantize.quantize_static import QuantizeStatic
-
+    """Quantize the activations of the twin as a pass will; its weights stay float."""
     inner = Context(seed=context.seed, target=context.target, calibration=context.calibration)
-    for fact in (context.get(TensorStatistics), context.get(KeptOpset), rules, chosen):
+    for fact in (context.get(TensorStatistics), context.get(KeptOpset), *facts):
         if fact is not None:
             inner.put(fact)
     flips = {
@@ -194,7 +211,7 @@ def _insert_grids(
         for node in twin.model.graph
         if node.op_type in ("Conv", "Gemm", "MatMul") and node.inputs[1] is not None
     }
-    QuantizeStatic().run(twin, inner)
+    quantizer.run(twin, inner)
     record = inner.get(QuantizationRecord) or QuantizationRecord()
     editor = Editor(twin.model)
     for part in record.layers:
@@ -271,6 +288,9 @@ def _behind(node: ir.Node) -> ir.Value:
 def blocks_of(graph: ir.Graph, layers: Sequence[Layer], span: int = 1) -> list[Unit]:
     """Cut a graph where one value is all that is left of the layers before.
 
+    Of several towers each is cut by itself: what another one has made, and this one does not read,
+    may be there as well.
+
     Args:
         graph: The float graph.
         layers: To be put into blocks.
@@ -289,9 +309,9 @@ def blocks_of(graph: ir.Graph, layers: Sequence[Layer], span: int = 1) -> list[U
     roots = _roots(layers)
     live = {value: uses[value] for value in graph.inputs if value in roots}
     tainted: set[ir.Value] = set()
+    fresh: set[ir.Value] = set()  # made since the last cut
     units: list[Unit] = []
     inside: list[Layer] = []
-    cuts = 0
     for node in graph:
         reads = captured_values(node)
         for value in reads:
@@ -307,15 +327,75 @@ def blocks_of(graph: ir.Graph, layers: Sequence[Layer], span: int = 1) -> list[U
                 tainted.add(value)
             if (follows or value in roots) and uses.get(value):
                 live[value] = uses[value]
-        ends = len(live) == 1 and inside and _settled(next(iter(live)), node)
-        if ends:
-            cuts += 1
-            if cuts == span:
-                units.append(Unit(_label(inside), inside, next(iter(live))))
-                inside, cuts = [], 0
+                fresh.add(value)
+        result = _only_result(live, fresh) if inside else None
+        if result is not None and _settled(result, node):
+            fresh.clear()
+            units.append(Unit(_label(inside), inside, result))
+            inside = []
     if inside and len(live) == 1:
-        return [*units, Unit(_label(inside), inside, next(iter(live)))]
-    return units + layers_of(inside)  # several results: no single one to learn from
+        units.append(Unit(_label(inside), inside, next(iter(live))))
+        inside = []
+    rest = layers_of(inside)  # several results: no single one to learn from
+    blocks: list[Unit] = []
+    while units:
+        count = min(span, len(units))
+        while count > 1 and not closed(units[:count]):
+            count -= 1
+        blocks.append(joined_unit(units[:count]))
+        units = units[count:]
+    return blocks + rest
+
+
+def closed(units: Sequence[Unit]) -> bool:
+    """Whether the last result holds those of all units, and nothing else reads them."""
+    last = units[-1].target
+    behind: set[ir.Value] = set()
+    stack = [last]
+    while stack:
+        value = stack.pop()
+        maker = value.producer()
+        if value not in behind:
+            behind.add(value)
+            stack += [] if maker is None else captured_values(maker)
+    for unit in units[:-1]:
+        read = [v for u in unit.target.uses() for v in u.node.outputs]
+        if unit.target not in behind or not all(v in behind for v in read):
+            return False
+    return True
+
+
+def joined_unit(units: Sequence[Unit]) -> Unit:
+    """Consecutive units as one."""
+    if len(units) == 1:
+        return units[0]
+    first, last = units[0].label.partition(" ... ")[0], units[-1].label.rpartition(" ... ")[2]
+    layers = [layer for unit in units for layer in unit.layers]
+    return Unit(f"{first} ... {last}", layers, units[-1].target)
+
+
+def _only_result(live: Mapping[ir.Value, int], fresh: Collection[ir.Value]) -> ir.Value | None:
+    """The one value that is left of what was made since the last cut, and of what it was made of.
+
+    Values of another tower do not count: made before, and not read on the way to this one.
+    """
+    if len(live) == 1:
+        return next(iter(live))
+    left = [value for value in live if value in fresh]
+    if len(left) != 1:
+        return None
+    seen: set[ir.Value] = set()
+    stack = [left[0]]
+    while stack:
+        value = stack.pop()
+        maker = value.producer()
+        if maker is None or value in seen:
+            continue
+        seen.add(value)
+        stack += captured_values(maker)
+        if any(v in live and v is not left[0] for v in captured_values(maker)):
+            return None
+    return left[0]
 
 
 def _roots(layers: Sequence[Layer]) -> set[ir.Value]:

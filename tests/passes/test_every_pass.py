@@ -82,6 +82,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "learn-rounding": (
         {"steps": 1, "rows": 8, "batch": 4},
         {"steps": 1, "rows": 8, "batch": 4, "bits": 4, "granularity": "layer"},
+        {"steps": 1, "rows": 8, "batch": 4, "scheme": "tokens", "granularity": "entropy"},
     ),
     "rotate": ({}, {"online": True, "keys": True}),
     "quantize-residual": ({}, {"order": 3, "bits": 3, "keep": 0.5}, {"store": "float"}),
