@@ -129,11 +129,13 @@ def key_projections(
     left: dict[str, str] = {}
     for attention in written_attentions(graph):
         kept = kept_value(attention.scores, keys=True)
-        one = _written(attention.scores, kept.value, kept.axis, kept.reader, rules)
+        one = rules.refusal(attention.scores) or _written(
+            attention.scores, kept.value, kept.axis, kept.reader, rules
+        )
         _note(attention.scores, one, found, left)
     for node in graph:
         if (node.domain, node.op_type) in _FUSED:
-            _note(node, _fused(node, rules), found, left)
+            _note(node, rules.refusal(node) or _fused(node, rules), found, left)
         elif node.op_type == "GroupQueryAttention":
             left[node_label(node)] = "its keys are rotated and cached inside of it"
     return found, left

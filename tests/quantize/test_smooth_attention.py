@@ -16,7 +16,7 @@ g (float[n, 6, 32] x) => (float[n, 6, 32] y) {{
     k = Add(bk, k0)
     v = MatMul(x, wv)
     qs = Reshape(q, apart)
-    ks = Reshape(k, {few})
+    {norm}
     vs = Reshape(v, {few})
     qh = Transpose<perm=[0, 2, 1, 3]>(qs)
     kh = Transpose<perm=[0, 2, 1, 3]>(ks)
@@ -52,14 +52,18 @@ def rotary(kind, name):
     """
 
 
-def attention(build, rng, kind="", shared=False):
+def attention(build, rng, kind="", shared=False, norm=""):
     heads = 2 if shared else 4
     turned = "".join(rotary(kind, name) for name in "qk") if kind else ""
     q, k = ("qr", "kr") if kind else ("qh", "kh")
     copies = [REPEAT.format("k", k), REPEAT.format("v", "vh")] if shared else []
     plain = f"kx = Identity({k})\n    vx = Identity(vh)"
     body = BODY.format(
-        few="few" if shared else "apart", rotary=turned, q=q, repeat="".join(copies) or plain
+        few="few" if shared else "apart",
+        norm=norm or f"ks = Reshape(k, {'few' if shared else 'apart'})",
+        rotary=turned,
+        q=q,
+        repeat="".join(copies) or plain,
     )
     angles = np.outer(np.arange(6), 10.0 ** -np.arange(4))
     weights = {
@@ -80,6 +84,7 @@ def attention(build, rng, kind="", shared=False):
         "few": [0, 0, 2, 8],
         "joined": [0, 0, 32],
         "two": [2],
+        "last": [-1],
         "wide": [1, 1, 2, 1, 1],
         "all_heads": [0, 4, 6, 8],
     }
@@ -147,12 +152,27 @@ def test_an_attention_that_cannot_take_it_is_named_with_the_reason(build, rng):
     assert "'scores': its keys come from no product" in context.warnings[0]
 
 
-def test_an_excluded_projection_stays(build, rng):
+def test_keys_that_are_normalized_stay(build, rng):
+    norm = """ks0 = Reshape(k, apart)
+    k2 = Mul(ks0, ks0)
+    km = ReduceMean(k2, last)
+    kq = Sqrt(km)
+    ks = Div(ks0, kq)
+    """
+    program = attention(build, rng, norm=norm)
+    changed, context = smoothed(program, {"x": rng.normal(size=(16, 6, 32)).astype(np.float32)})
+    assert not changed
+    assert "its keys come through" in context.warnings[0]
+    assert "which something else reads" in context.warnings[0]
+
+
+@pytest.mark.parametrize("excluded", ["k0", "scores"])
+def test_an_excluded_projection_or_attention_stays(build, rng, excluded):
     program = attention(build, rng)
     for node in program.model.graph:
         node.name = node.outputs[0].name
     x = {"x": np.ones((1, 6, 32), np.float32)}
-    changed, context = smoothed(program, x, rules=NodeRules.parse(exclude=["k0"]))
+    changed, context = smoothed(program, x, rules=NodeRules.parse(exclude=[excluded]))
     assert not changed
     assert "excluded" in context.warnings[0]
 
