@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +20,7 @@ from qcomp.largest_drop import Drop, KeptLayers
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
 from qcomp.quantization import (
+    FeedbackErrors,
     FusionReport,
     GeneratedData,
     NodeRules,
@@ -32,6 +31,7 @@ from qcomp.quantization import (
 from qcomp.registry import load as load_part
 from qcomp.report import collect
 from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine, TensorLine
+from qcomp.report.rounding import rounding_check
 
 if TYPE_CHECKING:
     from qcomp.execute import HybridSession
@@ -276,6 +276,8 @@ class Compilation:
         checks = [section.check for section in circuits if section.check is not None]
         checks += self._compare(artifact)
         accuracy = self._accuracy(artifact, checks)
+        rounding = self.context.get(FeedbackErrors)
+        checks += rounding_check(rounding)
         fusion = self.context.get(FusionReport)
         source = self.source.source
         path = Path(source) if source and len(source) < 4096 else None
@@ -294,7 +296,7 @@ class Compilation:
             ),
             seed=self.context.seed,
             cpu_seconds=seconds,
-            versions=_versions(),
+            versions=collect.versions(),
             sizes=Sizes(
                 size,
                 sum(f.bytes for f in files if ".onnx" in f.name) or None,
@@ -308,6 +310,7 @@ class Compilation:
                 self.context.get(QuantizationError),
                 fusion,
                 rules=self.context.get(NodeRules),
+                rounding=rounding,
                 tensors=self._tensors(artifact),
             ),
             circuits=tuple(circuits),
@@ -461,10 +464,10 @@ class Compilation:
         lines: list[AccuracyLine] = []
         if self.labels is not None:
             line, check = judge_labels(self.labels, self.scorer, self.source_session(), artifact)
-            if self.labels.is_calibration:
-                self.context.warn("the accuracy is on the calibration samples, not on unseen data")
             lines.append(line)
             checks.append(check)
+            if self.labels.is_calibration:
+                self.context.warn("the accuracy is on the calibration samples, not on unseen data")
         if self.text is not None:
             found, more = judge_text(self.text, self.source_session(), artifact)
             lines += found
@@ -484,15 +487,3 @@ def _is_generated(calibration: object) -> bool:
 def _weight_bytes(program: Program) -> int:
     values = program.model.graph.initializers.values()
     return sum(v.const_value.nbytes for v in values if v.const_value is not None)
-
-
-def _versions() -> Mapping[str, str]:
-    """Return the versions that the bytes of an artifact may depend on."""
-    packages = ("qcomp", "numpy", "onnx", "onnx-ir", "onnxruntime", "numba")
-    found = {}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except ModuleNotFoundError:  # qcomp used from a folder that was not installed
-            found[name] = "not installed"
-    return {"python": platform.python_version(), **found}

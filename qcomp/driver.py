@@ -21,6 +21,7 @@ from qcomp.layer_work import layer_work
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
 from qcomp.registry import load as load_part
 from qcomp.registry import names
+from qcomp.rounding_method import with_method
 from qcomp.runtime.artifact import Artifact
 from qcomp.target import EFFORTS, Target
 from qcomp.target_choice import check_fit, choose_targets
@@ -207,6 +208,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
     metric: object = None,
     higher_is_better: bool | None = None,
     max_drop: object = None,
+    method: str | None = None,
     evaluation: str | Path | None = None,
     tokenizer: str | Path | None = None,
     tokens: str | None = None,
@@ -252,6 +254,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
         higher_is_better: Whether more of a function's figure is better; it is, by default.
         max_drop: How much worse the figure may get: ``"0.5%"`` of the source's, or a number in its
             own units. The worst layers stay in float until that is met.
+        method: How weights of few bits are rounded: ``auto`` (per layer, by measured output error),
+            ``gptq``, ``gptaq``, ``gpfq``, ``rounding``; as the target's pipeline does by default.
         evaluation: A text that source and artifact are judged on: perplexity and divergence of a
             decoder, likeness of embeddings, see :mod:`qcomp.feeds.texts`; arrays (``.npz``) are
             taken as ``labels``.
@@ -311,6 +315,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
     job.take_data(calibration, labels, preprocess, pipeline)
     job.take_text(evaluation, tokenizer)
     job.take_figure(metric, higher_is_better, max_drop)
+    if method is not None:
+        pipeline = with_method(pipeline, method, graph, effort)
     if tokens is not None:
         pipeline = expecting(pipeline, tokens, graph, effort)
     owner = None

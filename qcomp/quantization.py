@@ -162,6 +162,8 @@ class FeedbackError:
         total: Squared output.
         kept: Output channels where rounding to nearest was better and stayed.
         channels: Output channels.
+        tried: Method -> its error, where several were; the least is ``left``.
+        left_out: Methods that the budget had no work for.
     """
 
     node: str
@@ -170,6 +172,8 @@ class FeedbackError:
     total: float
     kept: int
     channels: int
+    tried: Mapping[str, float] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "dpq": "qcomp.passes.quantize.dpq:Dpq",
         "gptaq": "qcomp.passes.quantize.gptaq:Gptaq",
         "qoq": "qcomp.passes.quantize.qoq:Qoq",
+        "choose-method": "qcomp.passes.quantize.choose_method:ChooseMethod",
         "gpfq": "qcomp.passes.quantize.gpfq:Gpfq",
         "quantize-tokens": "qcomp.passes.quantize.quantize_tokens:QuantizeTokens",
         "nupes": "qcomp.passes.quantize.nupes:Nupes",

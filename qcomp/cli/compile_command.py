@@ -106,6 +106,15 @@ def compile_command(
             "source's figure; without %, in the metric's own units.",
         ),
     ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method",
+            metavar="auto|gptq|gptaq|gpfq|rounding",
+            help="How weights of few bits are rounded; auto: each layer by the method with the "
+            "least measured output error.",
+        ),
+    ] = None,
     evaluation: Annotated[
         Path | None,
         typer.Option(
@@ -206,6 +215,7 @@ def compile_command(
             metric=metric,
             higher_is_better=False if lower_is_better else None,
             max_drop=max_drop,
+            method=method,
             evaluation=evaluation,
             tokenizer=tokenizer,
             tokens=tokens,

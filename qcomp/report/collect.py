@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ from qcomp.report.data import (
     TargetLine,
     TensorLine,
 )
+from qcomp.report.rounding import rounding_words
+from qcomp.report.theory import against_theory
 
 if TYPE_CHECKING:
     from qcomp.budget import Ledger
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from qcomp.largest_drop import KeptLayers
     from qcomp.passmanager import PassRecord
     from qcomp.quantization import (
+        FeedbackErrors,
         FusionReport,
         NodeRules,
         QuantizationError,
@@ -47,6 +52,7 @@ __all__ = [
     "quantization_section",
     "success_line",
     "target_line",
+    "versions",
 ]
 
 
@@ -56,6 +62,18 @@ def pass_lines(records: Iterable[PassRecord]) -> tuple[PassLine, ...]:
         PassLine(r.name, r.seconds, r.changed, dict(r.before), dict(r.after), r.check)
         for r in records
     )
+
+
+def versions() -> Mapping[str, str]:
+    """Return the versions that the bytes of an artifact may depend on."""
+    packages = ("qcomp", "numpy", "onnx", "onnx-ir", "onnxruntime", "numba")
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except ModuleNotFoundError:  # qcomp used from a folder that was not installed
+            found[name] = "not installed"
+    return {"python": platform.python_version(), **found}
 
 
 def budget_lines(ledger: Ledger) -> tuple[BudgetLine, ...]:
@@ -160,6 +178,7 @@ def quantization_section(
     fusion: FusionReport | None = None,
     *,
     rules: NodeRules | None = None,
+    rounding: FeedbackErrors | None = None,
     tensors: tuple[TensorLine, ...] = (),
 ) -> Quantization | None:
     """Return the section of quantization; None when nothing was quantized or measured.
@@ -169,12 +188,14 @@ def quantization_section(
         error: What was measured.
         fusion: Which kernels run.
         rules: What the user asked of single operators.
+        rounding: What error feedback did.
         tensors: Lines of :func:`qcomp.report.tensors.tensor_lines`.
     """
     if record is None and error is None and fusion is None:
         return None
     errors = {line.node: line for line in error.layers} if error else {}
     runs = {outcome.node: outcome.found for outcome in fusion.outcomes} if fusion else {}
+    words = rounding_words(rounding)
     layers = []
     for layer in record.layers if record else ():
         found = errors.pop(layer.node, None)
@@ -189,7 +210,8 @@ def quantization_section(
                 layer.weight,
                 layer.kernel,
                 runs.get(layer.node, ""),
-                _why(layer, rules),
+                _why(layer, rules, words.get(layer.node, "")),
+                against_theory(layer.weight_type, found.weight_sqnr if found else None),
             )
         )
     layers += [
@@ -218,10 +240,10 @@ _SCHEMES = {
 }
 
 
-def _why(layer: QuantizedLayer, rules: NodeRules | None) -> str:
+def _why(layer: QuantizedLayer, rules: NodeRules | None, rounding: str) -> str:
     """Why a layer was quantized as it was."""
     asked = "" if rules is None else rules.options_of(layer.node, layer.op_type).reason
-    return "; ".join(filter(None, (_SCHEMES.get(layer.scheme, ""), asked)))
+    return "; ".join(filter(None, (_SCHEMES.get(layer.scheme, ""), rounding, asked)))
 
 
 def _fusion_lines(fusion: FusionReport) -> tuple[FusionLine, ...]:

@@ -130,6 +130,8 @@ class LayerLine:
         kernel: The integer kernel that was planned for it.
         runs: The operator that ONNX Runtime runs in its place; "" if not looked at.
         why: Why it was quantized so.
+        theory: Its weight's error beside what theory says of Gaussian weights, in dB, see
+            :func:`qcomp.report.theory.against_theory`.
     """
 
     layer: str
@@ -142,6 +144,7 @@ class LayerLine:
     kernel: str = ""
     runs: str = ""
     why: str = ""
+    theory: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

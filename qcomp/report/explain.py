@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -29,6 +29,7 @@ class OperatorLine:
         weight_sqnr: Signal to quantization noise of its weight in dB; None without one.
         output_sqnr: The same of its output, earlier layers quantized too; None if not measured.
         why: Why it was quantized so, or why it was not.
+        theory: Its weight's error beside theory, in dB, see :mod:`qcomp.report.theory`.
     """
 
     name: str
@@ -40,6 +41,7 @@ class OperatorLine:
     weight_sqnr: float | None = None
     output_sqnr: float | None = None
     why: str = ""
+    theory: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ def _quantized(line: LayerLine) -> OperatorLine:
         line.weight_sqnr if line.weight else None,
         line.output_sqnr,
         why,
+        line.theory,
     )
 
 

@@ -1,0 +1,213 @@
+"""Per layer, the method of rounding that measures the least output error, within a budget of work.
+
+Every candidate rounds the layer behind the layers that are rounded already, and is judged by the
+same figure, the squared output error against float's outputs
+
+    E(W^) = ||W X~ - W^ X||^2 - ||W (X~ - X)||^2
+
+(:func:`qcomp.passes.quantize.error_feedback.descent.output_errors`; X~ comes from the float model,
+X from the layers before as they are rounded). Output channels that rounding to nearest serves
+better keep it, whatever the method.
+
+| method          | what it is                                            | work              |
+|-----------------|-------------------------------------------------------|-------------------|
+| `rounding`      | to nearest, on the grid of ``fit``                    | 48 N K            |
+| `lsq`, `hqq`    | to nearest, on grids fitted by Lloyd, or to |.|^0.7   | 48, 144 N K       |
+| `gptq`          | error feedback, columns as they come                  | K^3 / 1.5 + N K^2 |
+| `gptq-ordered`  | error feedback, the largest diag(H) first             | K^3 / 1.5 + N K^2 |
+| `gptaq`         | and against float's outputs                           | + 2 K^3           |
+| `gptaq-ordered` | the same in that order                                | + 2 K^3           |
+| `gpfq`          | greedy path following                                 | N K^2             |
+
+A unit of work is what ``gptq`` takes for the layer, K^3 / 1.5 + N K^2 multiplications; ``budget``
+units may be spent on each layer, so that the model takes as many times GPTQ's work at most (the
+moments of the inputs, which all share, apart). Candidates that would pass it are left out, cheap
+ones never. Nothing depends on the time that work takes: the same data give the same choice.
+``awq``, ``rotate`` and ``smooth-activations`` change the graph for all layers and stand before.
+
+Preconditions: calibration data; ``quantize-weights`` or ``quantize-static`` behind it stores them.
+Preserved: everything; the graph does not change.
+Cost: above; a run of the float model beside the rounded one, memory as for ``gptaq``.
+Source: ours; the methods are those of arXiv:2210.17323, arXiv:2504.02692 and arXiv:2201.11113.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from qcomp.errors import UsageError, suggest
+from qcomp.passes.calibrate.layer_rows import Geometry, read_columns
+from qcomp.passes.graph.rewriting import check_finite, node_label
+from qcomp.passes.quantize.error_feedback.descent import output_errors
+from qcomp.passes.quantize.error_feedback.finished import Done, Finished
+from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback
+from qcomp.passes.quantize.error_feedback.rows import (
+    Problem,
+    RoundedRows,
+    Shared,
+    round_matrix,
+)
+from qcomp.passes.quantize.gpfq import Gpfq
+from qcomp.passes.quantize.gptaq import Gptaq
+from qcomp.passes.quantize.gptq import Gptq
+from qcomp.passes.quantize.grids import Grid, Grids
+from qcomp.passes.quantize.learn_rounding_graph import Layer
+from qcomp.quantization import FeedbackError
+
+__all__ = ["METHODS", "ChooseMethod"]
+
+Floats = npt.NDArray[np.float32]
+Bytes = npt.NDArray[np.uint8]
+
+METHODS = (
+    "rounding",
+    "lsq",
+    "hqq",
+    "gptq",
+    "gptq-ordered",
+    "gptaq",
+    "gptaq-ordered",
+    "gpfq",
+)
+"""What may be chosen from."""
+
+_NEAREST = ("rounding", "lsq", "hqq")
+_AGAINST_FLOAT = ("gptaq", "gptaq-ordered", "gpfq")
+
+
+@dataclass(frozen=True)
+class _Nearest(ErrorFeedback):
+    """Rounding to nearest as a method among others."""
+
+    name: ClassVar[str] = "rounding"
+
+    sweeps: int = 0
+    refits: int = 0
+
+    def choose(self, problem: Problem) -> tuple[Bytes, Grids, str]:
+        """Round to nearest."""
+        return problem.nearest.round(problem.weight), problem.nearest, ""
+
+
+@dataclass(frozen=True)
+class ChooseMethod(ErrorFeedback):
+    """Round each layer by the method that measures the least output error.
+
+    Attributes:
+        methods: What is tried; ``rounding`` always is.
+        budget: Units of work for each layer: times GPTQ's.
+    """
+
+    name: ClassVar[str] = "choose-method"
+    asymmetric: ClassVar[bool] = True
+
+    methods: tuple[str, ...] = ("lsq", "gptq-ordered", "gptaq-ordered", "gptaq")
+    budget: float = 6.0
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: An option outside its range.
+        """
+        super().__post_init__()
+        for method in self.methods:
+            if method not in METHODS:
+                raise UsageError(
+                    f"choose-method: there is no method '{method}'", hint=suggest(method, METHODS)
+                )
+        if self.symmetric and "hqq" in self.methods:
+            raise UsageError(
+                "choose-method: hqq moves zero points, which symmetric=true fixes",
+                hint="leave it out",
+            )
+        if self.budget < 0:
+            raise UsageError(f"choose-method: budget is at least 0, not {self.budget:g}")
+
+    def choose(self, problem: Problem) -> tuple[Bytes, Grids, str]:
+        """Round to nearest: what is tried is tried layer by layer."""
+        return problem.nearest.round(problem.weight), problem.nearest, ""
+
+    def work(self, method: str, rows: int, columns: int) -> float:
+        """Units of work that a method takes for a matrix of so many rows and columns."""
+        unit = columns**3 / 1.5 + rows * columns**2
+        if method in _NEAREST:
+            return (144 if method == "hqq" else 48) * rows * columns / unit
+        if method == "gpfq":
+            return rows * columns**2 / unit
+        return 1.0 + (2 * columns**3 / unit if method.startswith("gptaq") else 0.0)
+
+    def _round(
+        self, layer: Layer, geometry: Geometry, moments: Sequence[Shared], finished: Finished
+    ) -> Done:
+        label = node_label(layer.node)
+        columns = read_columns(layer.node, geometry.group)
+        check_finite(layer.weight, columns)
+        weights = [np.ascontiguousarray(part.T) for part in columns]
+        count, inputs = weights[0].shape
+        grid = self._grid(layer.bits)
+        tried: dict[str, float] = {}
+        left_out: list[str] = []
+        best: tuple[str, list[RoundedRows]] | None = None
+        spent = 0.0
+        for method in dict.fromkeys(("rounding", *self.methods)):
+            work = self.work(method, count, inputs)
+            if spent + work > self.budget and method not in _NEAREST:
+                left_out.append(method)
+                continue
+            spent += work
+            candidate = self._candidate(method)
+            own = replace(grid, fit=candidate.fit)
+            parts = []
+            for weight, shared in zip(weights, moments, strict=True):
+                drifts = shared.drift if method in _AGAINST_FLOAT else None
+                given = Shared(shared.hessian, drifts, shared.factors)
+                place = finished.place()
+                part = round_matrix(candidate, own, weight, given, label, finished.workers, place)
+                parts.append(part)
+            tried[method] = sum(
+                _error(weight, part, own, shared)
+                for weight, part, shared in zip(weights, parts, moments, strict=True)
+            )
+            if best is None or tried[method] < tried[best[0]]:
+                best = method, parts
+        assert best is not None
+        method, parts = best
+        error = FeedbackError(
+            label,
+            tried["rounding"],
+            tried[method],
+            sum(part.total for part in parts),
+            sum(part.kept for part in parts),
+            columns.shape[0] * columns.shape[2],
+            tried,
+            tuple(left_out),
+        )
+        levels = np.stack([part.levels.T for part in parts])
+        scales, zeros = [part.scale for part in parts], [part.zero for part in parts]
+        made = self._chosen(layer, geometry, levels, scales, zeros, grid)
+        chosen = replace(made, method=f"{method} by choose-method")
+        return chosen, error, next((part.warning for part in parts if part.warning), "")
+
+    def _candidate(self, method: str) -> ErrorFeedback:
+        """The pass that rounds by a method, with this one's options."""
+        same = {f.name: getattr(self, f.name) for f in fields(ErrorFeedback)}
+        if method in _NEAREST:
+            fit = self.fit if method == "rounding" else method
+            return _Nearest(**{**same, "fit": fit, "sweeps": 0, "refits": 0})
+        if method == "gpfq":
+            return Gpfq(**{**same, "sweeps": 0})
+        kind = Gptaq if method.startswith("gptaq") else Gptq
+        return kind(**same, order="activation" if method.endswith("-ordered") else "natural")
+
+
+def _error(weight: Floats, part: RoundedRows, grid: Grid, shared: Shared) -> float:
+    """Squared output error against float's outputs, less what no choice can change."""
+    grids = Grids(grid, grid.size(weight.shape[1]), part.scale, part.zero)
+    real = grids.real(part.levels)
+    return float(output_errors(weight, real, shared.hessian, shared.drift).sum())

@@ -1,0 +1,113 @@
+"""``choose-method``: each layer by the method that measures the least output error."""
+
+import numpy as np
+import pytest
+
+from qcomp.errors import UsageError
+from qcomp.passes.quantize.choose_method import METHODS, ChooseMethod
+from qcomp.quantization import ChosenWeights, FeedbackErrors
+
+CHAIN = """
+g (float[n, 48] x) => (float[n, 24] y) {
+    a = MatMul(x, w0)
+    b = Relu(a)
+    c = MatMul(b, w1)
+    d = Relu(c)
+    y = MatMul(d, w2)
+}"""
+SHAPES = {"w0": (48, 64), "w1": (64, 40), "w2": (40, 24)}
+
+
+@pytest.fixture
+def chain(build, rng):
+    weights = {name: rng.standard_t(4, shape).astype(np.float32) for name, shape in SHAPES.items()}
+    mixing = rng.normal(size=(48, 48)) * np.geomspace(1, 0.05, 48)
+    return build(CHAIN, weights), {"x": (rng.normal(size=(256, 48)) @ mixing).astype(np.float32)}
+
+
+def facts(compiled, program, text, data):
+    context = compiled(program.copy(), text, data)
+    return context.get(FeedbackErrors).layers, context.get(ChosenWeights)
+
+
+EVERY = "methods=[rounding,lsq,hqq,gptq,gptq-ordered,gptaq,gptaq-ordered,gpfq]"
+
+
+def test_the_sum_of_measured_errors_is_at_most_that_of_the_best_single_method(chain, compiled):
+    program, data = chain
+    layers, _ = facts(compiled, program, f"choose-method{{bits=3,{EVERY},budget=100}}", data)
+    assert len(layers) == 3
+    assert all(set(layer.tried) == set(METHODS) for layer in layers)
+    assert all(layer.left == min(layer.tried.values()) for layer in layers)
+    single = {method: sum(layer.tried[method] for layer in layers) for method in METHODS}
+    assert sum(layer.left for layer in layers) <= min(single.values())
+    assert min(single, key=single.__getitem__) != "rounding"
+
+
+def test_the_integers_are_those_of_the_method_that_is_named(chain, compiled):
+    """Behind the first layer's rounding, GPTQ alone comes to the same integers."""
+    program, data = chain
+    _, chosen = facts(compiled, program, "choose-method{methods=[gptq-ordered]}", data)
+    _, alone = facts(compiled, program, "gptq{order=activation}", data)
+    for name in SHAPES:
+        assert chosen.weights[name].method == "gptq-ordered by choose-method"
+        np.testing.assert_array_equal(chosen.weights[name].levels, alone.weights[name].levels)
+        np.testing.assert_array_equal(chosen.weights[name].scale, alone.weights[name].scale)
+
+
+@pytest.mark.parametrize("budget", [0.0, 1.0, 2.5, 6.0])
+def test_no_more_work_is_done_than_the_budget_has(chain, compiled, monkeypatch, budget):
+    from qcomp.passes.quantize import choose_method
+
+    program, data = chain
+    done = []
+    real = choose_method.round_matrix
+
+    def spied(method, grid, weight, *rest):
+        done.append((type(method).__name__, getattr(method, "order", ""), weight.shape))
+        return real(method, grid, weight, *rest)
+
+    monkeypatch.setattr(choose_method, "round_matrix", spied)
+    asked = "methods=[gptq,gptq-ordered,gptaq,gptaq-ordered,gpfq]"
+    layers, _ = facts(compiled, program, f"choose-method{{{asked},budget={budget}}}", data)
+    names = {"Gptq": "gptq", "Gptaq": "gptaq", "Gpfq": "gpfq", "_Nearest": "rounding"}
+    chooser = ChooseMethod(budget=budget)
+    for layer, shape in zip(layers, SHAPES.values(), strict=True):
+        spent = [chooser.work(names[kind], *rest) for kind, _, rest in done if rest == shape[::-1]]
+        floor = chooser.work("rounding", *shape[::-1])  # never left out
+        assert sum(spent) <= max(budget, floor)
+        assert len(layer.tried) + len(layer.left_out) == 6
+        assert "rounding" in layer.tried
+    if not budget:
+        assert all(set(layer.tried) == {"rounding"} for layer in layers)
+
+
+def test_the_same_data_give_the_same_choice(chain, compiled):
+    program, data = chain
+    first, second = (facts(compiled, program, "choose-method", data) for _ in range(2))
+    assert first[0] == second[0]
+    for name in SHAPES:
+        np.testing.assert_array_equal(first[1].weights[name].levels, second[1].weights[name].levels)
+
+
+def test_convolutions_in_integers_are_chosen_for_as_well(build, compiled, rng):
+    body = "g (float[n, 8, 9, 9] x) => (float[n, 6, 7, 7] y) { y = Conv(x, w) }"
+    program = build(body, {"w": rng.normal(size=(6, 8, 3, 3)).astype(np.float32)})
+    data = {"x": rng.normal(size=(32, 8, 9, 9)).astype(np.float32)}
+    text = "calibrate,choose-method{group=0,symmetric=true,scheme=static}"
+    ((layer,), _) = facts(compiled, program, text, data)
+    assert layer.left <= min(layer.tried.values())
+    assert layer.left < layer.rounded
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"methods": ("gptg",)}, "there is no method 'gptg'"),
+        ({"methods": ("hqq",), "symmetric": True}, "hqq moves zero points"),
+        ({"budget": -1.0}, "budget is at least 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        ChooseMethod(**options)
