@@ -158,6 +158,9 @@ def symmetric_scale(
     return np.asarray(scale, dtype=np.float32)
 
 
+_SLAB = 1 << 23
+"""Values that are quantized at a time (float32: 32 MB)."""
+
 _Number = TypeVar("_Number", np.float32, np.int32)
 
 
@@ -195,6 +198,18 @@ def quantize(
     """
     step = _along(np.asarray(scale, dtype=np.float32), real.ndim, axis)
     zero = _along(np.asarray(zero_point, dtype=np.float32), real.ndim, axis)
+    if real.size <= _SLAB or real.ndim == 0:
+        return _quantized(real, step, zero, kind)
+    result = np.empty(real.shape, dtype=kind.storage)
+    rows = max(1, _SLAB * len(real) // real.size)
+    for start in range(0, len(real), rows):
+        part = slice(start, start + rows)
+        own = [p[part] if p.ndim and len(p) == len(real) else p for p in (step, zero)]
+        result[part] = _quantized(real[part], own[0], own[1], kind)
+    return result
+
+
+def _quantized(real: Floats, step: Floats, zero: Floats, kind: IntegerType) -> Integers:
     levels = np.rint(real / step)
     np.clip(levels, kind.min - zero, kind.max - zero, out=levels)
     levels += zero

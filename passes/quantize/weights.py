@@ -127,7 +127,7 @@ class ChannelWeights:
                 levels = quantize(array.astype(np.float32, copy=False), scale, 0, kind, axis)
             levels = levels.T if transpose else levels
             if shift:
-                levels = (levels.astype(np.int16) + shift).astype(np.uint8)
+                levels = levels.view(np.uint8) ^ np.uint8(shift)
             return {"levels": _stored(levels, kind)}
 
         parts = SharedParts(compute, {"levels": (storage.onnx, shape)})

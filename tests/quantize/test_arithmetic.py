@@ -177,3 +177,14 @@ def test_the_module_docstring_table_is_what_the_code_does():
     rows = [line.split("|")[2:-1] for line in arithmetic.__doc__.splitlines() if "|" in line]
     reals, rounded = ([float(cell) for cell in rows[i]] for i in (0, 2))
     assert np.rint(reals).tolist() == rounded
+
+
+@pytest.mark.parametrize(("axis", "channels"), [(0, 300), (1, 70), (None, 1)])
+def test_large_tensors_are_quantized_in_slabs_with_the_same_result(
+    monkeypatch, rng, axis, channels
+):
+    real = rng.standard_normal((300, 70)).astype(np.float32)
+    scale = rng.uniform(0.01, 0.02, channels).astype(np.float32)
+    whole = quantize(real, scale, 0, INT8, axis)
+    monkeypatch.setattr(arithmetic, "_SLAB", 999)
+    np.testing.assert_array_equal(quantize(real, scale, 0, INT8, axis), whole)
