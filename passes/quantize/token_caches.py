@@ -101,8 +101,9 @@ def round_caches(editor: Editor, bits: int, rules: NodeRules, context: Context) 
     if result.tensors:
         context.put(TokenCaches(tuple(result.tensors)))
         context.warn(_bytes_text(result.tensors, bits))
-    elif not result.reasons:
-        context.warn(f"kv={bits}: no attention was found, no keys and values are rounded")
+    else:
+        why = next(iter(result.reasons.values()), "no attention was found")
+        context.warn(f"kv={bits}: no keys and values are rounded: {why}")
     return result
 
 

@@ -200,18 +200,26 @@ def test_a_graph_without_attention_says_so(mlp, compiled):
     assert "no attention was found" in compiled(mlp, "quantize-tokens{kv=8}").warnings[0]
 
 
+@pytest.mark.parametrize(
+    ("operator", "opset"),
+    [
+        ("com.microsoft.MultiHeadAttention<num_heads=4>", 21),
+        ("Attention<q_num_heads=4, kv_num_heads=4>", 23),
+    ],
+)
 def test_an_operator_that_is_a_whole_attention_reads_rounded_keys_and_values(
-    build, compiled, run, rng
+    build, compiled, run, rng, operator, opset
 ):
     weights = {n: rng.normal(0, 0.3, (32, 32)).astype(np.float32) for n in ("wq", "wk", "wv")}
     program = build(
-        """g (float[n, 8, 32] x) => (float[n, 8, 32] y) {
+        f"""g (float[n, 8, 32] x) => (float[n, 8, 32] y) {{
             q = MatMul(x, wq)
             k = MatMul(x, wk)
             v = MatMul(x, wv)
-            y = com.microsoft.MultiHeadAttention<num_heads=4>(q, k, v)
-        }""",
+            y = {operator}(q, k, v)
+        }}""",
         weights,
+        opset,
     )
     x = {"x": rng.normal(size=(3, 8, 32)).astype(np.float32)}
     before = run(program, x)["y"]
@@ -219,6 +227,7 @@ def test_an_operator_that_is_a_whole_attention_reads_rounded_keys_and_values(
     assert 17 < sqnr(before, run(program, x)["y"]) < 35
     assert sum(t.bytes for t in context.get(TokenCaches).tensors) == 64
     assert not QuantizeTokens(kv=4).run(program, context)
+    assert "already rounded" in context.warnings[-1]
 
 
 def test_what_is_excluded_stays_and_an_override_sets_the_bits_of_a_weight(attention):
