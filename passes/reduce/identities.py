@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -237,7 +237,7 @@ class Choice:
 
     def take(self, index: NDArray[np.intp] | slice) -> Self:
         """Return the words at these places."""
-        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
+        return type(self)(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +255,7 @@ class Table:
         gates: int64[c], gates of each identity where none vanishes.
         code: int64[c, SLOTS], the gates.
         vanishes: int64[c, SLOTS], the test of whether a gate is left out.
-        angle: int64[c, SLOTS, 3], the sums that the gates turn by.
+        angle: int64[c, SLOTS, a], the sums that the gates turn by; a angles at most.
     """
 
     terms: NDArray[np.int64]
@@ -293,7 +293,10 @@ class Table:
         length = length[best, rows]
         code[length == UNWRITABLE] = -1
         at = self.angle[best], rows[:, None, None]
-        return Choice(code, frac[at], rem[at], length)
+        many = self.angle.shape[2]
+        turns = np.zeros((*code.shape, _ANGLES), dtype=np.int64), np.zeros((*code.shape, _ANGLES))
+        turns[0][:, :, :many], turns[1][:, :, :many] = frac[at], rem[at]
+        return Choice(code, *turns, length)
 
     def _sums(self, frac: NDArray[np.int64], rem: NDArray[np.float64]) -> Turn:
         """Return all sums of what ``_with_signs`` returns, int64[s, n] and float64[s, n]."""
@@ -354,6 +357,7 @@ def table(names: tuple[str, ...]) -> Table:
     for s, term in enumerate(sums):
         places = term.terms or (7,)
         terms[: len(places), s] = places
+    angle = angle[:, :, : max(1, *(len(angles) for _, slots in found for _, angles in slots))]
     halved = [(s, term) for s, term in enumerate(sums) if term.halved]
     return Table(
         terms,

@@ -17,7 +17,7 @@ figure 6; Shende, Bullock, Markov 2003 (arXiv:quant-ph/0308045).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,14 +75,19 @@ class PairCircuits:
     left: Matrices
     right: Matrices
 
-    def turned(self) -> PairCircuits:
-        """Return the circuits with the qubits exchanged."""
+    def turned(self, where: NDArray[np.bool_]) -> PairCircuits:
+        """Return the circuits, with the qubits exchanged where that is asked for.
+
+        Args:
+            where: bool[n].
+        """
+        one, two = where[:, None, None, None], where[:, None, None, None, None]
         return replace(
             self,
-            control=1 - self.control,
-            middle=self.middle[:, :, ::-1],
-            left=self.left[:, ::-1],
-            right=self.right[:, ::-1],
+            control=np.where(where[:, None], 1 - self.control, self.control),
+            middle=np.where(two, self.middle[:, :, ::-1], self.middle),
+            left=np.where(one, self.left[:, ::-1], self.left),
+            right=np.where(one, self.right[:, ::-1], self.right),
         )
 
     def around(self, point: Weyl) -> PairCircuits:
@@ -90,10 +95,6 @@ class PairCircuits:
         left = np.stack([point.la, point.lb], axis=1) @ self.left
         right = self.right @ np.stack([point.ra, point.rb], axis=1)
         return replace(self, left=left, right=right)
-
-    def take(self, index: NDArray[np.intp]) -> PairCircuits:
-        """Return the circuits at these places."""
-        return PairCircuits(*(getattr(self, f.name)[index] for f in fields(self)))
 
     def unitary(self) -> Matrices:
         """Multiply the circuits out, complex128[n, 4, 4]."""

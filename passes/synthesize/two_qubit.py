@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,9 +153,7 @@ def _plan(blocks: PairBlocks, chains: Wires, plain: Costs, prices: Prices) -> _P
     point = free_of_slack(weyl(blocks.unitary), *ends)
     role, a, b, right, left = _cheapest_ends(point, blocks, chains, prices)
     point = mirrored(point, a, b)
-    circuits = write_pair(point, prices.middle, prices.pair)
-    both_roles = [np.concatenate(pair) for pair in _fields(circuits, circuits.turned())]
-    circuits = PairCircuits(*both_roles).take(role * n + rows).around(point)
+    circuits = write_pair(point, prices.middle, prices.pair).turned(role == 1).around(point)
 
     owner_before, owner_after = (np.full(len(chains.matrix), -1, dtype=np.int64) for _ in range(2))
     owner_before[blocks.before] = owner_after[blocks.after] = rows[:, None]
@@ -198,10 +196,6 @@ def _plan(blocks: PairBlocks, chains: Wires, plain: Costs, prices: Prices) -> _P
     )
 
 
-def _fields(one: PairCircuits, other: PairCircuits) -> list[tuple[NDArray[Any], NDArray[Any]]]:
-    return [(getattr(one, f.name), getattr(other, f.name)) for f in fields(PairCircuits)]
-
-
 _PAIRS = np.stack(np.divmod(np.arange(16), 4))
 """Paulis on two qubits."""
 
@@ -217,9 +211,10 @@ def _cheapest_ends(
     """
     n = len(point.x)
     circuits = write_pair(point, prices.middle, prices.pair)
-    roles = (circuits, circuits.turned())
-    left = np.stack([c.left for c in roles])[:, :, :, None]
-    right = np.stack([c.right for c in roles])[:, :, :, None]
+    left, right = (
+        np.stack([gates, gates[:, ::-1]])[:, :, :, None]
+        for gates in (circuits.left, circuits.right)
+    )
     own = np.stack([point.la, point.lb], axis=1)[:, :, None] @ PAULIS
     after = chains.matrix[blocks.after][:, :, None] @ own @ left
     own = PAULIS @ np.stack([point.ra, point.rb], axis=1)[:, :, None]

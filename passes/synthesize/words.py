@@ -73,14 +73,16 @@ class Prices:
         first, which = distinct(matrix)
         words = self.basis.choose(matrix[first])
         slots = np.where(words.code >= 0, NUM_ANGLES[words.code], 0)
-        used = slots[:, :, None] > _THREE
+        most = max(int(slots.max(initial=0)), 1)
+        used = slots[:, :, None] > np.arange(most)
         if any(name in self.basis.names for name in _DIRECTED):
-            used[:, :, 1] &= words.code != G.R  # the direction of its axis, as below
+            # The direction of an axis is no rotation.
+            used[:, :, 1:2] &= (words.code != G.R)[:, :, None]
             used[:, :, 0] &= (words.code != G.GPI) & (words.code != G.GPI2)
         # A float part, or units below a multiple of pi/2, or pi/4.
-        rough = words.rem != 0
-        turning = used & (rough | (words.frac & (PI // 2 - 1) != 0))
-        odd = used & (rough | (words.frac & (PI // 4 - 1) != 0))
+        frac, rough = words.frac[:, :, :most], words.rem[:, :, :most] != 0
+        turning = used & (rough | (frac & (PI // 2 - 1) != 0))
+        odd = used & (rough | (frac & (PI // 4 - 1) != 0))
         flat = len(first), -1
         rotations = np.count_nonzero(turning.reshape(flat), axis=1)
         cost = self.gate * words.length + self.rotation * rotations
@@ -102,7 +104,6 @@ class Prices:
         return words.take(which), error[which]
 
 
-_THREE = np.arange(3)
 _DIRECTED = ("r", "gpi", "gpi2")
 
 

@@ -112,6 +112,8 @@ class Forms:
         """
         result = np.full(num_groups, -1, dtype=np.int32)
         live = form >= 0
+        if not live.any():
+            return self, result
         count = np.bincount(group[live], minlength=num_groups)
         plain = live & (count[group] == 1) & (scale == 1.0)
         result[group[plain]] = form[plain]

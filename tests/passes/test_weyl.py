@@ -113,7 +113,7 @@ def test_every_class_is_written_exactly(name: str, middle: str) -> None:
         for chosen in (point, free_of_slack(point, before, before[::-1])):
             circuits = write(chosen, middle)
             assert set(circuits.count) == {CLASSES[name][1]}
-            for either in (circuits, circuits.turned()):
+            for either in (circuits, circuits.turned(np.ones(len(circuits.count), dtype=bool))):
                 assert apart(matrix, either.around(chosen).unitary()) < 5e-14
 
 
