@@ -146,7 +146,7 @@ def test_blocks_of_a_transformer_come_nearer_to_float_with_weights_in_groups(blo
     for layer in record.layers:
         back, rows_out = dequantized_weight(program.model.graph.initializers[layer.quantized])
         real = chosen[layer.weight].real()
-        assert np.allclose(back.T if rows_out else back, real, atol=1e-6)
+        assert np.allclose(back.T if rows_out else back, real, rtol=1e-3)  # half a scale's bits
 
 
 def test_the_same_seed_gives_the_same_integers(cnn, images):
