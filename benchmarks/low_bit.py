@@ -36,7 +36,7 @@ from quantize_tasks import Judge, Reference, Task, _first, read_tasks
 
 CHAR_MODEL = Path(__file__).parents[1] / "examples" / "char_model"
 MODELS = ("char", "char_outliers", "minilm_sts", "resnet20_cifar", "gpt_imdb")
-ROWS = {"minilm_sts": 160, "resnet20_cifar": 1000, "gpt_imdb": 64}
+ROWS = {"minilm_sts": 160, "resnet20_cifar": 1000}
 """Evaluation rows, for a run of an hour; ``--whole`` takes all."""
 
 WINDOWS = 128
@@ -49,7 +49,7 @@ FRONT = (
     "freeze-defaults,canonicalise,inline-functions,widen-floats,take-apart,fold-constants,"
     "canonicalise,fuse-batch-norm,"
 )
-BACK = ",restore-halves,tie-weights"
+BACK = ",halve-constants,restore-halves,tie-weights"
 
 STORE4 = "quantize-embeddings,quantize-weights{symmetric=false}"
 STORE3 = "quantize-embeddings,quantize-weights{symmetric=false,bits=3,form=int8}"
@@ -58,6 +58,9 @@ FOLD4 = "quantize-embeddings,quantize-weights{symmetric=false,form=int8}"
 TOKENS = "quantize-embeddings,quantize-tokens"
 RANGES = "calibrate{method=percentile},"
 STATIC4 = "quantize-static{weight-bits=4},correct-bias"
+ORDERED = "order=activation"
+DECODER = ("gpt_imdb",)
+HEAD8 = 'select-nodes{override=["node_linear_24{bits=8}"]}'
 CHANNEL = "group=0,symmetric=true,scheme=static"
 
 Row = dict[str, Any]
@@ -120,6 +123,15 @@ METHODS = [
         f"{RANGES}gptq{{{CHANNEL},fit=minmax,sweeps=0,refits=0}},{STATIC4}",
     ),
     Method("gptaq", "W4", f"gptaq,{STORE4}", f"{RANGES}gptaq{{{CHANNEL}}},{STATIC4}"),
+    Method(
+        "gptaq, largest first",
+        "W4",
+        f"gptaq{{order=activation}},{STORE4}",
+        f"{RANGES}gptaq{{{CHANNEL},order=activation}},{STATIC4}",
+    ),
+    Method(
+        "auto", "W4", f"choose-method,{STORE4}", f"{RANGES}choose-method{{{CHANNEL}}},{STATIC4}"
+    ),
     Method("gpfq", "W4", f"gpfq,{STORE4}", f"{RANGES}gpfq{{{CHANNEL}}},{STATIC4}"),
     Method(
         "learned rounding",
@@ -137,6 +149,7 @@ METHODS = [
         f"freedom=neighbours,scales=false}},{STATIC4}",
     ),
     Method("rotated, gptq", "W4", f"rotate{{online=true}},gptq,{STORE4}"),
+    Method("rotated, rsq", "W4", f"rotate{{online=true}},rsq,{STORE4}"),
     Method("smoothed, gptq", "W4", f"smooth-activations,gptq,{STORE4}"),
     Method("awq, clipped", "W4", f"awq{{clip=true}},{STORE4}"),
     Method("awq, gptq", "W4", f"awq,gptq,{STORE4}"),
@@ -144,6 +157,7 @@ METHODS = [
     # W4A8: four bits in the file, the products in 8-bit kernels.
     Method("rounded", "W4A8", FOLD4),
     Method("gptq", "W4A8", f"gptq,{FOLD4}"),
+    Method("gptaq, largest first", "W4A8", f"gptaq{{order=activation}},{FOLD4}"),
     Method("smoothed, rounded", "W4A8", f"smooth-activations,{FOLD4}"),
     Method("smoothed, gptq", "W4A8", f"smooth-activations,gptq,{FOLD4}"),
     Method("rotated, gptq", "W4A8", f"rotate{{online=true}},gptq,{FOLD4}"),
@@ -168,13 +182,36 @@ METHODS = [
     Method("rounded", "W3", STORE3),
     Method("gptq", "W3", f"gptq{{bits=3}},{STORE3}"),
     Method("gptaq", "W3", f"gptaq{{bits=3}},{STORE3}"),
+    Method("gptaq, largest first", "W3", f"gptaq{{bits=3,order=activation}},{STORE3}"),
+    Method("auto", "W3", f"choose-method{{bits=3}},{STORE3}"),
     Method("awq, clipped", "W3", f"awq{{bits=3,clip=true}},{STORE3}"),
     Method("awq, gptq", "W3", f"awq{{bits=3}},gptq{{bits=3}},{STORE3}"),
     Method("nupes", "W3", f"nupes{{bits=3}},{STORE3}"),
     Method("rounded", "W2", STORE2),
     Method("gptq", "W2", f"gptq{{bits=2,group=16}},{STORE2}"),
     Method("gptaq", "W2", f"gptaq{{bits=2,group=16}},{STORE2}"),
+    Method(
+        "gptaq, largest first",
+        "W2",
+        f"gptaq{{bits=2,group=16,order=activation}},{STORE2}",
+    ),
+    Method("auto", "W2", f"choose-method{{bits=2,group=16}},{STORE2}"),
     Method("jlcm", "W2", f"jlcm,{STORE2}"),
+    # Mixed bits: the head of the decoder, a quarter of the weights, is worth more of them.
+    *(
+        Method(f"gptaq, {name}", "W4 mixed", f"{HEAD8},gptaq{{{options}}},{text}", models=DECODER)
+        for name, options, text in (
+            ("head in 8 bits", ORDERED, STORE4),
+            ("head in 8 bits, blocks of 16", f"{ORDERED},group=16", STORE4),
+            ("head in 8 bits, table in 4", ORDERED, STORE4.replace("dings", "dings{bits=4}")),
+        )
+    ),
+    Method(
+        "gptaq, head in 4 bits",
+        "W3 mixed",
+        f"{HEAD8.replace('8}', '4}')},gptaq{{bits=3,{ORDERED}}},{STORE3}",
+        models=DECODER,
+    ),
 ]
 """Every method, a line each."""
 

@@ -17,7 +17,7 @@ TOKENS = ("decode", "prefill", "both")
 
 _PASS = re.compile(r"quantize-weights(\{(?P<options>[^}]*)\})?(?=[,)\s]|$)")
 _SMOOTHING = "smooth-activations"
-_FIRST = re.compile(r"(gptq|gptaq|gpfq|nupes|jlcm|quantize-embeddings|quantize-weights)\b")
+_FIRST = re.compile(r"(gptq|gptaq|gpfq|rsq|nupes|jlcm|quantize-embeddings|quantize-weights)\b")
 _OPTION = re.compile(r"\s*tokens\s*=")
 
 

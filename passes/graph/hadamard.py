@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,7 +38,7 @@ __all__ = [
     "has_hadamard",
     "near_factors",
     "nearest_sizes",
-    "turned_by",
+    "no_size",
 ]
 
 Float64 = npt.NDArray[np.float64]
@@ -75,6 +74,12 @@ def nearest_sizes(n: int) -> list[int]:
     below = next((k for k in range(n - 1, 0, -1) if has_hadamard(k)), None)
     above = next(k for k in range(max(n, 0) + 1, 2 * max(n, 1) + 2) if has_hadamard(k))
     return [above] if below is None else [below, above]
+
+
+def no_size(what: str, n: int) -> str:
+    """Say that there is no Hadamard matrix of n channels."""
+    near = " and ".join(str(size) for size in nearest_sizes(n))
+    return f"{what} stays: no Hadamard matrix of size {n} can be made, the nearest are {near}"
 
 
 @functools.cache
@@ -250,18 +255,6 @@ def _product(X: Float64) -> Float64:
     left, right = (hadamard(size).astype(np.float64) for size in (a, n // a))
     parts = left.T @ (X.reshape(-1, a, n // a) @ (right / np.sqrt(n)))
     return parts.reshape(X.shape)
-
-
-def turned_by(a: int, b: int) -> Callable[[Float64, int], Float64]:
-    """The function that multiplies vectors along an axis by (H_a (x) H_b) / sqrt(a b)."""
-    H_a, H_b = hadamard(a).astype(np.float64), hadamard(b).astype(np.float64)
-
-    def turn(W: Float64, axis: int) -> Float64:
-        moved = np.moveaxis(W, axis, -1)
-        parts = H_a.T @ moved.reshape(-1, a, b) @ H_b / np.sqrt(a * b)
-        return np.moveaxis(parts.reshape(moved.shape), -1, axis)
-
-    return turn
 
 
 def near_factors(n: int) -> tuple[int, int] | None:

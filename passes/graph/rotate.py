@@ -41,9 +41,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from qcomp.passes.graph.hadamard import Rotation, has_hadamard
+from qcomp.passes.graph.hadamard import Rotation, has_hadamard, no_size
 from qcomp.passes.graph.same_outputs import check_same_outputs
-from qcomp.passes.graph.turning import Draw, Turner, no_size
+from qcomp.passes.graph.turning import Draw, Draws, Turner
 from qcomp.passmanager import Context, GraphPass, Guarantee
 
 if TYPE_CHECKING:
@@ -93,9 +93,9 @@ class Rotate(GraphPass):
         before = program.copy()
         known = context.get(Rotated)
         done = set() if known is None else set(known.done)
-        stream, heads = self.draws(program, context, done)
+        draws = self.draws(program, context, done)
         work = Turner(program.model, context, done, self.name)
-        if not self.turn(work, stream, heads):
+        if not self.turn(work, draws):
             return False
         work.finish()
         hint = (
@@ -105,10 +105,8 @@ class Rotate(GraphPass):
         context.put(Rotated(frozenset(work.done)))
         return True
 
-    def draws(
-        self, program: Program, context: Context, done: Collection[tuple[str, str]]
-    ) -> tuple[Draw, Draw]:
-        """The matrices of streams and of heads; each by numbers of its own, whatever else turns."""
+    def draws(self, program: Program, context: Context, done: Collection[tuple[str, str]]) -> Draws:
+        """Hadamard matrices; streams and heads draw signs of their own, whatever else turns."""
 
         def drawing(rng: np.random.Generator) -> Draw:
             def draw(what: str, n: int, keeps_ones: bool) -> Rotation | None:
@@ -119,11 +117,18 @@ class Rotate(GraphPass):
 
             return draw
 
-        return drawing(context.rng("rotate.stream")), drawing(context.rng("rotate.heads"))
+        def plain(what: str, n: int, keeps_ones: bool) -> Rotation | None:
+            if has_hadamard(n):
+                return Rotation(np.ones(n))
+            context.warn(f"{self.name}: {no_size(what, n)}")
+            return None
 
-    def turn(self, work: Turner, stream: Draw, heads: Draw) -> bool:
+        stream, heads = (drawing(context.rng(f"rotate.{name}")) for name in ("stream", "heads"))
+        return Draws(stream, heads, plain)
+
+    def turn(self, work: Turner, draws: Draws) -> bool:
         """Turn what the options say; return whether anything did."""
-        changed = self.stream and work.turn_stream(stream)
-        changed |= self.heads and work.turn_heads(heads)
-        changed |= self.online and work.turn_online()
-        return changed | (self.keys and work.turn_keys())
+        changed = self.stream and work.turn_stream(draws.stream)
+        changed |= self.heads and work.turn_heads(draws.heads)
+        changed |= self.online and work.turn_online(draws.online)
+        return changed | (self.keys and work.turn_keys(draws.online))

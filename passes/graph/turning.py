@@ -13,25 +13,17 @@ Source: Ashkboos et al. 2024, arXiv:2404.00456, section 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from glob import escape
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.node_rules import NodeRules, Override
 from qcomp.passes.calibrate.smoothing_places import ValueProjection, bias_place
-from qcomp.passes.graph.hadamard import (
-    Orthogonal,
-    hadamard,
-    has_hadamard,
-    near_factors,
-    nearest_sizes,
-    turned_by,
-)
+from qcomp.passes.graph.hadamard import Orthogonal, near_factors, no_size
 from qcomp.passes.graph.norms import Norm, find_norms
+from qcomp.passes.graph.online_products import OnlineProducts, Step
 from qcomp.passes.graph.residual_stream import (
     Reader,
     Refusal,
@@ -58,16 +50,9 @@ from qcomp.quantization import rules_of
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["HADAMARD", "Draw", "Step", "Turner", "no_size"]
+__all__ = ["Draw", "Draws", "Turner"]
 
-HADAMARD = "_hadamard"
-"""In the names of the products that turn while the graph runs."""
-
-Floats = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
-Turn = Callable[[Float64, int], Float64]
-
-_REASON = "it turns an activation while the graph runs: products with small matrices stay in float"
 
 _ELEMENTWISE = {
     *("Mul", "Relu", "Gelu", "FastGelu", "QuickGelu", "BiasGelu", "Elu", "HardSwish", "LeakyRelu"),
@@ -81,24 +66,18 @@ Draw = Callable[[str, int, bool], "Orthogonal | None"]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One turn of a constant of the graph.
+class Draws:
+    """Where the matrices come from.
 
     Attributes:
-        rotation: R.
-        axis: Along which its vectors turn.
-        heads: Whether the channels of many heads stand side by side along it.
+        stream: Of residual streams.
+        heads: Of the values of heads.
+        online: Of queries and keys, and the two factors for what a down-projection reads.
     """
 
-    rotation: Orthogonal
-    axis: int
-    heads: bool
-
-
-def no_size(what: str, n: int) -> str:
-    """Say that there is no Hadamard matrix of n channels."""
-    near = " and ".join(str(size) for size in nearest_sizes(n))
-    return f"{what} stays: no Hadamard matrix of size {n} can be made, the nearest are {near}"
+    stream: Draw
+    heads: Draw
+    online: Draw
 
 
 class Turner:
@@ -124,6 +103,7 @@ class Turner:
         self._model, self._context = model, context
         self._editor = Editor(model)
         self._rules = rules_of(context)
+        self._products = OnlineProducts(self._editor, context, self.steps)
         self._made: dict[tuple[object, ...], ir.Value] = {}
         self._origin: dict[ir.Value, ir.Value] = {}
 
@@ -148,11 +128,11 @@ class Turner:
     def _turn_one(self, stream: ResidualStream, R: Orthogonal) -> None:
         self._report_copies(stream)
         for table in stream.tables:
-            self._rotate(table, 0, -1, R)
+            self._turn(table, 0, Step(R, -1))
         for stem in stream.stems:
-            self._rotate(stem, 1, 0, R)
+            self._turn(stem, 1, Step(R, 0))
         for node in stream.writers:
-            self._rotate(node, 1, 1 - reduced_axis(node), R)
+            self._turn(node, 1, Step(R, 1 - reduced_axis(node)))
         for node, index in stream.constants:
             self._turn_vectors(node, index, R)
         for reader in stream.readers:
@@ -192,11 +172,10 @@ class Turner:
             place.add(self._editor, shift)
         gain = None if norm is None or norm.gain is None else _vector(norm.gain)
         if gain is None or (gain == 1.0).all():
-            self._rotate(layer, 1, inner, R)
+            self._turn(layer, 1, Step(R, inner))
             return
-        factors = gain[:, None] if inner == 0 else gain
-        step = Step(R, inner, False)
-        self._turn(layer, 1, inner, norm, lambda W, axis: R.along(W * factors, axis), step)
+        assert norm is not None
+        self._turn(layer, 1, Step(R, inner), by=(norm, gain[:, None] if inner == 0 else gain))
 
     def _drop_gain(self, norm: Norm) -> None:
         """Take gain and bias out of a normalization, whose readers have them now."""
@@ -231,11 +210,11 @@ class Turner:
             H = draw(f"'{label}'", channels // heads, False)
             if H is None:
                 continue
-            self._rotate(projection.layer, 1, 1, H, heads=True)
+            self._turn(projection.layer, 1, Step(H, 1, "inner"))
             if projection.bias is not None:
-                self._rotate(*projection.bias, -1, H, heads=True)
+                self._turn(*projection.bias, Step(H, -1, "inner"))
             for layer in outputs:
-                self._rotate(layer, 1, reduced_axis(layer), H, heads=True)
+                self._turn(layer, 1, Step(H, reduced_axis(layer), "inner"))
             self.done.add(("head", label))
             changed = True
         return changed
@@ -268,13 +247,13 @@ class Turner:
             )
         return found
 
-    def turn_online(self) -> bool:
-        """Put H before each down-projection and H^T into its weight."""
-        inner = {node for norm in find_norms(self._model.graph) for node in norm.nodes}
+    def turn_online(self, draw: Draw) -> bool:
+        """Put H = H_a (x) H_b before each down-projection and H^T into its weight."""
+        norms = {node for norm in find_norms(self._model.graph) for node in norm.nodes}
         changed = False
         for source, layers in self._layers_by_input().items():
             maker = source.producer()
-            if maker is None or maker in inner or maker.op_type not in _ELEMENTWISE:
+            if maker is None or maker in norms or maker.op_type not in _ELEMENTWISE:
                 continue
             down = [layer for layer in layers if self._is_down(layer)]
             if not down:
@@ -286,9 +265,13 @@ class Turner:
             if factors is None:
                 self._warn(no_size(f"the input of '{node_label(down[0])}'", K))
                 continue
-            turned = self._transform(source, down[0], factors)
+            A, B = (draw(f"the input of '{node_label(down[0])}'", n, False) for n in factors)
+            if A is None or B is None:
+                continue
+            turned = self._products.by_factors(source, A, B, down[0])
             for layer in down:
-                self._turn(layer, 1, reduced_axis(layer), "online", turned_by(*factors))
+                inner = reduced_axis(layer)
+                self._turn(layer, 1, Step(B, inner, "inner"), Step(A, inner, "outer"))
                 layer.replace_input_with(0, turned)
                 self.done.add(("online", node_label(layer)))
             changed = True
@@ -303,7 +286,7 @@ class Turner:
             return False
         return not self._rules.options(layer).excluded
 
-    def turn_keys(self) -> bool:
+    def turn_keys(self, draw: Draw) -> bool:
         """Put H behind the queries and the keys of each attention written out."""
         changed = False
         for attention in list(written_attentions(self._model.graph)):
@@ -318,13 +301,12 @@ class Turner:
             if refused or n is None:
                 self._warn(f"queries and keys of '{label}' stay: {refused}")
                 continue
-            H = np.asarray(hadamard(n) / np.sqrt(n), np.float32)
-            q = self._product([queries, H], queries, attention.scores)
+            H = draw(f"the queries of '{label}'", n, False)
+            if H is None:
+                continue
+            q = self._products.along(queries, -1, H, attention.scores)
             attention.scores.replace_input_with(0, q)
-            factors: Sequence[ir.Value | Floats] = [kept.value, H]
-            if kept.axis != -1:
-                factors = [H.T, kept.value]
-            k = self._product(factors, kept.value, kept.reader)
+            k = self._products.along(kept.value, kept.axis, H, kept.reader)
             kept.reader.replace_input_with(kept.index, k)
             self.done.add(("keys", label))
             changed = True
@@ -335,58 +317,9 @@ class Turner:
         parts = () if maker is None or maker.op_type != "Concat" else maker.inputs
         if n is None:
             return "their channels are not known"
-        if not has_hadamard(n):
-            return no_size("the product", n)
         if keys.is_graph_output() or any(v is not None and v.is_graph_input() for v in parts):
             return "a cache that the graph takes in or gives out holds the keys as they are"
         return ""
-
-    def _product(
-        self, factors: Sequence[ir.Value | Floats], like: ir.Value, before: ir.Node
-    ) -> ir.Value:
-        """A product with a constant that stays in float."""
-        name = f"{like.name}{HADAMARD}"
-        inputs = [
-            self._editor.initializer(f"{name}_right", np.ascontiguousarray(factor))
-            if isinstance(factor, np.ndarray)
-            else factor
-            for factor in factors
-        ]
-        node = self._editor.node("MatMul", inputs, name=f"{name}_MatMul", before=before)
-        node.outputs[0].type, node.outputs[0].shape = like.type, like.shape
-        self._keep_in_float([node])
-        return node.outputs[0]
-
-    def _transform(self, source: ir.Value, before: ir.Node, factors: tuple[int, int]) -> ir.Value:
-        """The value x (H_a (x) H_b) / sqrt(a b); its products stay in float."""
-        a, b = factors
-        editor, name = self._editor, f"{source.name}{HADAMARD}"
-        made: list[ir.Node] = []
-
-        def add(op: str, inputs: list[ir.Value]) -> ir.Value:
-            node = editor.node(op, inputs, name=f"{name}_{op}", before=before)
-            made.append(node)
-            return node.outputs[0]
-
-        def constant(array: npt.NDArray[np.generic], end: str) -> ir.Value:
-            return editor.initializer(f"{name}_{end}", array)
-
-        H_a, H_b = (np.asarray(hadamard(n) / np.sqrt(n), np.float32) for n in factors)
-        shape = add("Shape", [source])
-        parts = add("Reshape", [source, constant(np.array([-1, a, b]), "parts")])
-        right = add("MatMul", [parts, constant(H_b, "right")])
-        # x viewed as X[a, b]: x (H_a (x) H_b) = H_a^T X H_b.
-        both = add("MatMul", [constant(np.ascontiguousarray(H_a.T), "left"), right])
-        result = add("Reshape", [both, shape])
-        result.type, result.shape = source.type, source.shape
-        self._keep_in_float(made)
-        return result
-
-    def _keep_in_float(self, nodes: list[ir.Node]) -> None:
-        ours = tuple(
-            Override(escape(node_label(node)), scheme="float", reason=_REASON) for node in nodes
-        )
-        self._context.put(rules_of(self._context).joined(NodeRules(override=ours)))
 
     def _layers_by_input(self) -> Mapping[ir.Value, list[ir.Node]]:
         """MatMul and Gemm nodes with constant float matrices, by what they read."""
@@ -404,43 +337,39 @@ class Turner:
     def _warn(self, text: str) -> None:
         self._context.warn(f"{self.name}: {text}")
 
-    def _rotate(
-        self, node: ir.Node, index: int, axis: int, R: Orthogonal, *, heads: bool = False
-    ) -> None:
-        turn = _by_head(R) if heads else R.along
-        self._turn(node, index, axis, R, turn, Step(R, axis, heads))
-
     def _turn(
-        self,
-        node: ir.Node,
-        index: int,
-        axis: int,
-        by: object,
-        turn: Turn,
-        step: Step | None = None,
+        self, node: ir.Node, index: int, *steps: Step, by: tuple[Norm, Float64] | None = None
     ) -> None:
-        """Replace a constant by what ``turn`` makes of it in float64, when it is needed.
+        """Replace a constant by what it is turned, in float64, when it is needed.
 
-        Inputs that share a constant and turn along the same axis by the same share the result.
+        Inputs that share a constant and turn alike share the result.
+
+        Args:
+            node: The operator that reads it.
+            index: Its input.
+            steps: One after the other.
+            by: A normalization whose gain goes into the weight, and this gain as the factor.
         """
         old = node.inputs[index]
         tensor = constant_tensor(old)
         assert old is not None
         assert tensor is not None
         shape = tuple(tensor.shape.numpy())
-        along = axis % len(shape)
-        key = (old, along, by)
+        steps = tuple(replace(step, axis=step.axis % len(shape)) for step in steps)
+        key = (old, steps, None if by is None else by[0])
         if key not in self._made:
 
             def compute() -> Mapping[str, npt.NDArray[np.generic]]:
                 with read_weight(tensor) as stored:
-                    made = turn(np.asarray(stored, np.float64), along)
+                    made = np.asarray(stored, np.float64) * (1.0 if by is None else by[1])
+                for step in steps:
+                    made = step.turned(made)
                 return {"turned": np.ascontiguousarray(made, np.float32)}
 
             parts = SharedParts(compute, {"turned": (tensor.dtype, shape)})
             made = self._editor.initializer(_name(old, node), parts.tensor("turned"))
             self._made[key] = made
-            self.steps[made] = (*self.steps.get(old, ()), *(() if step is None else (step,)))
+            self.steps[made] = (*self.steps.get(old, ()), *steps)
             self._origin[made] = self._origin.get(old, old)
         node.replace_input_with(index, self._made[key])
 
@@ -454,7 +383,7 @@ class Turner:
             array = np.full(R.size, array.reshape(-1)[0])
         made = self._editor.initializer(_name(old, node), R.rows(array).astype(np.float32))
         node.replace_input_with(index, made)
-        self.steps[made] = (*self.steps.get(old, ()), Step(R, -1, False))
+        self.steps[made] = (*self.steps.get(old, ()), Step(R, -1))
         self._editor.drop_if_unused(old)
 
     def finish(self) -> None:
@@ -482,14 +411,3 @@ def _vector(place: tuple[ir.Node, int]) -> Float64:
     array = constant_array(place[0].inputs[place[1]])
     assert array is not None
     return np.asarray(array, np.float64).reshape(-1)
-
-
-def _by_head(R: Orthogonal) -> Turn:
-    """Turn the channels of each head, which stand side by side along an axis."""
-
-    def turn(W: Float64, axis: int) -> Float64:
-        moved = np.moveaxis(W, axis, -1)
-        turned = R.rows(moved.reshape(*moved.shape[:-1], -1, R.size)).reshape(moved.shape)
-        return np.moveaxis(turned, -1, axis)
-
-    return turn

@@ -9,8 +9,8 @@ from qcomp.passes.graph.hadamard import (
     hadamard,
     has_hadamard,
     near_factors,
-    turned_by,
 )
+from qcomp.passes.graph.online_products import Step
 
 
 @pytest.mark.parametrize("n", [*(n for n in range(1, 141) if has_hadamard(n)), 344])
@@ -53,5 +53,7 @@ def test_a_size_is_taken_apart_into_near_factors_that_have_matrices(n, factors):
     if n == 256:
         X = np.random.default_rng(1).normal(size=(n, 3))
         H = np.kron(hadamard(16), hadamard(16)) / 16.0
-        assert np.allclose(turned_by(16, 16)(X, 0), H.T @ X)
-        assert np.allclose(turned_by(16, 16)(X.T, 1), X.T @ H)
+        half = Rotation(np.ones(16))
+        for axis, x, wanted in ((0, X, H.T @ X), (1, X.T, X.T @ H)):
+            inner, outer = (Step(half, axis, part) for part in ("inner", "outer"))
+            assert np.allclose(outer.turned(inner.turned(x)), wanted)
