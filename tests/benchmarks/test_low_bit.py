@@ -58,16 +58,16 @@ def test_what_is_in_the_file_is_not_done_again(tmp_path, monkeypatch):
 
     HEAD = ("model", "kind", "name", "tool", "pipeline", "rows")
     monkeypatch.setattr(low_bit, "measured", measured)
-    asked = {"only": ["W4 rounded", "W4 gptaq"], "whole": False, "peers": [], "pythons": {}}
+    asked = {"only": ["W4 AdaRound", "W4 gpfq"], "whole": False, "peers": [], "pythons": {}}
     store = tmp_path / "rows.json"
     first = low_bit.run(tmp_path, store, ["char"], fresh=[], **asked)
     assert done == ["char"] * 2
     assert low_bit.run(tmp_path, store, ["char"], fresh=[], **asked) == first
     assert done == ["char"] * 2
-    low_bit.run(tmp_path, store, ["char"], fresh=["W4 gptaq"], **asked)
+    low_bit.run(tmp_path, store, ["char"], fresh=["W4 gpfq"], **asked)
     assert done == ["char"] * 3
     kept = json.loads(store.read_text())
-    kept["char: qcomp W4 rounded"]["pipeline"] = "another"
+    kept["char: qcomp W4 AdaRound"]["pipeline"] = "another"
     store.write_text(json.dumps(kept))
     low_bit.run(tmp_path, store, ["char"], fresh=[], **asked)
     assert done == ["char"] * 4
@@ -79,7 +79,7 @@ def test_a_row_is_what_onnx_runtime_makes_of_the_file(tmp_path, monkeypatch):
         tmp_path,
         tmp_path / "rows.json",
         ["char"],
-        only=["W4 rounded"],
+        only=["W4 rounded, lsq"],
         fresh=[],
         whole=False,
         peers=[],

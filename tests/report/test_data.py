@@ -28,6 +28,7 @@ from qcomp.report.collect import (
     quantization_section,
 )
 from qcomp.report.data import SCHEMA, VERSION, LayerLine, Quantization, Report
+from qcomp.report.theory import against_theory
 
 
 def test_json_reads_back_to_an_equal_report(full_report: Callable[..., Report]) -> None:
@@ -104,6 +105,7 @@ def test_facts_of_the_passes_become_lines() -> None:
     assert section.layers[0] == LayerLine(
         *("a", "Conv", "static", "s8", 40.0, 30.0, "w", "QLinearConv", "QLinearConv"),
         why="integers all through, with scales from calibration",
+        theory=against_theory("s8", 40.0),
     )
     assert section.layers[1].output_sqnr is None
     assert (section.samples, section.data, section.outputs) == (64, "calibration", {"logits": 28.0})
