@@ -13,7 +13,7 @@ from qcomp.passes.quantize.integer_reference import matmul_integer, token_levels
 from qcomp.passes.quantize.quantize_tokens import QuantizeTokens
 from qcomp.passes.quantize.token_scales import largest_sum
 from qcomp.passmanager import Context, Pipeline
-from qcomp.quantization import QuantizationRecord, TokenCaches, sqnr
+from qcomp.quantization import ChosenWeights, QuantizationRecord, TokenCaches, sqnr
 from qcomp.report.tensors import tensor_lines
 
 MATRIX = "g (float[n, {K}] x) => (float[n, 24] y) {{ y = MatMul(x, w) }}"
@@ -114,6 +114,23 @@ def test_biases_are_added_behind_the_scale_of_the_token(mlp, compiled, run, rng)
     context = compiled(mlp, "canonicalise,quantize-tokens")
     assert sqnr(before, run(mlp, x)["y"]) > 38
     assert context.warnings == []  # nothing depends on a batch
+
+
+@pytest.mark.parametrize(
+    ("bits", "group", "kind"), [(4, 0, "s4"), (3, 0, "s3"), (8, 0, "s8"), (4, 16, "s4/16")]
+)
+def test_integers_that_a_pass_chose_are_stored_as_they_are(build, compiled, rng, bits, group, kind):
+    program = matrix(build, rng)
+    x = {"x": rng.normal(size=(64, 64)).astype(np.float32)}
+    choose = f"gptq{{bits={bits},group={group},symmetric=true}}"
+    context = compiled(program, f"canonicalise,{choose},quantize-tokens", x)
+    layer = context.get(QuantizationRecord).layers[0]
+    assert layer.weight_type == kind
+    assert layer.method.startswith("gptq")
+    levels, scale = weight_of(program, context)
+    chosen = context.get(ChosenWeights).weights["w"].real()
+    steps = 0.6 * scale if group else 1e-6 * np.abs(chosen).max()
+    assert (np.abs(levels * scale - chosen) <= steps).all()
 
 
 def test_an_activation_that_several_layers_read_is_quantized_once(attention):
