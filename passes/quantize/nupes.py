@@ -47,7 +47,7 @@ Floats = npt.NDArray[np.float32]
 _EXPONENTS = np.round(np.arange(0.5, 1.55, 0.05), 2)
 _SHRINKING = np.linspace(1.0, 0.5, 11).astype(np.float32)
 _FINALISTS = 3
-_ROUNDS = 3
+_ROUNDS = 2
 _GOLDEN = 0.5 * (5.0**0.5 - 1.0)
 
 

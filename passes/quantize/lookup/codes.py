@@ -181,27 +181,24 @@ def fit_scales(weight: Floats, codes: Codes, hessian: Floats) -> Codes:
 def fit_tables(weight: Floats, codes: Codes, hessian: Floats) -> Codes:
     """The entries of least E for each codebook, and the levels renamed so that they ascend."""
     count, size = codes.table.shape
-    wanted = weight @ hessian
-    table, levels = codes.table.astype(np.float64), codes.levels.copy()
-    for b in range(count):
-        rows = np.flatnonzero(codes.book == b)
-        matrix, right = np.zeros((size, size)), np.zeros(size)
-        masks = [
-            np.where(codes.levels[rows] == q, codes.scale[rows, None], np.float32(0))
-            for q in range(size)
-        ]
-        for q in range(size):
-            right[q] = np.einsum("nk,nk->", masks[q], wanted[rows], dtype=np.float64)
-            moved = masks[q] @ hessian
-            for p in range(q, size):
-                matrix[q, p] = np.einsum("nk,nk->", moved, masks[p], dtype=np.float64)
-                matrix[p, q] = matrix[q, p]
-        # An entry that nobody uses, or two that cannot be told apart, stay where they are.
-        hold = 1e-6 * (np.trace(matrix) / size + 1e-30)
-        np.einsum("qq->q", matrix)[...] += hold
-        entries = np.linalg.solve(matrix, right + hold * table[b])
-        order = np.argsort(entries, kind="stable")
-        renamed = np.empty(size, np.uint8)
-        renamed[order] = np.arange(size)
-        table[b], levels[rows] = entries[order], renamed[codes.levels[rows]]
-    return replace(codes, levels=levels, table=table.astype(np.float32))
+    book, wanted = codes.book, weight @ hessian
+    matrix, right = np.zeros((count, size, size)), np.zeros((count, size))
+    masks = [np.where(codes.levels == q, codes.scale[:, None], np.float32(0)) for q in range(size)]
+    for q in range(size):
+        right[:, q] = np.bincount(book, np.einsum("nk,nk->n", masks[q], wanted), count)
+        moved = masks[q] @ hessian
+        for p in range(q, size):
+            found = np.bincount(book, np.einsum("nk,nk->n", moved, masks[p]), count)
+            matrix[:, q, p] = matrix[:, p, q] = found
+    # An entry that nobody uses, or two that cannot be told apart, stay where they are.
+    diagonal = np.einsum("bqq->bq", matrix)
+    hold = 1e-6 * (diagonal.mean(axis=1, keepdims=True) + 1e-30)
+    diagonal += hold
+    entries = np.linalg.solve(matrix, (right + hold * codes.table)[:, :, None])[:, :, 0]
+    order = np.argsort(entries, axis=1, kind="stable")
+    renamed = np.argsort(order, axis=1).astype(np.uint8)
+    return replace(
+        codes,
+        levels=renamed[book[:, None], codes.levels],
+        table=np.take_along_axis(entries, order, axis=1).astype(np.float32),
+    )
