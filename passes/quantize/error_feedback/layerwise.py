@@ -194,7 +194,7 @@ class ErrorFeedback(GraphPass):
         left, size = self.rows, self.batch
         widest = 0
         if all(layer.node.op_type != "Conv" for layer in twin.layers):
-            widest = max(_float_count(layer) for layer in twin.layers)
+            widest = max(_columns(layer) for layer in twin.layers)
         for feeds in checked_batches(program.model, context.calibration(), self.batch):
             count = min(left, max((a.shape[0] for a in feeds.values() if a.ndim), default=1))
             size = min(size, max(1, _VALUES // max(1, _tokens(feeds) * widest)))
@@ -218,7 +218,7 @@ class ErrorFeedback(GraphPass):
         finished: Finished,
     ) -> Iterator[tuple[Layer, Done]]:
         groups = _groups(twin, self.layers == "all")
-        finished.describe(f"{self.name} {self}", twin.program, chunks)
+        finished.describe(f"{self.name} {self!r}", twin.program, chunks)
         found = {layer.weight: finished.find(layer) for group in groups for layer in group}
         last = max(
             (i for i, g in enumerate(groups) if not all(found[x.weight] for x in g)), default=-1
@@ -269,6 +269,8 @@ class ErrorFeedback(GraphPass):
             done = finished.keep(layer, self._round(layer, geometry, shared, finished))
             layer.put_lazily(done[0])
             yield layer, done
+        for part in shared:
+            part.forget()
 
     def _moments(
         self,
@@ -382,10 +384,12 @@ def _tokens(feeds: Mapping[str, Array]) -> int:
     return found
 
 
-def _float_count(layer: Layer) -> int:
-    """The longer side of a layer's matrix."""
+def _columns(layer: Layer) -> int:
+    """Input channels of a layer's matrix."""
     value = layer.node.inputs[1]
-    return 1 if value is None or value.shape is None else max(value.shape.numpy(), default=1)
+    assert value is not None
+    assert value.shape is not None
+    return int(value.shape.numpy()[1 - _output_axis(layer.node)])
 
 
 def _is_fixed(program: Program) -> bool:

@@ -7,6 +7,7 @@ that of its weights, its moments and one slab.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,6 +75,12 @@ class Shared:
                 np.save(self.folder / f"upper{index}.npy", factor.upper)
                 np.save(self.folder / f"dead{index}.npy", factor.dead)
         return StoredShared(str(self.folder), self.drift is not None, tuple(kept))
+
+    def forget(self) -> None:
+        """Remove what was written."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder = None
 
 
 @dataclass(frozen=True, slots=True)
