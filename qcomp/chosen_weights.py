@@ -95,10 +95,13 @@ class ChosenWeight:
         times = self.scale.astype(np.float64) / np.expand_dims(channel, self.axis)
         if (np.abs(times - np.rint(times)) > _WHOLE * np.abs(times)).any():
             raise PassError("scales of blocks are no whole multiples of their channel's")
-        zero = 0 if self.zero_point is None else self.spread(self.zero_point).astype(np.int64)
-        steps = self.spread(np.rint(times)).astype(np.int64)
-        inner = (self.levels.astype(np.int64) - zero) * steps
-        if (inner < -_BYTE).any() or (inner >= _BYTE).any():
+        zero = 0.0 if self.zero_point is None else self.zero_point.astype(np.float64)
+        starts = np.arange(0, self.levels.shape[self.axis], self.group)
+        ends = [
+            (extreme.reduceat(self.levels, starts, axis=self.axis) - zero) * np.rint(times)
+            for extreme in (np.minimum, np.maximum)
+        ]
+        if any((end < -_BYTE).any() or (end >= _BYTE).any() for end in ends):
             raise PassError("integers of blocks, times their channel's multiples, leave 8 bits")
 
     def _check_table(self, table: npt.NDArray[np.float32]) -> None:
