@@ -30,8 +30,8 @@ _OWN = ("order", "needs_data", "damping")
 def with_method(text: str | None, method: str, graph: Target | None, effort: str) -> str:
     """Return a pipeline's text in which a method chooses the integers of weights.
 
-    The pass that does so by now gives it its options; where there is none, it stands before the
-    first pass that quantizes.
+    Passes that do so by now give it their options; where there is none, it stands before the first
+    pass that quantizes.
 
     Args:
         text: The pipeline; the target's, if it is None.
@@ -50,16 +50,20 @@ def with_method(text: str | None, method: str, graph: Target | None, effort: str
     if method not in METHODS:
         raise UsageError(f"there is no method '{method}'", hint=suggest(method, list(METHODS)))
     text = graph.pipeline(effort) if text is None else text
-    found, storing = _CHOOSING.search(text), _STORING.search(text)
+    storing = _STORING.search(text)
     if storing is None:
         raise UsageError(
             "the pipeline stores no weights that a method could round",
             hint="take -t cpu-int4, or leave --method out",
         )
-    given = [] if found is None else [part.strip() for part in (found["options"] or "").split(",")]
-    kept = [part for part in given if part and part.partition("=")[0] not in _OWN]
-    options = f"{{{','.join(kept)}}}" if kept else ""
-    step = f"{METHODS[method]}{options}," if METHODS[method] else ""
-    if found is not None:
-        return text[: found.start()] + step + text[found.end() :]
-    return text[: storing.start()] + step + text[storing.start() :]
+    name = METHODS[method]
+
+    def replaced(found: re.Match[str]) -> str:
+        given = [part.strip() for part in (found["options"] or "").split(",")]
+        kept = [part for part in given if part and part.partition("=")[0] not in _OWN]
+        options = f"{{{','.join(kept)}}}" if kept else ""
+        return f"{name}{options}," if name else ""
+
+    if _CHOOSING.search(text):
+        return _CHOOSING.sub(replaced, text)
+    return text[: storing.start()] + (f"{name}," if name else "") + text[storing.start() :]

@@ -81,6 +81,7 @@ class Calibrate(GraphPass):
         percentile: Percent of the values kept by ``percentile``, in (0, 100].
         momentum: Share of the batches before in ``moving-average``, in [0, 1).
         batch: Samples run at a time.
+        needs_data: Whether to refuse where no data was given; else nothing is measured then.
     """
 
     name: ClassVar[str] = "calibrate"
@@ -90,6 +91,7 @@ class Calibrate(GraphPass):
     percentile: float = 99.999
     momentum: float = 0.9
     batch: int = 8
+    needs_data: bool = True
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -122,7 +124,7 @@ class Calibrate(GraphPass):
         machine = integer_rules_of(context)
         plan = plan_static(program.model, rules, machine)
         names = plan.measured
-        if not names:
+        if not names or (context.calibration is None and not self.needs_data):
             return False
         if context.calibration is None:
             raise PassError(

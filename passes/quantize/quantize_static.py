@@ -95,6 +95,7 @@ class QuantizeStatic(GraphPass):
             a whole weight, as some accelerators want it (``cross-layer-equalize`` helps there).
         group: With 4 bits and fewer, values of a channel that share a scale in the file: 16, 32,
             64, 128 or 256; 0 for all. In memory a channel has one scale of 8 bits.
+        needs_data: Whether to refuse where nothing was measured; else the graph then stays.
     """
 
     name: ClassVar[str] = "quantize-static"
@@ -104,6 +105,7 @@ class QuantizeStatic(GraphPass):
     activation_bits: Literal[8, 7] = 8
     weight_scales: Literal["channel", "tensor"] = "channel"
     group: int = 0
+    needs_data: bool = True
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -136,6 +138,8 @@ class QuantizeStatic(GraphPass):
         Raises:
             PassError: No calibration, an opset below 13, or a weight with NaN or infinity.
         """
+        if not self.needs_data and context.get(TensorStatistics) is None:
+            return False
         rules = rules_of(context)
         machine = integer_rules_of(context)
         plan = plan_static(program.model, rules, machine)

@@ -57,3 +57,34 @@ def test_with_data_the_divergence_from_float_is_a_quarter_at_the_same_size(diver
 
 def test_all_products_run_as_matmulnbits(divergence):
     assert all(kernels == {"MatMulNBits", "Gather"} for _, _, kernels in divergence.values())
+
+
+def test_convolutions_take_4_bits_in_8_bit_kernels_where_there_is_data(build, tmp_path):
+    rng = np.random.default_rng(0)
+    body = """
+    g (float[n, 8, 12, 12] x) => (float[n, 5] y) {
+        a = Conv<pads=[1,1,1,1]>(x, w0, b0)
+        b = Relu(a)
+        c = Conv(b, w1)
+        p = GlobalAveragePool(c)
+        f = Flatten(p)
+        y = MatMul(f, w2)
+    }"""
+    weights = {"w0": (32, 8, 3, 3), "b0": (32,), "w1": (64, 32, 3, 3), "w2": (64, 5)}
+    program = build(body, {k: rng.normal(size=v).astype(np.float32) for k, v in weights.items()})
+    data = {"x": rng.normal(size=(64, 8, 12, 12)).astype(np.float32)}
+    found = {}
+    for name, given in (("none", None), ("data", data)):
+        artifact = qcomp.compile(program, target="cpu-int4", calibration=given, out=tmp_path / name)
+        section = dict(artifact.report)["quantization"]
+        found[name] = {line["layer"]: (line["bits"], line["runs"]) for line in section["layers"]}
+        assert not [w for w in dict(artifact.report)["warnings"] if "nothing" in w]
+    assert list(found["none"].values()) == [("u4/32", "MatMulNBits")]
+    assert sorted(found["data"].values())[-3:] == [
+        ("s4", "QLinearConv"),
+        ("s4", "QLinearConv"),
+        ("u4/32", "MatMulNBits"),
+    ]
+    session = Session(next((tmp_path / "data").glob("*.onnx")))
+    y, got = Session(program.model).run(data)["y"], session.run(data)["y"]
+    assert 10 * np.log10((y**2).sum() / ((y - got) ** 2).sum()) > 12
