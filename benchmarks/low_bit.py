@@ -168,6 +168,11 @@ METHODS = [
     Method("QServe", "W4A8", f"smooth-attention,qoq{{group=32}},{TOKENS}"),
     Method("rounded", "W4A8KV4", f"{TOKENS}{{weights=4,group=32,symmetric=false,kv=4}}"),
     Method("QServe", "W4A8KV4", f"smooth-attention,qoq{{group=32}},{TOKENS}{{kv=4}}"),
+    Method(
+        "QServe, rotated",
+        "W4A8KV4",
+        f"rotate{{online=true}},smooth-attention,qoq{{group=32}},{TOKENS}{{kv=4}}",
+    ),
     Method("rounded", "W4A4", f"{TOKENS}{{bits=4,weights=4,symmetric=false}}"),
     Method("rotated, gptq", "W4A4", f"rotate{{online=true}},gptq,{TOKENS}{{bits=4}}"),
     Method(
