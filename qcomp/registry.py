@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "fuse-batch-norm": "qcomp.passes.graph.fuse_batch_norm:FuseBatchNorm",
         "conv-transpose-to-conv": "qcomp.passes.graph.conv_transpose_to_conv:ConvTransposeToConv",
         "cross-layer-equalize": "qcomp.passes.graph.cross_layer_equalize:CrossLayerEqualize",
+        "sort-neurons": "qcomp.passes.graph.sort_neurons:SortNeurons",
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "partition": "qcomp.passes.graph.partition:Partition",
         "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",

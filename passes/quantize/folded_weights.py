@@ -324,6 +324,9 @@ _CHAIN: Mapping[str, Callable[..., Any]] = {
     "BitwiseOr": lambda node, a, b: a | b,
     "Cast": _cast,
     "Gather": lambda node, x, index: x.take(index, axis=int_attribute(node, "axis")),
+    "GatherElements": lambda node, x, index: np.take_along_axis(
+        x, index, axis=int_attribute(node, "axis")
+    ),
     "Mul": lambda node, a, b: a * b,
     "Reshape": lambda node, x, shape: x.reshape(shape),
     "Round": lambda node, x: np.rint(x),

@@ -8,9 +8,11 @@
 3. Levels by error feedback; then in turns, ``rounds`` times, levels by proximal coordinate descent
    and codebooks of least output error for them (:mod:`qcomp.passes.quantize.lookup.codes`).
 
-With ``neurons=4`` and 2 bits, codebooks take as many bytes as a float scale for each neuron. Where
-the neurons do not stand in that order, the file has the number of each one's codebook, 4 bits up to
-16 codebooks, else 8: half of what an index takes that puts sorted neurons back.
+With ``neurons=4`` and 2 bits, codebooks take as many bytes as a float scale for each neuron. The
+mapping costs nothing where the sorted order can stay: ``sort-neurons`` in front puts neurons in
+order that layers alone read, and those layers' weights follow. Elsewhere the file has the number of
+each neuron's codebook, 4 bits up to 16 codebooks, else 8: no more than an index that puts sorted
+neurons back.
 
 Preconditions: calibration data; ``quantize-weights`` behind it
 (:mod:`qcomp.passes.quantize.lookup_weights`).
@@ -80,7 +82,11 @@ class Jlcm(LookupPass):
         book = np.empty(count, np.intp)
         importance = np.einsum("kk->k", h)
         spread = np.einsum("nk,nk,k->n", w, w, importance)
-        book[np.argsort(spread, kind="stable")] = np.arange(count) // each
+        order = np.argsort(spread, kind="stable")
+        if problem.sorted:
+            order = np.arange(count)
+            each = next(n for n in range(each, count + 1) if count % n == 0)
+        book[order] = np.arange(count) // each
         importance = np.maximum(importance, 1e-12 * importance.max(initial=1e-30))
         table = np.stack(
             [lloyd(w[book == b], importance, 1 << problem.bits) for b in range(book.max() + 1)]

@@ -8,8 +8,9 @@ reads a plain weight:
 
     q -> Cast INT32 (-> Add 2^bits b) -> Gather of the table (-> Mul s) -> MatMul
 
-The C / T channels of a codebook lie together, which costs no byte; where they do not, the file has
-b_c for each channel, 4 bits up to 16 codebooks. With ``integer`` the table is rounded to 8 bits, a
+Where the C / T channels of each codebook lie together, GatherElements takes a row of the table for
+each T-th of the levels, which costs no byte a channel; elsewhere the file has b_c for each, 4 bits
+up to 16 codebooks. With ``integer`` the table is rounded to 8 bits, a
 scale a channel: Gather then gives the s8 weight of an integer kernel; the rounding is an error of
 1/254 of a codebook's largest value, far below that of few bits.
 
@@ -121,29 +122,30 @@ class LookupWeights:
         half = 1 << (chosen.bits - 1)
         bits = chosen.bits if chosen.levels.size % 8 == 0 else max(4, chosen.bits)
         together = chosen.book is None and count > 1
-        grid = shape
-        if together:
-            grid = (*shape[:axis], count, shape[axis] // count, *shape[axis + 1 :])
+        moved = (shape[axis], *shape[:axis], *shape[axis + 1 :])  # channels first
+        grid = (count, chosen.levels.size // count) if together else shape
 
         def compute() -> dict[str, npt.NDArray[np.generic]]:
             levels = (chosen.levels.astype(np.int16) + half).astype(np.uint8)
-            return dict(packed(levels.reshape(grid), bits))
+            levels = np.moveaxis(levels, axis, 0) if together else levels
+            return dict(packed(np.ascontiguousarray(levels).reshape(grid), bits))
 
         make = partial(self._make, name, before)
         parts = SharedParts(compute, packed_kinds(bits, grid))
         index = self._unpacker.levels(name, bits, grid, parts, make)
         index = make("Cast", [index], to=ir.DataType.INT32)
         if together:
-            starts = np.arange(count, dtype=np.int32) << chosen.bits
-            starts = starts.reshape(-1, *[1] * (len(grid) - axis - 1))
-            index = make("Add", [index, editor.initializer(f"{name}_book", starts)])
-        elif count > 1:
+            entries = editor.initializer(f"{name}_table", np.ascontiguousarray(table))
+            value = make("GatherElements", [entries, index], axis=1)
+            value = make("Reshape", [value, self._unpacker.constant("shape", moved)])
+            if axis:
+                back = np.argsort([axis, *(a for a in range(len(shape)) if a != axis)])
+                value = make("Transpose", [value], perm=tuple(int(a) for a in back))
+            return value
+        if count > 1:
             index = make("Add", [index, self._starts(name, chosen, make)])
         entries = editor.initializer(f"{name}_table", np.ascontiguousarray(table.reshape(-1)))
-        value = make("Gather", [entries, index])
-        if together:
-            value = make("Reshape", [value, self._unpacker.constant("shape", shape)])
-        return value
+        return make("Gather", [entries, index])
 
     def _starts(self, name: str, chosen: ChosenWeight, make: Make) -> ir.Value:
         """Where the codebook of each channel begins in the table, int32 along its axis."""

@@ -142,7 +142,7 @@ class _Reader:
             else:
                 makers.add(maker.op_type)
                 stack += [v for v in maker.inputs if v is not None]
-        if not makers & {"Round", "Gather"}:  # a table that is turned over
+        if not makers & {"Round", "Gather", "GatherElements"}:  # a table that is turned over
             return
         while (maker := first.producer()) is not None and maker.inputs[0] is not None:
             first = maker.inputs[0]

@@ -13,7 +13,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from qcomp.execute import Session
+from qcomp.execute import HybridSession
+from qcomp.ir.program import Program
+from qcomp.passmanager import Context, Pipeline
 from qcomp.quantization import ChosenWeights
 from tests.papers.low_bit import (
     char_graph,
@@ -24,6 +26,7 @@ from tests.papers.low_bit import (
 )
 
 STORE = "quantize-weights{group=256,accuracy_level=0}"
+CLEAN = "canonicalise,fold-constants,"
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +54,11 @@ def test_two_bits_are_better_than_k_means_and_than_gptq(scratch):
     assert apart[0] <= 0.75 * apart[1]
 
 
-def test_every_byte_is_counted_and_the_lookup_is_the_reference(scratch):
+@pytest.mark.parametrize("reorder", ["", "sort-neurons,"])
+def test_every_byte_is_counted_and_the_lookup_is_the_reference(scratch, reorder):
     data = {"ids": char_windows()}
-    session, context = compiled(char_graph(), f"jlcm,{STORE}", data, scratch)
+    pipeline = f"{reorder}jlcm{{rounds=1}},{STORE}"
+    session, context = compiled(char_graph(), pipeline, data, scratch)
     weights = context.need(ChosenWeights, "jlcm").weights
     sizes = {t.name: len(t.raw_data) for t in onnx.load(scratch / "model.onnx").graph.initializer}
     expected = 0
@@ -61,14 +66,23 @@ def test_every_byte_is_counted_and_the_lookup_is_the_reference(scratch):
         assert weight.table is not None
         channels = weight.levels.shape[weight.axis]
         numbers = channels if len(weight.table) > 16 else -(-channels // 2)
+        if weight.book is None:
+            numbers = 0
+        parts = 2 if weight.book is None else 3  # levels, table, numbers of codebooks
         expected += weight.levels.size // 4 + 4 * weight.table.size + numbers
-        assert sum(n.startswith(f"{name}_") for n in sizes) == 3  # levels, table, book
+        assert sum(n.startswith(f"{name}_") for n in sizes) == parts
     stored = sum(s for n, s in sizes.items() if n.rsplit("_", 1)[0] in weights)
     assert stored == expected
     assert stored <= 0.075 * sum(4 * w.levels.size for w in weights.values())
 
-    reference = ir.from_proto(char_graph())
+    free = {name for name, weight in weights.items() if weight.book is None}
+    gated = {f"{block}.{part}" for block in range(2) for part in ("gate", "up")}
+    assert free == (gated if reorder else set())
+
+    reference = Program(ir.from_proto(char_graph()))
+    Pipeline.parse(f"{CLEAN}{reorder}canonicalise").run(reference, Context())
     for name, weight in weights.items():
-        reference.graph.initializers[name].const_value = ir.tensor(weight.real(), name=name)
-    wanted, got = (s.run(data)["logits"] for s in (Session(ir.to_proto(reference)), session))
+        reference.model.graph.initializers[name].const_value = ir.tensor(weight.real(), name=name)
+    wanted = HybridSession(reference).run(data)["logits"]
+    got = session.run(data)["logits"]
     assert np.abs(got - wanted).max() <= 1e-5

@@ -122,6 +122,7 @@ FIRST: Mapping[str, str] = {
     "smooth-outliers": "canonicalise,fold-constants",
     "choose-method": "canonicalise,fold-constants",
     "gpfq": "canonicalise,fold-constants",
+    "sort-neurons": "canonicalise,fold-constants",
     "nupes": "canonicalise,fold-constants",
     "jlcm": "canonicalise,fold-constants",
     "optimize-scales": "canonicalise,fold-constants,calibrate",

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from qcomp.errors import PassError, UsageError
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.graph.rewriting import check_finite, node_label
+from qcomp.passes.graph.sort_neurons import SortedNeurons
 from qcomp.passes.quantize.error_feedback.factor import Factor, inverse_factor
 from qcomp.passes.quantize.error_feedback.moments import Moments
 from qcomp.passes.quantize.learn_rounding_graph import Layer, Stream, Twin, make_twin
@@ -50,6 +51,7 @@ class Problem:
         factor: Of its inverse, in ``order``; None where no damping makes one.
         order: The columns, largest diag(H) first.
         bits: Of the levels.
+        sorted: Whether ``sort-neurons`` has put the rows in order.
     """
 
     weight: Floats
@@ -57,6 +59,7 @@ class Problem:
     factor: Factor | None
     order: npt.NDArray[np.intp]
     bits: int
+    sorted: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,11 +119,14 @@ class LookupPass(GraphPass):
         if not twin.layers:
             return False
         chunks = list(self._chunks(program, context))
+        moved = context.get(SortedNeurons) or SortedNeurons(frozenset())
         chosen: dict[str, ChosenWeight] = {}
         errors: list[FeedbackError] = []
         with context.progress.task(self.name, len(twin.layers)) as task:
             for layer, hessian in _walk(twin, chunks):
-                chosen[layer.weight], error = self._layer(layer, hessian)
+                chosen[layer.weight], error = self._layer(
+                    layer, hessian, layer.weight in moved.weights
+                )
                 errors.append(error)
                 layer.put(chosen[layer.weight].real())
                 task.advance()
@@ -140,14 +146,16 @@ class LookupPass(GraphPass):
             if left <= 0:
                 return
 
-    def _layer(self, layer: Layer, hessian: Floats) -> tuple[ChosenWeight, FeedbackError]:
+    def _layer(
+        self, layer: Layer, hessian: Floats, moved: bool
+    ) -> tuple[ChosenWeight, FeedbackError]:
         value, axis = layer.node.inputs[1], weight_axis(layer.node)
         array = np.asarray(float_weight(value).numpy(), np.float32)
         check_finite(layer.weight, array)
         w = np.ascontiguousarray(array if axis == 0 else array.T)
         order = np.argsort(-np.einsum("kk->k", hessian), kind="stable")
         factor = inverse_factor(hessian[np.ix_(order, order)], self.damping)
-        problem = Problem(w, hessian, factor, order, layer.bits)
+        problem = Problem(w, hessian, factor, order, layer.bits, moved)
         codes, even, method = self.choose(problem)
         peak = peak_scales(w)
         plain = nearest(w, peak, even_table(layer.bits), np.zeros(len(w), np.intp))
