@@ -151,6 +151,8 @@ def quantized(tool: str, config: str, python: str, task: Task, folder: Path) -> 
     """Run one tool in its process; return what it says and the file that it wrote."""
     data, out = folder / "calibration.npz", folder / "quantized.onnx"
     np.savez(data, **task.calibration)
+    if (tool, config) == ("qcomp", DATA_FREE) and task.span is not None:
+        config = f"{config}={task.span[0]:g},{task.span[1]:g}"
     command = [python, str(Path(__file__).with_name("quantize_peers.py")), tool, config]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     try:

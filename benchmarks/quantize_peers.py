@@ -46,7 +46,10 @@ def _reader(data: Path, base: type) -> Any:
 
 
 def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
-    """``static``, ``dynamic``, ``data-free``, or a pipeline's text for the target cpu-int8."""
+    """``static``, ``dynamic``, ``data-free``, or a pipeline's text for the target cpu-int8.
+
+    ``data-free=LOW,HIGH`` says what float inputs lie between.
+    """
     import numpy.random  # noqa: F401  imports are no work: before the clock starts
     import onnx  # noqa: F401
     import onnx_ir.passes.common  # noqa: F401
@@ -61,6 +64,7 @@ def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
         "dynamic": "cpu-dynamic-int8",
     }
     calibration = {"dynamic": None, "data-free": "generated"}
+    config, _, span = config.partition("=") if config.startswith("data-free") else (config, "", "")
     target = get_target(known.get(config, "cpu-int8"))
     effort = "max" if config == "max" else "default"
     Pipeline.parse(target.pipeline(effort) if config in known else config)
@@ -77,7 +81,7 @@ def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
             target=target,
             calibration=calibration[config] if config in calibration else dict(np.load(data)),
             effort=effort,
-            pipeline=None if config in known else config,
+            pipeline=_declared(target.pipeline(effort), span) if config in known else config,
             observer=note,
             out=artifact,
         )
@@ -86,6 +90,12 @@ def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
         shutil.copy(graph, out)
     work = sum(s for name, s in passes.items() if not name.startswith("quantization-error"))
     return {"cpu_s": work, "checks_cpu_s": total - work}
+
+
+def _declared(text: str, span: str) -> str | None:
+    """A target's pipeline with the range that inputs are made up in; None where none is said."""
+    low, _, high = span.partition(",")
+    return f"canonicalise,generate-data{{low={low},high={high}}},{text.strip()}" if span else None
 
 
 def ort_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:

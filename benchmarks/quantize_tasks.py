@@ -1,6 +1,7 @@
 """What the models of the quantization benchmark are judged by: data, metric, distance from float.
 
-A folder holds ``NAME.onnx``, ``NAME.npz`` and ``NAME.json``. The metric named there, ``accuracy``,
+A folder holds ``NAME.onnx``, ``NAME.npz`` and ``NAME.json``, which may give the ``range`` of float
+inputs to tools that make up their own. The metric named there, ``accuracy``,
 ``mse``, ``perplexity`` or ``spearman``, says how the arrays are read:
 
 | metric | arrays | inputs of the model |
@@ -42,6 +43,7 @@ class Task:
         calibration: Input name -> array, samples first.
         evaluation: The same, rows that the metric is taken over.
         targets: What the outputs are compared with.
+        span: Least and largest value that float inputs are said to have; None for nothing said.
         loss: Whether a smaller value is a better one.
     """
 
@@ -51,6 +53,7 @@ class Task:
     calibration: Feeds
     evaluation: Feeds
     targets: Array
+    span: tuple[float, float] | None = None
 
     @property
     def loss(self) -> bool:
@@ -115,7 +118,8 @@ def _read(folder: Path, name: str) -> Task:
     if metric not in ("accuracy", "mse"):
         raise SystemExit(f"{name}: no metric '{metric}'")
     calib, rows = (_prepared(data[key], about) for key in ("calib_x", "eval_x"))
-    return Task(name, path, metric, {inputs[0]: calib}, {inputs[0]: rows}, data["eval_y"])
+    span = tuple(about["range"]) if "range" in about else None
+    return Task(name, path, metric, {inputs[0]: calib}, {inputs[0]: rows}, data["eval_y"], span)
 
 
 def _prepared(x: Array, about: Mapping[str, Any]) -> Array:

@@ -94,7 +94,8 @@ def _train_unet(folder: Path, x: Any) -> None:
     clean = np.kron(x, np.ones((2, 2), np.float32))[:, None]
     noise = np.random.default_rng(1).normal(0, 0.4, clean.shape).astype(np.float32)
     _fit(model, (clean + noise)[:1200], clean[:1200], nn.MSELoss())
-    _write(folder, "unet", model, clean + noise, clean, {"metric": "mse"})
+    about = {"metric": "mse", "range": [-1.0, 2.0]}
+    _write(folder, "unet", model, clean + noise, clean, about)
 
 
 def _fit(model: Any, x: Any, y: Any, loss: Any) -> None:

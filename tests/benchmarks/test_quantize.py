@@ -81,11 +81,12 @@ def test_a_folder_of_models_is_read_by_its_metric(tmp_path):
         " { y = Relu(x) }"
     )
     onnx.save(graph, tmp_path / "small.onnx")
-    (tmp_path / "small.json").write_text(json.dumps({"metric": "accuracy"}))
+    (tmp_path / "small.json").write_text(json.dumps({"metric": "accuracy", "range": [-1, 2]}))
     x = np.random.default_rng(1).normal(size=(40, 3)).astype(np.float32)
     np.savez(tmp_path / "small.npz", calib_x=x[:8], eval_x=x[8:], eval_y=np.zeros(32, int))
     (task,) = quantize.read_tasks(tmp_path)
     assert task.rows == 32
+    assert task.span == (-1, 2)
     assert quantize.activation_bytes(task) == 32 * 3 * 4
     (first,) = quantize.read_tasks(tmp_path, ("small",), 5)
     assert first.rows == 5
