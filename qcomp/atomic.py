@@ -17,9 +17,15 @@ from pathlib import Path
 
 from qcomp.errors import QcompError, UsageError
 
-__all__ = ["atomic_file", "atomic_folder", "atomic_group", "writing"]
+__all__ = ["atomic_file", "atomic_folder", "atomic_group", "is_full", "writing"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or somebody's share of it, is full."""
+    # NumPy's own writer tells it by its text alone.
+    return error.errno in _FULL or "requested and" in str(error)
 
 
 @contextlib.contextmanager
@@ -36,8 +42,7 @@ def writing(target: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
-        # NumPy's own writer tells a full disk by its text alone.
-        if error.errno in _FULL or "requested and" in str(error):
+        if is_full(error):
             raise QcompError(
                 f"the disk is full: '{target}' was not written",
                 why=reason,

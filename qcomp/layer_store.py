@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.atomic import atomic_folder
+from qcomp.atomic import atomic_folder, is_full
 from qcomp.errors import QcompError, UsageError
 
 if TYPE_CHECKING:
@@ -120,21 +120,17 @@ class LayerStore:
         Raises:
             QcompError: The disk is full, or the folder cannot be written.
         """
-        self.write(key, arrays, facts)
+        try:
+            write_entry(self.folder, key, arrays, facts)
+        except QcompError as error:
+            error.hint = f"{error.hint.partition(';')[0]}; {self.goes_on}".removeprefix("; ")
+            raise
         entry = self.find(key)
         if entry is None:
             raise QcompError(f"what was written to '{self.folder}' cannot be read again")
         self.taken -= 1
         self.made += 1
         return entry
-
-    def write(self, key: str, arrays: Mapping[str, Array], facts: Mapping[str, Any]) -> None:
-        """Write an entry; nothing is counted."""
-        try:
-            write_entry(self.folder, key, arrays, facts)
-        except QcompError as error:
-            error.hint = f"{error.hint.partition(';')[0]}; {self.goes_on}".removeprefix("; ")
-            raise
 
     @property
     def finished(self) -> int:
@@ -181,7 +177,7 @@ class LayerStore:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _refused(self, error: OSError) -> QcompError:
-        full = error.errno in (28, 122, 27) or "requested and" in str(error)
+        full = is_full(error)
         return QcompError(
             f"the disk is full: '{self.folder}' takes no more"
             if full

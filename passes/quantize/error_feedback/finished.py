@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.layer_store import LayerStore, digest, model_digest, on_disk
+from qcomp.layer_store import Entry, LayerStore, digest, give_back, model_digest, on_disk
 from qcomp.quantization import ChosenWeight, FeedbackError
 from qcomp.workers import Workers
 
@@ -70,19 +70,7 @@ class Finished:
         if self.store is None:
             return None
         entry = self.store.find(self._key(layer))
-        if entry is None:
-            return None
-        arrays, facts = entry.arrays, entry.facts
-        chosen = ChosenWeight(
-            arrays["levels"],  # type: ignore[arg-type]
-            np.array(arrays["scale"], np.float32),
-            None if "zero" not in arrays else np.array(arrays["zero"], np.int8),
-            facts["axis"],
-            facts["group"],
-            facts["bits"],
-            facts["method"],
-        )
-        return chosen, FeedbackError(**facts["error"]), facts["warning"]
+        return None if entry is None else _done(entry)
 
     def keep(self, layer: Layer, done: Done) -> Done:
         """Put a finished layer on disk, if there is a store, and return it as it lies there."""
@@ -100,13 +88,7 @@ class Finished:
             "error": asdict(error),
             "warning": warning,
         }
-        self.store.write(self._key(layer), arrays, facts)
-        self.store.made += 1
-        found = self.find(layer)
-        if found is None:  # somebody else empties the folder
-            return done
-        self.store.taken -= 1
-        return found
+        return _done(self.store.put(self._key(layer), arrays, facts))
 
     def stream(
         self, chunks: Sequence[Mapping[str, Array]]
@@ -121,3 +103,18 @@ class Finished:
 
     def _key(self, layer: Layer) -> str:
         return digest(self._root, layer.weight, layer.bits)
+
+
+def _done(entry: Entry) -> Done:
+    arrays, facts = entry.arrays, entry.facts
+    chosen = ChosenWeight(
+        arrays["levels"],  # type: ignore[arg-type]
+        np.array(arrays["scale"], np.float32),
+        None if "zero" not in arrays else np.array(arrays["zero"], np.int8),
+        facts["axis"],
+        facts["group"],
+        facts["bits"],
+        facts["method"],
+    )
+    give_back(chosen.levels)
+    return chosen, FeedbackError(**facts["error"]), facts["warning"]
