@@ -17,6 +17,7 @@ from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
 from qcomp.judging import judge_labels, judge_text
 from qcomp.largest_drop import Drop, KeptLayers
+from qcomp.model_file import INLINE_LIMIT
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
 from qcomp.quantization import (
@@ -425,7 +426,8 @@ class Compilation:
         try:
             yield
         except PassError as error:
-            if self.graph is None or not error.what.startswith("ONNX Runtime"):
+            large = _weight_bytes(self.source) > INLINE_LIMIT  # it may not fit in memory
+            if self.graph is None or large or not error.what.startswith("ONNX Runtime"):
                 raise
             try:
                 session = self.source_session()
