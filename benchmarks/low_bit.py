@@ -153,7 +153,8 @@ METHODS = [
     Method("smoothed, gptq", "W4", f"smooth-activations,gptq,{STORE4}"),
     Method("awq, clipped", "W4", f"awq{{clip=true}},{STORE4}"),
     Method("awq, gptq", "W4", f"awq,gptq,{STORE4}"),
-    Method("dpq, 8-bit floats", "W4A8", "calibrate{method=minmax},dpq,quantize-fp8"),
+    # Four bits in the file, products of 8-bit floats: ONNX Runtime on CPUs is only their reference.
+    Method("dpq", "W4F8", "quantize-embeddings,calibrate{method=minmax},dpq,quantize-fp8"),
     # W4A8: four bits in the file, the products in 8-bit kernels.
     Method("rounded", "W4A8", FOLD4),
     Method("gptq", "W4A8", f"gptq,{FOLD4}"),

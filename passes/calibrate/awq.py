@@ -33,13 +33,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from qcomp.passes.calibrate.quotient_search import (
-    Found,
-    QuotientSearch,
-    decibels,
-    matrix,
-    read_tensors,
-)
+from qcomp.passes.calibrate.quotient_search import Found, QuotientSearch, decibels, matrix
 from qcomp.passes.calibrate.quotients import Readers, SeenRows, inner_axis
 from qcomp.passes.quantize.grids import Grid
 from qcomp.passmanager import Context
@@ -48,7 +42,7 @@ from qcomp.quantization import ChosenWeight
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Awq", "ScaledByActivations", "matrix", "read_tensors"]
+__all__ = ["Awq", "ScaledByActivations"]
 
 Floats = npt.NDArray[np.float32]
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 
 from qcomp.ir.program import Program
 from qcomp.ir.shapes import infer_shapes
-from qcomp.passes.calibrate.awq import matrix
+from qcomp.passes.calibrate.quotient_search import matrix
 from qcomp.passes.calibrate.quotients import inner_axis
 from qcomp.passes.graph.rewriting import Editor, node_label, read_weight
 from qcomp.passes.quantize.learn_rounding_graph import Stream

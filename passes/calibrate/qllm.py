@@ -37,11 +37,11 @@ import numpy.typing as npt
 from qcomp.errors import PassError, UsageError
 from qcomp.ir.program import Program
 from qcomp.ir.shapes import infer_shapes
-from qcomp.passes.calibrate.awq import matrix, read_tensors
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.calibrate.channel_places import change_weight, channel_place
 from qcomp.passes.calibrate.channel_reassembly import Reassembly, find_reassembly
 from qcomp.passes.calibrate.low_rank import LowRank, low_rank_changes
+from qcomp.passes.calibrate.quotient_search import matrix, read_tensors
 from qcomp.passes.calibrate.quotients import Readers, SeenRows, see_rows
 from qcomp.passes.graph.rewriting import Editor, node_label
 from qcomp.passes.quantize.grids import Grid

@@ -122,6 +122,20 @@ def test_the_pairs_are_those_of_the_target_and_all_zero_points_of_8_bit_floats_a
     assert sqnr(wanted, Session(written).run(data)["y"]) > 17.0
 
 
+def test_the_report_names_8_bit_floats_with_the_ranges_that_they_cover(tmp_path, weights, data):
+    model = from_text(f'<ir_version: 10, opset_import: ["" : 21]>{MLP}', **weights)
+    artifact = qcomp.compile(model, target="fp8", calibration=data, out=tmp_path / "out")
+    lines = {line["name"]: line for line in artifact.report["quantization"]["tensors"]}
+    largest = float(np.abs(data["x"]).max())
+    assert lines["x"]["type"] == "e4m3"
+    assert [lines["x"]["low"], lines["x"]["high"]] == pytest.approx([-largest, largest])
+    assert lines["w1"]["type"] == "u4/32"
+    assert lines["w1"]["method"] == "dpq"
+    steps = [lines["w1"]["scale_low"], lines["w1"]["scale_high"]]
+    assert 0 < steps[0] < steps[1] < 0.3
+    assert not any("DequantizeLinear" in name for name in lines)
+
+
 @pytest.mark.parametrize("clamp", ["Relu(a)", "Clip(a, low)", "Clip(a, low, high)", "Clip(a)"])
 def test_onnx_runtime_keeps_what_clamps_a_value_before_it_becomes_an_8_bit_float(
     clamp, build, compiled, run, rng
