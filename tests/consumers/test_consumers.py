@@ -259,3 +259,15 @@ def test_wrong_use_of_the_command_is_told(
     result = CliRunner().invoke(app, ["verify", *(path if a == "A" else a for a in arguments)])
     assert result.exit_code != 0
     assert told in str(result.exception)
+
+
+def test_braket_emulates_thousands_of_gates_without_listing_them_once_a_gate(monkeypatch):
+    from braket.circuits.moments import Moments
+
+    sorts = []
+    sort = Moments.sort_moments
+    monkeypatch.setattr(Moments, "sort_moments", lambda self: (sorts.append(1), sort(self))[1])
+    gates = "rz(0.3) $0;\niswap $0, $1;\n" * 100
+    text = f"OPENQASM 3.0;\n#pragma braket verbatim\nbox {{\n{gates}}}\n"
+    assert accept(text, "rigetti").accepted
+    assert len(sorts) < 50
