@@ -56,7 +56,8 @@ def choose(program, rng, layout, bits, zero=False, names=("wc", "wg", "wm")):
         if group:
             dims = tuple(-(-d // group) if a == inner else d for a, d in enumerate(shape))
         levels = rng.integers(-half + 1, half, shape).astype(np.int8)
-        scale = (rng.uniform(0.2, 0.3, dims) / half).astype(np.float32)
+        # Blocks' scales are stored in 16 bits: these are numbers of 16 bits.
+        scale = (rng.uniform(0.2, 0.3, dims) / half).astype(np.float16).astype(np.float32)
         points = rng.integers(-half, half, dims).astype(np.int8) if zero else None
         axis = inner if group else out
         chosen[name] = ChosenWeight(levels, scale, points, axis, group, bits, "drawn")

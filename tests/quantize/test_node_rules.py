@@ -233,7 +233,7 @@ def test_an_override_that_cannot_be_read_is_an_error(text):
         ("quantize-dynamic", "op:MatMul{bits=4}"),
         ("quantize-dynamic", "op:MatMul{method=mse}"),
         ("quantize-weights", "op:MatMul{bits=9}"),
-        ("quantize-weights", "op:MatMul{method=mse}"),
+        ("quantize-weights", "op:MatMul{method=best}"),
     ],
 )
 def test_options_that_a_pass_cannot_do_are_refused(tower, rows, passes, override):
