@@ -138,6 +138,11 @@ class LayerStore:
         return self.taken + self.made
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing lies in the folder, of this run or another."""
+        return not any(self.folder.glob(f"*/{_ENTRY}"))
+
+    @property
     def goes_on(self) -> str:
         """What to tell somebody whose compile ended early."""
         return (
@@ -237,7 +242,7 @@ def give_back(array: Array | None) -> None:
 
 
 def digest(*parts: object) -> str:
-    """A digest of arrays, tensors, bytes and plain values, by their contents."""
+    """A digest of arrays, bytes and plain values, by their contents."""
     found = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
@@ -247,8 +252,6 @@ def digest(*parts: object) -> str:
                 found.update(flat[start : start + _CHUNK].data)
         elif isinstance(part, bytes):
             found.update(part)
-        elif hasattr(part, "tobytes") and hasattr(part, "dtype"):  # a tensor
-            found.update(tensor_digest(part).encode())
         else:
             found.update(repr(part).encode())
         found.update(b"\0")

@@ -57,15 +57,13 @@ def layer_work(
         context.put(store)
         try:
             yield
-        except QcompError as error:
-            if store.finished and store.goes_on not in error.hint:
-                error.hint = "; ".join(text for text in (error.hint, store.goes_on) if text)
-            raise
-        except KeyboardInterrupt as stop:
-            if store.finished:
-                stop.add_note(store.goes_on)
-            raise
-        finally:
-            if not store.finished:
+        except BaseException as error:
+            if isinstance(error, QcompError):
+                if store.finished and store.goes_on not in error.hint:
+                    error.hint = "; ".join(text for text in (error.hint, store.goes_on) if text)
+            elif isinstance(error, KeyboardInterrupt) and store.finished:
+                error.add_note(store.goes_on)
+            if store.is_empty:
                 store.close()
+            raise
         store.close()

@@ -26,7 +26,7 @@ from benchmarks.big_decoder import (
     write_decoder,
     write_tokens,
 )
-from qcomp import layer_store
+from qcomp import layer_store, layer_work
 from qcomp.errors import PassError, QcompError
 from qcomp.execute import Session
 from qcomp.model_file import model_bytes
@@ -230,7 +230,9 @@ def test_a_full_disk_is_said_and_what_was_finished_is_not_lost(
     assert len(rounded) == LAYERS - 5
 
 
-def test_another_error_says_what_is_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_error_says_what_is_kept_and_an_early_one_loses_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     inner = layerwise.round_matrix
 
     def broken(*arguments: object) -> object:
@@ -239,9 +241,17 @@ def test_another_error_says_what_is_kept(folder: Path, monkeypatch: pytest.Monke
         return inner(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(layerwise, "round_matrix", broken)
+    monkeypatch.setattr(layer_work, "INLINE_LIMIT", 1 << 20)  # as for a large model
     with pytest.raises(PassError) as caught:
-        compiled(folder, "broken", cache=folder / "broken.layers")
+        compiled(folder, "broken")
     assert caught.value.hint.startswith("mend it; the layers that were finished are kept in")
+    done = finished(folder / "broken.layers")
+    assert done >= 7
+    # An error before the layers are looked for loses none of them.
+    with pytest.raises(QcompError) as early:
+        compiled(folder, "broken", f"store-weights,quantize-static,{GPTQ.strip()}")
+    assert "are kept in" not in early.value.hint
+    assert finished(folder / "broken.layers") == done
 
 
 def test_inputs_that_are_dead_and_a_hessian_of_rank_one_are_no_trouble_for_workers(
