@@ -56,6 +56,7 @@ def qcomp_tool(config: str, model: Path, data: Path, out: Path) -> Seconds:
     import onnxruntime  # noqa: F401
 
     import qcomp
+    import qcomp.passes.graph.fused_forms
     from qcomp.passmanager import Pipeline
     from qcomp.target import get_target
 
