@@ -15,7 +15,7 @@ from qcomp.binding import BoundCircuits
 from qcomp.companions import copy_companions
 from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
-from qcomp.judging import judge_labels, judge_text
+from qcomp.judging import judge_labels, judge_text, other_inputs
 from qcomp.largest_drop import Drop, KeptLayers
 from qcomp.model_file import INLINE_LIMIT
 from qcomp.node_rules import name_nodes
@@ -397,6 +397,9 @@ class Compilation:
             return [CheckLine(what, "no data was given", "not checked")]
         from qcomp.quantization import SqnrSum
 
+        if other := other_inputs(self.context, what):
+            return other
+
         sums: dict[str, SqnrSum] = {}
         largest = 0.0
         rows = 0
@@ -464,6 +467,10 @@ class Compilation:
 
     def _accuracy(self, artifact: Artifact, checks: list[CheckLine]) -> tuple[AccuracyLine, ...]:
         lines: list[AccuracyLine] = []
+        judged = self.labels is not None or self.text is not None
+        if judged and (other := other_inputs(self.context, "accuracy")):
+            checks += other
+            return ()
         if self.labels is not None:
             line, check = judge_labels(self.labels, self.scorer, self.source_session(), artifact)
             lines.append(line)

@@ -11,9 +11,24 @@ if TYPE_CHECKING:
     from qcomp.execute import HybridSession
     from qcomp.feeds import Evaluation, Scorer
     from qcomp.feeds.texts import TextEvaluation
+    from qcomp.passmanager import Context
     from qcomp.runtime.artifact import Artifact
 
-__all__ = ["judge_labels", "judge_text"]
+__all__ = ["judge_labels", "judge_text", "other_inputs"]
+
+
+def other_inputs(context: Context, what: str) -> list[CheckLine]:
+    """Say why an artifact does not run on its source's inputs; nothing where it does.
+
+    Args:
+        context: Of its compilation.
+        what: That it was to be run for.
+    """
+    from qcomp.quantization import StoredCaches
+
+    if context.get(StoredCaches) is None:
+        return []
+    return [CheckLine(what, "its cache comes in and goes out in integers", "not checked")]
 
 
 def judge_labels(

@@ -43,6 +43,7 @@ __all__ = [
     "SqnrSum",
     "TensorRange",
     "TensorStatistics",
+    "StoredCaches",
     "TokenCaches",
     "rules_of",
     "sqnr",
@@ -206,7 +207,7 @@ class CachedTensor:
 
     Attributes:
         node: The operator that reads them.
-        part: ``keys`` or ``values``.
+        part: ``keys`` or ``values``; the input of the graph that brings them.
         bits: Of a channel.
         heads: How many there are; None where the graph does not say.
         width: Channels of a head; None where the graph does not say.
@@ -237,6 +238,17 @@ class TokenCaches:
 
     Attributes:
         tensors: In graph order.
+    """
+
+    tensors: tuple[CachedTensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCaches:
+    """Keys and values that ``quantize-cache`` makes integers: the graph's interface is another.
+
+    Attributes:
+        tensors: In the order of the graph's inputs.
     """
 
     tensors: tuple[CachedTensor, ...]

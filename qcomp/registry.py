@@ -60,7 +60,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "quantize-fp8": "qcomp.passes.quantize.quantize_fp8:QuantizeFp8",
         "nupes": "qcomp.passes.quantize.nupes:Nupes",
         "jlcm": "qcomp.passes.quantize.jlcm:Jlcm",
-        "quantize-fp8": "qcomp.passes.quantize.quantize_fp8:QuantizeFp8",
+        "quantize-cache": "qcomp.passes.quantize.quantize_cache:QuantizeCache",
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "store-weights": "qcomp.passes.quantize.store_weights:StoreWeights",
         "sum-residuals": "qcomp.passes.graph.sum_residuals:SumResiduals",

@@ -42,6 +42,7 @@ from qcomp.quantization import (
     QuantizationRecord,
     QuantizedLayer,
     SqnrSum,
+    StoredCaches,
     sqnr,
 )
 
@@ -97,7 +98,12 @@ class MeasureQuantizationError(GraphPass):
         outputs: dict[str, float] = {}
         layers: dict[str, float] = {}
         count, data = 0, ""
-        if _float_bytes(reference.program) <= _RUN_LIMIT:
+        if context.get(StoredCaches) is not None:
+            context.warn(
+                "outputs were not compared with float: the cache comes in and goes out in "
+                "integers; 'quantization-error' before 'quantize-cache' measures all else"
+            )
+        elif _float_bytes(reference.program) <= _RUN_LIMIT:
             data = "generated" if context.calibration is None else "calibration"
             try:
                 count, outputs, layers = self._compare(reference.program, program, record, context)

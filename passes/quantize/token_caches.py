@@ -7,7 +7,7 @@ Keys are taken behind rotary positions, and both where a cache would hold them: 
 repeated for several queries. The graph computes x^ in front of the attention's products, by
 standard operators; q is in [0, 2^bits - 1], so what a cache would hold are bits / 8 bytes a channel
 and 4 bytes a token and head. Graphs that carry their cache as inputs hold it as it came: there
-nothing is rounded, and the reason is listed.
+nothing is rounded, and the reason is listed; ``quantize-cache`` makes these inputs integers.
 
 Source: Lin et al. 2024 (QServe), arXiv:2405.04532, section 5.1 (dynamic, a scale and zero point of
 16 bits a token and head); Ashkboos et al. 2024 (QuaRot), arXiv:2404.00456, section 4, stage 2d. A
@@ -17,7 +17,7 @@ zero point that is a real number, the minimum, is our choice.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qcomp.passmanager import Context
     from qcomp.quantization import NodeRules
 
-__all__ = ["RoundedCaches", "round_caches"]
+__all__ = ["CacheWriter", "Encoded", "RoundedCaches", "round_caches"]
 
 _LARGEST = np.float32(np.finfo(np.float16).max)
 _LEAST = np.float32(2.0**-24)
@@ -48,6 +48,14 @@ _HEADS = {
     ("com.microsoft", "MultiHeadAttention"): "num_heads",
     ("", "Attention"): "kv_num_heads",
 }
+
+
+class _Make(Protocol):
+    """Insert an operator; returns its result."""
+
+    def __call__(
+        self, kind: str, inputs: list[ir.Value], wish: str, **attributes: int
+    ) -> ir.Value: ...
 
 
 @dataclass(slots=True)
@@ -73,7 +81,7 @@ def round_caches(editor: Editor, bits: int, rules: NodeRules, context: Context) 
         context: Takes the fact :class:`qcomp.quantization.TokenCaches`, and a warning with bytes.
     """
     result = RoundedCaches()
-    writer = _Writer(editor, bits, context)
+    writer = CacheWriter(editor, bits, context)
     for found in list(written_attentions(editor.graph)):
         for keys, node in ((True, found.scores), (False, found.mixed)):
             kept = kept_value(node, keys)
@@ -108,7 +116,7 @@ def round_caches(editor: Editor, bits: int, rules: NodeRules, context: Context) 
 
 
 def _fused(
-    node: ir.Node, attribute: str, writer: _Writer, rules: NodeRules, result: RoundedCaches
+    node: ir.Node, attribute: str, writer: CacheWriter, rules: NodeRules, result: RoundedCaches
 ) -> None:
     """Round the keys and values that an operator reads which is a whole attention."""
     label, heads = node_label(node), int_attribute(node, attribute)
@@ -155,11 +163,29 @@ def _sizes(tensors: list[CachedTensor]) -> list[tuple[int | None, int | None]]:
 
 def _from_cache(value: ir.Value, what: str) -> str:
     """Say that keys or values come from a cache that is an input of the graph."""
+    if _stored(value):
+        return f"its {what} come from a cache of integers"
     node = value.producer()
     parts = () if node is None or node.op_type != "Concat" else node.inputs
     if value.is_graph_input() or any(v is not None and v.is_graph_input() for v in parts):
         return f"its {what} come from a cache that the graph takes in as it is"
     return ""
+
+
+def _stored(value: ir.Value) -> bool:
+    """Whether a value is a cache that ``quantize-cache`` made integers."""
+    for kind in ("Add", "Mul", "Cast"):
+        node = value.producer()
+        if node is None or node.op_type != kind or node.inputs[0] is None:
+            return False
+        value = node.inputs[0]
+    node = value.producer()
+    return (
+        value.dtype is not None
+        and value.dtype.name == "UINT8"
+        and node is not None
+        and node.op_type == "Concat"
+    )
 
 
 def _rounded_already(value: ir.Value) -> str:
@@ -177,35 +203,41 @@ def _rounded_already(value: ir.Value) -> str:
     return "already rounded a token and head" if rounded else ""
 
 
-class _Writer:
-    """Writes the operators that round; what two attentions read is rounded once."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Keys or values in integers.
+
+    Attributes:
+        levels: q, u8, of the shape of what was rounded.
+        scale: s, f16, with one channel.
+        offset: lo, f16, with one channel.
+    """
+
+    levels: ir.Value
+    scale: ir.Value
+    offset: ir.Value
+
+
+class CacheWriter:
+    """Writes the operators that round; what two attentions read is rounded once.
+
+    Args:
+        editor: Of the graph.
+        bits: 8 or 4.
+        context: Knows why an opset was not raised.
+    """
 
     def __init__(self, editor: Editor, bits: int, context: Context) -> None:
         self._editor, self.bits, self._context = editor, bits, context
         self._fixed: dict[tuple[str, int], ir.Value] = {}
         self._done: dict[tuple[ir.Value, int], ir.Value] = {}
 
-    def add(self, x: ir.Value, axis: int, before: ir.Node) -> ir.Value:
-        """Round a tensor whose channels lie along an axis."""
-        if (x, axis) in self._done:
-            return self._done[x, axis]
-        model, name = self._editor.model, x.name or "x"
-        require_opset(model, 18, "ReduceMax of an axis is from opset 18", self._context)
-
-        def make(kind: str, inputs: list[ir.Value], wish: str, **attributes: int) -> ir.Value:
-            node = self._editor.node(
-                kind,
-                inputs,
-                attributes,
-                name=f"{name}_cache{wish}_{kind}",
-                outputs=[f"{name}_cache{wish}"],
-                before=before,
-            )
-            return node.outputs[0]
-
-        def half(value: ir.Value, wish: str) -> ir.Value:
-            return make("Cast", [make("Cast", [value], f"{wish}_half", to=10)], wish, to=1)
-
+    def encode(self, x: ir.Value, axis: int, before: ir.Node) -> Encoded:
+        """Compute the integers of a tensor whose channels lie along an axis."""
+        require_opset(
+            self._editor.model, 18, "ReduceMax of an axis is from opset 18", self._context
+        )
+        make = self._maker(x.name or "x", before)
         axes = self._constant("axis", np.array([axis]))
         far = [self._constant("low", -_LARGEST), self._constant("high", _LARGEST)]
         inside = make("Clip", [x, *far], "_inside")
@@ -215,16 +247,33 @@ class _Writer:
         )
         top = self._constant("top", np.float32((1 << self.bits) - 1))
         step = make("Div", [span, top], "_step")
-        step = half(make("Max", [step, self._constant("least", _LEAST)], "_step_above"), "_scale")
-        lowest = half(lowest, "_offset")
+        above = make("Max", [step, self._constant("least", _LEAST)], "_step_above")
+        scale = make("Cast", [above], "_scale_half", to=10)
+        offset = make("Cast", [lowest], "_offset_half", to=10)
+        step, lowest = (
+            make("Cast", [scale], "_scale", to=1),
+            make("Cast", [offset], "_offset", to=1),
+        )
         steps = make("Div", [make("Sub", [inside, lowest], "_above"), step], "_steps")
         ends = [self._constant("nothing", np.float32(0)), top]
         q = make("Clip", [make("Round", [steps], "_round"), *ends], "_clip")
-        real = make("Cast", [make("Cast", [q], "_levels", to=2)], "_level", to=1)
-        result = make("Add", [make("Mul", [real, step], "_scaled"), lowest], "")
-        result.type, result.shape = x.type, x.shape
-        self._done[x, axis] = result
-        return result
+        return Encoded(make("Cast", [q], "_levels", to=2), scale, offset)
+
+    def decode(self, stored: Encoded, name: str, before: ir.Node) -> ir.Value:
+        """Compute q s + lo, float32, under a name made from ``name``."""
+        make = self._maker(name, before)
+        step = make("Cast", [stored.scale], "_real_scale", to=1)
+        lowest = make("Cast", [stored.offset], "_real_offset", to=1)
+        real = make("Cast", [stored.levels], "_level", to=1)
+        return make("Add", [make("Mul", [real, step], "_scaled"), lowest], "")
+
+    def add(self, x: ir.Value, axis: int, before: ir.Node) -> ir.Value:
+        """Round a tensor whose channels lie along an axis."""
+        if (x, axis) not in self._done:
+            result = self.decode(self.encode(x, axis, before), x.name or "x", before)
+            result.type, result.shape = x.type, x.shape
+            self._done[x, axis] = result
+        return self._done[x, axis]
 
     def add_joined(self, x: ir.Value, heads: int, before: ir.Node) -> ir.Value:
         """Round a tensor [batch, tokens, heads x channels]."""
@@ -251,3 +300,19 @@ class _Writer:
         if key not in self._fixed:
             self._fixed[key] = self._editor.initializer(f"cache_{what}", np.asarray(number))
         return self._fixed[key]
+
+    def _maker(self, name: str, before: ir.Node) -> _Make:
+        """What inserts operators that are named after a tensor."""
+
+        def make(kind: str, inputs: list[ir.Value], wish: str, **attributes: int) -> ir.Value:
+            node = self._editor.node(
+                kind,
+                inputs,
+                attributes,
+                name=f"{name}_cache{wish}_{kind}",
+                outputs=[f"{name}_cache{wish}"],
+                before=before,
+            )
+            return node.outputs[0]
+
+        return make

@@ -62,6 +62,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "reduce-t-count": ({}, {"method": "fasttodd"}),
     "quantize-embeddings": ({}, {"least_rows": 2}, {"least_rows": 2, "bits": 4, "group": 16}),
     "quantize-weights": ({}, {"method": "lsq", "symmetric": False}),
+    "quantize-cache": ({}, {"bits": 4}),
     "quantize-tokens": (
         *({}, {"bits": 4, "weights": 4, "symmetric": False, "kv": 4}),
         {"weights": 3, "group": 16, "kv": 8},
@@ -110,6 +111,7 @@ FIRST: Mapping[str, str] = {
     "quantize-dynamic": "canonicalise",
     "quantize-tokens": "canonicalise",
     "quantize-weights": "canonicalise",
+    "quantize-cache": "canonicalise",
     "quantize-static": "canonicalise,fold-constants,calibrate",
     "quantize-residual": "canonicalise",
     "gptq": "canonicalise,fold-constants",
