@@ -18,7 +18,7 @@ from tests.papers.digits_mlp import digits
 
 __all__ = ["calibration", "data", "top1", "vlm"]
 
-WIDTH, HIDDEN, STEPS = 32, 64, 800
+WIDTH, HIDDEN, STEPS = 32, 64, 600
 ANSWERS = 12
 """Ten digits, yes and no."""
 

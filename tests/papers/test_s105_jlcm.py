@@ -34,23 +34,19 @@ def scratch(tmp_path_factory):
     return tmp_path_factory.mktemp("jlcm")
 
 
-def mean(measure, pipeline, folder):
-    return np.mean([measure(f"{pipeline},{STORE}", folder, seed=seed) for seed in range(2)])
-
-
 def test_two_bits_are_better_than_k_means_and_than_gptq(scratch):
-    learned = mean(character_perplexity, "jlcm", scratch)
+    learned = character_perplexity(f"jlcm,{STORE}", scratch)
     means = [
         character_perplexity(f"jlcm{{rounds=0,neurons={neurons}}},{STORE}", scratch)
         for neurons in (0, 4)
     ]
     grid = "gptq{bits=2,group=256,symmetric=true,fit=minmax}"
-    gptq = mean(character_perplexity, grid, scratch)
+    gptq = character_perplexity(f"{grid},{STORE}", scratch)
     print(f"\nJLCM {learned:.3f}, k-means {means[0]:.3f} and {means[1]:.3f}, GPTQ {gptq:.3f}")
     assert learned < gptq
     floating = character_perplexity("", scratch)
     assert learned - floating <= 0.25 * (min(means) - floating)
-    apart = [mean(character_divergence, text, scratch) for text in ("jlcm", grid)]
+    apart = [character_divergence(f"{text},{STORE}", scratch) for text in ("jlcm", grid)]
     assert apart[0] <= 0.75 * apart[1]
 
 
