@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["tensor_lines"]
 
-_SIGNED = frozenset({"s4", "s8", "s16", "s32"})
 _WIDTH = {"s4": 4, "u4": 4, "s8": 8, "u8": 8, "s16": 16, "u16": 16, "s32": 32}
 _FLOATS = frozenset({"f16", "f32", "f64", "bf16"})
 _WEIGHT_WHY = {

@@ -83,6 +83,22 @@ def test_inputs_that_are_always_zero_do_no_harm():
     assert np.square(got - real).sum() < 0.01 * np.square(real).sum()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("method", ["gptq", "gptaq", "choose-method"])
+def test_inputs_too_large_to_be_squared_are_rounded_without_and_that_is_said(method):
+    model, data = mlp((16, 8, 4)), {"x": correlated(16) * np.float32(1e22)}
+    store = "quantize-weights{symmetric=false,accuracy_level=0}"
+    program, context = run(model, f"{method},{store}", data)
+    assert len(context.warnings) == 2  # both layers read such values
+    assert all("too large to be squared" in line for line in context.warnings)
+    plain, _ = run(model, store, data)
+    real = HybridSession(Program(ir.from_proto(model))).run(data)["y"].astype(np.float64)
+    found, rounded = (
+        np.square(HybridSession(p).run(data)["y"] - real).sum() for p in (program, plain)
+    )
+    assert found <= 1.2 * rounded
+
+
 def test_convolutions_and_their_groups_take_integers_a_channel():
     rng = np.random.default_rng(3)
     model = from_text(

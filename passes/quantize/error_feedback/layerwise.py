@@ -264,9 +264,11 @@ class ErrorFeedback(GraphPass):
     ) -> Iterator[tuple[Layer, Done]]:
         """Round layers that read the same rows; moments and factors are held no longer."""
         moments = self._moments(streams, names, geometry, weigh)
+        said = "" if all([m.settle() for m in moments]) else _NO_SQUARES
         shared = [Shared(moment.hessian, moment.drift) for moment in moments]
         for layer in layers:
-            done = finished.keep(layer, self._round(layer, geometry, shared, finished))
+            chosen, error, warning = self._round(layer, geometry, shared, finished)
+            done = finished.keep(layer, (chosen, error, said or warning))
             layer.put_lazily(done[0])
             yield layer, done
         for part in shared:
@@ -370,6 +372,8 @@ class ErrorFeedback(GraphPass):
             str(self),
         )
 
+
+_NO_SQUARES = "its inputs are too large to be squared, or no numbers: rounded without them"
 
 _VALUES = 1 << 24
 """Numbers of a layer's input in a batch, at most (float32: 64 MB), if a sample has not more."""

@@ -62,15 +62,29 @@ class Moments:
             return
         self.tokens += count
         keep, share = 1 - count / self.tokens, 2 / self.tokens
-        x = inputs if importance is None else inputs * importance[:, None]
-        self.hessian *= np.float32(keep)
-        _add(self.hessian, x.T @ x, share)
-        if floats is not None and self.drift is not None:
-            moved = floats - inputs
-            if importance is not None:
-                moved *= importance[:, None]
-            self.drift *= np.float32(keep)
-            _add(self.drift, moved.T @ x, share)
+        with np.errstate(over="ignore", invalid="ignore"):  # see settle
+            x = inputs if importance is None else inputs * importance[:, None]
+            self.hessian *= np.float32(keep)
+            _add(self.hessian, x.T @ x, share)
+            if floats is not None and self.drift is not None:
+                moved = floats - inputs
+                if importance is not None:
+                    moved *= importance[:, None]
+                self.drift *= np.float32(keep)
+                _add(self.drift, moved.T @ x, share)
+
+    def settle(self) -> bool:
+        """Put equal moments, H = I and D = 0, in the place of what is no number.
+
+        Returns:
+            Whether all were numbers: inputs above 1e19 have squares that float32 does not hold.
+        """
+        parts = [self.hessian] if self.drift is None else [self.hessian, self.drift]
+        if all(np.isfinite(row).all() for part in parts for row in part):
+            return True
+        self.hessian = np.eye(len(self.hessian), dtype=np.float32)
+        self.drift = None if self.drift is None else np.zeros_like(self.hessian)
+        return False
 
 
 def _add(total: Floats, product: npt.NDArray[Any], share: float) -> None:
