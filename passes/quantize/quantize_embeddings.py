@@ -9,10 +9,9 @@ The graph gets Gather (int8), Gather (scales), Cast and Mul in place of one Gath
 GatherND. (A DequantizeLinear before the Gather would turn the whole table into floats at each run,
 which ONNX Runtime takes 44 times the float Gather's time for.)
 
-With ``bits=4`` a Gather becomes com.microsoft::GatherBlockQuantized: blocks of ``group`` values of
-a row share a scale and a zero point, fitted by least squares
-(:mod:`qcomp.passes.quantize.grids`). Rows that are no whole number of blocks, and GatherND, stay
-at 8 bits.
+With ``bits=4`` either becomes com.microsoft::GatherBlockQuantized: blocks of ``group`` values of a
+row share a scale and a zero point, fitted by least squares (:mod:`qcomp.passes.quantize.grids`).
+Rows that are no whole number of blocks stay at 8 bits.
 
 Preconditions: the table is a constant of rank 2 that only lookups of rows read, and layers that
 have it as their weight: those get integers of their own (``tie-weights`` joins them again).
@@ -121,8 +120,7 @@ class QuantizeEmbeddings(GraphPass):
             if not layers:
                 editor.name_nodes()
                 keep_reference(program, context)
-            blocks = bits == 4 and node.op_type == "Gather" and _whole(table, self.group)
-            if blocks:
+            if bits == 4 and _whole(table, self.group):
                 layers.append(self._in_blocks(node, table, editor, packed))
             else:
                 layers.append(_rewrite(node, table, editor, weights, scales))
@@ -142,21 +140,28 @@ class QuantizeEmbeddings(GraphPass):
             rounded = RoundedWeight(table, True, 4, self.group, False, "lsq")
             packed[table] = rounded.matmulnbits(editor, flat=True)
         levels, *rest = packed[table]
+        indices = node.inputs[1]
+        if node.op_type == "GatherND":  # its last axis holds one number: the row
+            first = editor.initializer(f"{label}_first", np.array(0, np.int64))
+            indices = editor.node(
+                "Gather", [indices, first], {"axis": -1}, name=f"{label}_row", before=node
+            ).outputs[0]
         editor.use_domain("com.microsoft", 1)
         y = editor.node(
             "GatherBlockQuantized",
-            [levels, node.inputs[1], *rest],
+            [levels, indices, *rest],
             {"gather_axis": 0, "quantize_axis": 1, "block_size": self.group, "bits": 4},
             domain="com.microsoft",
             name=f"{label}_GatherBlockQuantized",
             before=node,
         ).outputs[0]
         y.type = ir.TensorType(ir.DataType.FLOAT)
+        op_type = node.op_type
         editor.replace_value(node.outputs[0], y)
         editor.remove(node)
         return QuantizedLayer(
             node=label,
-            op_type="Gather",
+            op_type=op_type,
             scheme="weights",
             weight=table.name or "",
             quantized=levels.name or "",

@@ -86,6 +86,22 @@ def test_a_table_in_4_bits_is_half_as_large_and_looked_up_as_integers(
     assert sizes[4] < 0.66 * sizes[8]
 
 
+def test_rows_looked_up_by_gathernd_are_in_4_bits_too(build, compiled, run, rng, tmp_path):
+    table = rng.normal(size=(300, 64)).astype(np.float32)
+    program = build(
+        "g (int64[n, 6, 1] ids) => (float[n, 6, 64] y) { y = GatherND(table, ids) }",
+        {"table": table},
+    )
+    context = compiled(program, "quantize-embeddings{bits=4},quantization-error")
+    ids = rng.integers(-300, 300, (5, 6))
+    assert sqnr(table[ids], run(program, {"ids": ids[:, :, None]})["y"]) > 20
+    size = written(program, context, tmp_path).stat().st_size
+    assert size < 0.7 * table.size
+    kernels = context.get(FusionReport).kernels
+    assert "GatherBlockQuantized" in kernels
+    assert "GatherND" not in kernels
+
+
 def test_rows_that_are_no_whole_blocks_stay_in_8_bits(build, compiled):
     program = build(LOOKUP.replace(" 64]", " 72]"), {"table": np.ones((100, 72), np.float32)})
     context = compiled(program, "quantize-embeddings{bits=4}")
