@@ -11,8 +11,9 @@ form of section 3.3). The second makes good what quantized predecessors have don
 
     P = triu(D U^T, 1) U,          D = sum (x~ - x) x^T.
 
-Updates are lazy: inside a block of 128 columns at once, for the columns behind it as one matrix
-product (section 3.3, step 2). Cost: N K^2 multiplications, K^3 for P; memory K^2.
+Updates are lazy (section 3.3, step 2) and come from the left: a block of 128 columns takes all that
+the columns before it did as one matrix product when its turn comes, so that each weight is moved
+once. Cost: N K^2 multiplications, K^3 for P; memory K^2 and N K.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
 _BLOCK = 128
-"""Columns whose errors are gathered before the columns behind them are touched."""
+"""Columns that take the errors of all columns before them at once."""
 
 _STEP = 32
-"""Columns of a block that the kernel takes; the rest of the block gets a matrix product."""
+"""Columns of a block that the kernel takes; what they do to the block is a matrix product."""
+
+_TILE = 256
 
 
 @kernel(fastmath=True)
@@ -103,9 +106,10 @@ def feed_back(
     grid, size, single = start.grid, start.size, start.scale.shape[1] == 1
     if not static and not single:
         block = -(-block // size) * size
-    w = np.ascontiguousarray(weight[:, turn], dtype=np.float32)
-    w[:, factor.dead] = 0.0
-    upper = np.ascontiguousarray(factor.upper, dtype=np.float32)
+    w = np.array(weight if order is None else weight[:, turn], dtype=np.float32, order="C")
+    if factor.dead.any():
+        w[:, factor.dead] = 0.0
+    upper = _by_rows(factor.upper)
     carry = None
     if drift is not None:
         d = drift if order is None else drift[np.ix_(turn, turn)]
@@ -114,11 +118,13 @@ def feed_back(
     levels = np.empty((rows, columns), dtype=np.uint8)
     scale, zero = start.scale.copy(), start.zero.copy()
     step = min(block, _STEP) if static or single else size
+    errors = np.empty_like(w)
     for begin in range(0, columns, block):
         end = min(begin + block, columns)
-        errors = np.empty((rows, end - begin), dtype=np.float32)
+        _catch_up(w, slice(begin, end), slice(0, begin), errors, upper, carry)
         for first in range(begin, end, step):
             part = slice(first, min(first + step, end))
+            _catch_up(w, part, slice(begin, first), errors, upper, carry)
             here = np.ascontiguousarray(w[:, part])
             if not static and not single:
                 h = None if importance is None else importance[part]
@@ -135,13 +141,22 @@ def feed_back(
             _round_columns(
                 here, own, own_carry, scale[:, g], zero[:, g], np.float32(grid.top), found, error
             )
-            w[:, part], levels[:, part] = here, found
-            errors[:, first - begin : part.stop - begin] = error
-            _update(w, slice(part.stop, end), part, error, here, upper, carry)
-        _update(w, slice(end, columns), slice(begin, end), errors, w[:, begin:end], upper, carry)
+            w[:, part], levels[:, part], errors[:, part] = here, found, error
+    if order is None:
+        return levels, Grids(grid, size, scale, zero)
     back = np.empty_like(turn)
     back[turn] = np.arange(columns)
     return levels[:, back], Grids(grid, size, scale, zero)
+
+
+def _by_rows(upper: npt.NDArray[np.floating[Any]]) -> Floats:
+    """A triangle that lies in memory column by column, as rows: by tiles, for the cache's sake."""
+    size = len(upper)
+    rows = np.zeros((size, size), dtype=np.float32)
+    for i in range(0, size, _TILE):
+        for j in range(i, size, _TILE):
+            rows[i : i + _TILE, j : j + _TILE] = upper[i : i + _TILE, j : j + _TILE]
+    return rows
 
 
 def _carry(drift: Floats, upper: Floats) -> Floats:
@@ -152,18 +167,12 @@ def _carry(drift: Floats, upper: Floats) -> Floats:
     return np.ascontiguousarray(blas.strmm(1.0, upper, turned, side=1))
 
 
-def _update(
-    w: Floats,
-    later: slice,
-    done: slice,
-    errors: Floats,
-    kept: Floats,
-    upper: Floats,
-    carry: Floats | None,
+def _catch_up(
+    w: Floats, here: slice, done: slice, errors: Floats, upper: Floats, carry: Floats | None
 ) -> None:
-    """Move the columns ``later`` for the errors of the columns ``done``."""
-    if later.start >= later.stop:
+    """Move the columns ``here`` for the errors of the columns ``done`` before them."""
+    if done.start >= done.stop:
         return
-    w[:, later] -= errors @ upper[done, later]
+    w[:, here] -= errors[:, done] @ upper[done, here]
     if carry is not None:
-        w[:, later] += kept @ carry[done, later]
+        w[:, here] += w[:, done] @ carry[done, here]
