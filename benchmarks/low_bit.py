@@ -208,7 +208,7 @@ METHODS = [
         Method(f"gptaq, {name}", "W4 mixed", f"{HEAD8},gptaq{{{options}}},{text}", models=DECODER)
         for name, options, text in (
             ("head in 8 bits", ORDERED, STORE4),
-            ("head in 8 bits, blocks of 16", f"{ORDERED},group=16", STORE4),
+            ("head in 8 bits, blocks of 16", f"{ORDERED},group=16,fit=lsq", STORE4),
             ("head in 8 bits, table in 4", ORDERED, STORE4.replace("dings", "dings{bits=4}")),
         )
     ),
