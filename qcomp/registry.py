@@ -61,6 +61,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "nupes": "qcomp.passes.quantize.nupes:Nupes",
         "jlcm": "qcomp.passes.quantize.jlcm:Jlcm",
         "quantize-cache": "qcomp.passes.quantize.quantize_cache:QuantizeCache",
+        "dqa": "qcomp.passes.quantize.dqa:Dqa",
         "quantize-weights": "qcomp.passes.quantize.quantize_weights:QuantizeWeights",
         "store-weights": "qcomp.passes.quantize.store_weights:StoreWeights",
         "sum-residuals": "qcomp.passes.graph.sum_residuals:SumResiduals",

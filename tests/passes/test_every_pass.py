@@ -63,6 +63,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "quantize-embeddings": ({}, {"least_rows": 2}, {"least_rows": 2, "bits": 4, "group": 16}),
     "quantize-weights": ({}, {"method": "lsq", "symmetric": False}),
     "quantize-cache": ({}, {"bits": 4}),
+    "dqa": ({}, {"bits": 5, "extra": 1, "share": 1.0, "symmetric": True}),
     "quantize-tokens": (
         *({}, {"bits": 4, "weights": 4, "symmetric": False, "kv": 4}),
         {"weights": 3, "group": 16, "kv": 8},
@@ -112,6 +113,7 @@ FIRST: Mapping[str, str] = {
     "quantize-tokens": "canonicalise",
     "quantize-weights": "canonicalise",
     "quantize-cache": "canonicalise",
+    "dqa": "canonicalise,fold-constants",
     "quantize-static": "canonicalise,fold-constants,calibrate",
     "quantize-residual": "canonicalise",
     "gptq": "canonicalise,fold-constants",
