@@ -21,6 +21,7 @@ from qcomp.model_file import INLINE_LIMIT
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
 from qcomp.quantization import (
+    ChosenWeights,
     FeedbackErrors,
     FusionReport,
     GeneratedData,
@@ -32,7 +33,7 @@ from qcomp.quantization import (
 from qcomp.registry import load as load_part
 from qcomp.report import collect
 from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine, TensorLine
-from qcomp.report.rounding import rounding_check
+from qcomp.report.rounding import not_stored, rounding_check
 
 if TYPE_CHECKING:
     from qcomp.execute import HybridSession
@@ -278,8 +279,9 @@ class Compilation:
         checks += self._compare(artifact)
         accuracy = self._accuracy(artifact, checks)
         rounding = self.context.get(FeedbackErrors)
-        checks += rounding_check(rounding)
-        fusion = self.context.get(FusionReport)
+        record = self.context.get(QuantizationRecord)
+        checks += rounding_check(rounding, record)
+        unstored = not_stored(self.context.get(ChosenWeights), record)
         source = self.source.source
         path = Path(source) if source and len(source) < 4096 else None
         size = path.stat().st_size if path is not None and path.is_file() else None
@@ -307,9 +309,9 @@ class Compilation:
             ),
             passes=collect.pass_lines(self.records),
             quantization=collect.quantization_section(
-                self.context.get(QuantizationRecord),
+                record,
                 self.context.get(QuantizationError),
-                fusion,
+                self.context.get(FusionReport),
                 rules=self.context.get(NodeRules),
                 rounding=rounding,
                 tensors=self._tensors(artifact),
@@ -319,7 +321,7 @@ class Compilation:
             bound=collect.bound_line(self.context.get(KeptLayers)),
             checks=tuple(checks),
             budget=collect.budget_lines(self.context.ledger),
-            warnings=tuple(self.context.warnings)
+            warnings=tuple(self.context.warnings + unstored)
             + tuple(self.source.notes)
             + tuple(n for c in self.source.circuits.values() for n in c.notes),
         )

@@ -182,12 +182,21 @@ class FeedbackErrors:
     """What error feedback did, layer by layer in the order of the graph.
 
     Attributes:
-        method: Name of the pass.
+        method: Name of the pass; of several passes, with commas.
         layers: One entry a layer.
     """
 
     method: str
     layers: tuple[FeedbackError, ...]
+
+    def joined(self, before: FeedbackErrors | None) -> FeedbackErrors:
+        """With the layers of an earlier pass that this one did not round again."""
+        done = {error.node for error in self.layers}
+        kept = () if before is None else tuple(e for e in before.layers if e.node not in done)
+        if before is None or not kept:
+            return self
+        names = dict.fromkeys([*before.method.split(", "), self.method])
+        return FeedbackErrors(", ".join(names), (*kept, *self.layers))
 
 
 @dataclass(frozen=True, slots=True)

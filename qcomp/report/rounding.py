@@ -8,9 +8,14 @@ from typing import TYPE_CHECKING
 from qcomp.report.data import CheckLine
 
 if TYPE_CHECKING:
-    from qcomp.quantization import FeedbackError, FeedbackErrors
+    from qcomp.quantization import (
+        ChosenWeights,
+        FeedbackError,
+        FeedbackErrors,
+        QuantizationRecord,
+    )
 
-__all__ = ["rounding_check", "rounding_words"]
+__all__ = ["not_stored", "rounding_check", "rounding_words"]
 
 
 def rounding_words(errors: FeedbackErrors | None) -> dict[str, str]:
@@ -43,15 +48,34 @@ def _decibels(error: FeedbackError, method: str) -> str:
     return f"{10 * math.log10(error.total / noise):.1f} dB"
 
 
-def rounding_check(errors: FeedbackErrors | None) -> list[CheckLine]:
-    """The count behind 'never worse than rounding'; empty where nothing was rounded so."""
-    if errors is None or not errors.layers:
+def not_stored(chosen: ChosenWeights | None, record: QuantizationRecord | None) -> list[str]:
+    """What to tell a user whose pipeline chooses integers and stores none."""
+    weights = {} if chosen is None else chosen.weights
+    layers = () if record is None else record.layers
+    if not weights or any(layer.weight in weights for layer in layers):
         return []
-    worse = sum(error.left > error.rounded for error in errors.layers)
-    kept = sum(error.kept for error in errors.layers)
-    channels = sum(error.channels for error in errors.layers)
+    method = next(iter(weights.values())).method.partition("{")[0]
+    return [
+        f"{method} chose integers for {len(weights)} weights and no pass stored them: "
+        "'quantize-weights' or another quantizing pass has to come behind"
+    ]
+
+
+def rounding_check(
+    errors: FeedbackErrors | None, record: QuantizationRecord | None
+) -> list[CheckLine]:
+    """The count behind 'never worse than rounding'; empty where nothing was rounded so."""
+    if errors is None or record is None:
+        return []
+    stored = {layer.node for layer in record.layers}
+    layers = [error for error in errors.layers if error.node in stored]
+    if not layers:
+        return []
+    worse = sum(error.left > error.rounded for error in layers)
+    kept = sum(error.kept for error in layers)
+    channels = sum(error.channels for error in layers)
     how = (
-        f"{errors.method}: {worse} of {len(errors.layers)} layers above; {kept} of {channels} "
+        f"{errors.method}: {worse} of {len(layers)} layers above; {kept} of {channels} "
         "output channels keep rounding to nearest, which was better there"
     )
     what = "no layer's output error on the calibration data is above that of rounding to nearest"

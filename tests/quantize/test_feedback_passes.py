@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
+import qcomp
 from qcomp.errors import PassError, UsageError
 from qcomp.execute import HybridSession
 from qcomp.ir.program import Program
@@ -59,6 +60,24 @@ def test_the_graph_stays_as_it_is_until_a_pass_stores_the_integers():
     wanted, got = (HybridSession(p).run(data)["y"] for p in (before, after))
     np.testing.assert_array_equal(wanted, got)
     assert set(context.need(ChosenWeights, "gptq").weights) == {"w0", "w1"}
+
+
+def test_integers_that_no_pass_stores_are_said_to_be_lost():
+    data = {"x": correlated(16)}
+    found = {}
+    for store in ("", ",quantize-weights{symmetric=false}"):
+        pipeline = f"{PREPARE},gptq{store}"
+        artifact = qcomp.compile(
+            mlp((16, 8, 4)), target="cpu-int4", calibration=data, pipeline=pipeline
+        )
+        report = dict(artifact.report)
+        proved = [check for check in report["checks"] if check["result"] == "proved"]
+        found[store] = (len(proved), [w for w in report["warnings"] if "no pass stored" in w])
+    (lost, words), (kept, none) = found.values()
+    assert (lost, kept) == (0, 1)
+    assert "gptq chose integers for 2 weights" in words[0]
+    assert "quantize-weights" in words[0]
+    assert none == []
 
 
 def test_a_group_that_does_not_divide_has_a_shorter_last_one():

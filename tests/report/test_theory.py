@@ -1,9 +1,16 @@
 """The bounds that a weight's error is held against, and the words about error feedback."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from qcomp.quantization import FeedbackError, FeedbackErrors
+from qcomp.quantization import (
+    FeedbackError,
+    FeedbackErrors,
+    QuantizationRecord,
+    QuantizedLayer,
+)
 from qcomp.report.rounding import rounding_check, rounding_words
 from qcomp.report.theory import against_theory, lloyd_max, rate_distortion, uniform
 
@@ -49,14 +56,33 @@ def layer(left, rounded, **more):
     return FeedbackError("l", rounded, left, 100.0, 3, 8, **more)
 
 
+STORED = QuantizationRecord(
+    (QuantizedLayer("l", "MatMul", "weights", "w", "q", "u4/32", "MatMulNBits", "y", "y"),)
+)
+
+
 def test_layers_that_would_be_worse_than_rounding_are_counted():
     fine = FeedbackErrors("gptq", (layer(1.0, 2.0), layer(2.0, 2.0)))
-    (check,) = rounding_check(fine)
+    (check,) = rounding_check(fine, STORED)
     assert check.result == "proved"
     assert "0 of 2 layers above; 6 of 16 output channels keep rounding" in check.how
-    (check,) = rounding_check(FeedbackErrors("gptq", (layer(3.0, 2.0),)))
+    (check,) = rounding_check(FeedbackErrors("gptq", (layer(3.0, 2.0),)), STORED)
     assert check.result == "failed"
-    assert rounding_check(None) == []
+    assert rounding_check(None, STORED) == []
+
+
+def test_layers_whose_integers_no_pass_stored_are_not_counted():
+    assert rounding_check(FeedbackErrors("gptq", (layer(1.0, 2.0),)), QuantizationRecord()) == []
+
+
+def test_a_later_pass_takes_the_place_of_an_earlier_one_layer_by_layer():
+    first = FeedbackErrors("gptq", (layer(1.0, 2.0), replace(layer(1.0, 2.0), node="k")))
+    second = FeedbackErrors("gptaq", (layer(0.5, 2.0),))
+    both = second.joined(first)
+    assert both.method == "gptq, gptaq"
+    assert {error.node: error.left for error in both.layers} == {"k": 1.0, "l": 0.5}
+    again = FeedbackErrors("jlcm", (layer(0.1, 2.0), replace(layer(0.1, 2.0), node="k")))
+    assert again.joined(both) == again
 
 
 def test_what_was_tried_is_said_in_the_order_of_its_error():

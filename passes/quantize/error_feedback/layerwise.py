@@ -184,7 +184,8 @@ class ErrorFeedback(GraphPass):
                 task.advance()
         before = context.get(ChosenWeights) or ChosenWeights()
         context.put(before.joined(chosen))
-        context.put(FeedbackErrors(self.name, tuple(errors)))
+        found = FeedbackErrors(self.name, tuple(errors))
+        context.put(found.joined(context.get(FeedbackErrors)))
         return False
 
     def _chunks(self, program: Program, twin: Twin, context: Context) -> list[dict[str, Array]]:

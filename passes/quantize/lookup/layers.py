@@ -132,7 +132,8 @@ class LookupPass(GraphPass):
                 task.advance()
         before = context.get(ChosenWeights) or ChosenWeights()
         context.put(before.joined(chosen))
-        context.put(FeedbackErrors(self.name, tuple(errors)))
+        found = FeedbackErrors(self.name, tuple(errors))
+        context.put(found.joined(context.get(FeedbackErrors)))
         return False
 
     def _chunks(self, program: Program, context: Context) -> Iterator[dict[str, Array]]:
