@@ -177,6 +177,12 @@ METHODS = [
     Method("rounded", "W4A4", f"{TOKENS}{{bits=4,weights=4,symmetric=false}}"),
     Method("rotated, gptq", "W4A4", f"rotate{{online=true}},gptq,{TOKENS}{{bits=4}}"),
     Method(
+        "learned rotations, gptq",
+        "W4A4",
+        f"learn-rotations{{kv=0,keys=false}},gptq,{TOKENS}{{bits=4}}",
+        models=("char", "char_outliers"),
+    ),
+    Method(
         "learned, blocks by entropy",
         "W4A4",
         "learn-rounding{bits=4,scheme=tokens,activations=4,granularity=entropy,span=2,steps=60,"

@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "partition": "qcomp.passes.graph.partition:Partition",
         "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",
         "rotate": "qcomp.passes.graph.rotate:Rotate",
+        "learn-rotations": "qcomp.passes.graph.learn_rotations:LearnRotations",
         "smooth-activations": "qcomp.passes.calibrate.smooth_activations:SmoothActivations",
         "awq": "qcomp.passes.calibrate.awq:Awq",
         "smooth-outliers": "qcomp.passes.calibrate.smooth_outliers:SmoothOutliers",

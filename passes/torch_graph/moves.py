@@ -125,7 +125,7 @@ def _gather(node: ir.Node, x: Tensor, indices: Tensor) -> Tensor:
     index = indices.long()
     index = torch.where(index < 0, index + x.shape[axis], index)
     rows = x.index_select(axis, index.reshape(-1))
-    return rows.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return rows.reshape([*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]])
 
 
 @operator("GatherElements")

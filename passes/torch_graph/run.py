@@ -13,7 +13,7 @@ imported when it is asked for: without it :func:`import_torch` says how to insta
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from qcomp.errors import PassError, UsageError
@@ -87,6 +87,7 @@ def run_nodes(
     values: MutableMapping[str, Tensor],
     *,
     keep: Collection[str] | None = None,
+    inputs: Mapping[tuple[ir.Node, int], Callable[[Tensor], Tensor]] | None = None,
 ) -> None:
     """Run operators, one after the other.
 
@@ -95,6 +96,7 @@ def run_nodes(
         values: Value name -> tensor: what is given, constants replaced by what is learned among
             it; what the nodes make and the constants that they read are added.
         keep: Names that are wanted; others are dropped after their last use. All by default.
+        inputs: Operator and number of its input -> what this input goes through before it is read.
 
     Raises:
         PassError: An operator that is not translated, or a value that nothing makes.
@@ -114,12 +116,14 @@ def run_nodes(
                 where=node_label(node),
                 hint="leave it out by --exclude, or take a method that needs no gradients",
             )
-        inputs = []
-        for value in node.inputs:
+        read = []
+        for place, value in enumerate(node.inputs):
             if value is not None and value.name not in values:
                 values[value.name or ""] = as_torch(value)
-            inputs.append(None if value is None else values[value.name or ""])
-        made = operator(node, *inputs)
+            tensor = None if value is None else values[value.name or ""]
+            change = None if inputs is None else inputs.get((node, place))
+            read.append(tensor if change is None else change(tensor))
+        made = operator(node, *read)
         outputs = made if isinstance(made, (tuple, list)) else (made,)
         for value, tensor in zip(node.outputs, outputs, strict=False):
             values[value.name or ""] = tensor
