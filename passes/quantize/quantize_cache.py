@@ -133,9 +133,8 @@ class _Cache:
 
     def refusal(self, bits: int) -> str:
         """Why it stays in float; "" when it need not."""
-        others = {use.node.op_type for use in self.past.uses() if use.node is not self.joined} - {
-            "Shape"
-        }
+        readers = {use.node for use in self.past.uses()} - {self.joined}
+        others = {node.op_type for node in readers} - {"Shape"}
         if others:
             return f"its past is read by {', '.join(sorted(others))} as well: it stays in float"
         width = (static_shape(self.past) or ())[self.channels]
@@ -155,11 +154,14 @@ class _Cache:
 def _caches(graph: ir.Graph) -> Iterator[_Cache]:
     for past in graph.inputs:
         shape = static_shape(past)
-        if shape is None or len(shape) < 3 or past.dtype is None or past.dtype.name != "FLOAT":
+        kind = "" if past.dtype is None else past.dtype.name
+        if shape is None or len(shape) < 3 or kind != "FLOAT" or past.is_initializer():
             continue
         for use in past.uses():
             node, index = use.node, use.idx
             if node.op_type != "Concat" or node.domain or index or len(node.inputs) != 2:
+                continue
+            if node.inputs[1] is past:
                 continue
             tokens = int_attribute(node, "axis") % len(shape)
             if node.outputs[0].is_graph_output() and shape[tokens] is None:

@@ -231,6 +231,14 @@ def test_a_graph_without_a_cache_says_what_to_export(mlp):
     assert "export the model with its past" in context.warnings[0]
 
 
+def test_an_input_that_is_repeated_is_no_cache():
+    context = refused(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[n, 2, p, 8] past) => (float[n, 2, s, 8] y) { y = Concat<axis=2>(past, past) }"""
+    )
+    assert "export the model with its past" in context.warnings[0]
+
+
 def test_a_cache_inside_of_an_operator_stays_in_float_with_the_reason():
     rest = "float[n, 2, p, 8] k0, float[n, 2, p, 8] v0, int32[n] last, int32 total"
     context = refused(
