@@ -42,7 +42,7 @@ import numpy.typing as npt
 
 from qcomp.errors import PassError, UsageError
 from qcomp.passes.calibrate.batches import checked_batches
-from qcomp.passes.graph.hadamard import MatrixRotation, Rotation, has_hadamard
+from qcomp.passes.graph.hadamard import MatrixRotation, Rotation, has_hadamard, no_size
 from qcomp.passes.graph.online_products import Step
 from qcomp.passes.graph.residual_stream import reduced_axis
 from qcomp.passes.graph.rewriting import constant_tensor, int_attribute
@@ -252,12 +252,15 @@ class _Start:
     """Identities that stand for rotations, with the matrices to begin with."""
 
     def __init__(self, context: Context, kind: str | None, free: bool = True) -> None:
+        self._context = context
         self._free = free
         self._rng = None if kind is None else context.rng(kind)
         self.found: Starts = {}
 
-    def draw(self, what: str, n: int, keeps_ones: bool) -> MatrixRotation:
-        """The identity in place of the next rotation."""
+    def draw(self, what: str, n: int, keeps_ones: bool) -> MatrixRotation | None:
+        """The identity in place of the next rotation; online ones begin as Hadamard matrices."""
+        if self._rng is None and not has_hadamard(n):
+            return None
         if not self._free:
             return MatrixRotation(Rotation(np.ones(n)).matrix())
         if self._rng is None:
@@ -273,10 +276,13 @@ class _Start:
     def learned(self, matrices: Starts) -> Draw:
         """What gives the matrices in the order in which :meth:`draw` was asked."""
         left = iter(self.found)
-        if not self._free:
-            return self.draw
 
-        def draw(what: str, n: int, keeps_ones: bool) -> MatrixRotation:
+        def draw(what: str, n: int, keeps_ones: bool) -> MatrixRotation | None:
+            if self._rng is None and not has_hadamard(n):
+                self._context.warn(f"learn-rotations: {no_size(what, n)}")
+                return None
+            if not self._free:
+                return self.draw(what, n, keeps_ones)
             return MatrixRotation(matrices[next(left)][0])
 
         return draw

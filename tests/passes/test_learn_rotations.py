@@ -11,7 +11,7 @@ import pytest
 from qcomp.errors import PassError, UsageError
 from qcomp.execute import HybridSession
 from qcomp.ir.program import Program
-from qcomp.passes.graph.learn_rotations import LearnedRotations, LearnRotations
+from qcomp.passes.graph.learn_rotations import LearnedRotations, LearnRotations, _Start
 from qcomp.passes.graph.rotation_torch import RotationLearner
 from qcomp.passmanager import Context, Pipeline
 from tests.papers.low_bit import char_model
@@ -110,6 +110,21 @@ def test_matrices_that_lose_on_samples_held_back_are_not_taken():
     Pipeline.parse("canonicalise,fold-constants,rotate{online=true}").run(plain, Context())
     now, wanted = arrays_of(turned), arrays_of(plain)
     assert all(np.allclose(now[name], array, atol=1e-5) for name, array in wanted.items())
+
+
+def test_sizes_without_hadamard_matrices_begin_at_random_where_they_are_folded():
+    context = Context()
+    folded, online = _Start(context, "rotate.stream"), _Start(context, None)
+    assert online.draw("the queries of 's'", 22, False) is None
+    assert online.learned({})("the queries of 's'", 22, False) is None
+    wanted = "learn-rotations: the queries of 's' stays: no Hadamard matrix of size 22 can be made"
+    assert context.warnings[0].startswith(wanted)
+    for keeps_ones in (False, True):
+        rotation = folded.draw("the residual stream", 22, keeps_ones)
+        R, _ = folded.found[rotation]
+        assert np.abs(R @ R.T - np.eye(22)).max() <= 1e-12
+        assert (np.abs(R.sum(axis=0) - 1).max() <= 1e-12) == keeps_ones
+        assert np.array_equal(folded.learned(folded.found)("", 22, False).entries, R) != keeps_ones
 
 
 def test_an_operator_without_gradient_is_named():
