@@ -9,6 +9,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 import low_bit  # noqa: E402  the benchmarks' folder comes first
+import low_bit_methods  # noqa: E402
 
 from qcomp.passmanager import Pipeline  # noqa: E402
 
@@ -19,15 +20,15 @@ def row(kind, name, model="char", tool="qcomp", **figures):
     return {"model": model, "kind": kind, "name": name, "tool": tool, **plain, **figures}
 
 
-@pytest.mark.parametrize("method", low_bit.METHODS, ids=lambda method: method.key)
+@pytest.mark.parametrize("method", low_bit_methods.METHODS, ids=lambda method: method.key)
 def test_every_method_names_passes_that_exist(method):
     assert method.texts or method.images
     for text in filter(None, (method.texts, method.images)):
-        Pipeline.parse(f"{low_bit.FRONT}{text}{low_bit.BACK}")
+        Pipeline.parse(f"{low_bit_methods.FRONT}{text}{low_bit_methods.BACK}")
 
 
 def test_methods_have_names_of_their_own():
-    keys = [method.key for method in low_bit.METHODS]
+    keys = [method.key for method in low_bit_methods.METHODS]
     assert len(keys) == len(set(keys))
 
 
