@@ -133,6 +133,11 @@ class LearnRotations(Rotate):
                 f"{self.name}: the scales of activations that stay in float cost nothing",
                 hint="bits=4, or method=loss",
             )
+        if self.method == "scales" and self.weights:
+            raise UsageError(
+                f"{self.name}: scales are those of activations, weights={self.weights} has none",
+                hint="method=loss, or leave 'weights' out",
+            )
 
     def draws(self, program: Program, context: Context, done: Collection[tuple[str, str]]) -> Draws:
         """The learned matrices, in the order in which they are asked for."""

@@ -55,7 +55,7 @@ def decoder():
     [
         ("steps=100,rate=0.01", 1 + 2 + 2 * 2 + 2),
         ("steps=50,factors=false", 1 + 2),
-        ("steps=4,rate=0.005,method=loss", 1 + 2 + 2 * 2 + 2),
+        ("steps=4,rate=0.005,method=loss,weights=8", 1 + 2 + 2 * 2 + 2),
     ],
 )
 def test_a_decoder_turns_by_orthogonal_matrices_and_rounding_costs_less(
@@ -154,6 +154,7 @@ def test_without_data_it_asks_for_them():
         ({"bits": 1}, "bits is 1"),
         ({"bits": 0, "kv": 0}, "nothing is rounded"),
         ({"bits": 0}, "the scales of activations that stay in float cost nothing"),
+        ({"weights": 4}, "scales are those of activations, weights=4 has none"),
         ({"rate": 0.0}, "an option is too small"),
         ({"steps": -1}, "an option is too small"),
         ({"loss": "luck"}, "loss is 'luck'"),
