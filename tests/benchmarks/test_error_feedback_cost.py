@@ -3,7 +3,10 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.models import mlp
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
@@ -19,3 +22,13 @@ def test_the_bound_is_the_operations_of_moments_factor_and_updates_at_the_measur
     rate = whole.flops / whole.bound
     assert all(row.bound == pytest.approx(row.flops / rate) for row in steps)
     assert min(row.seconds for row in rows) > 0
+
+
+def test_the_cost_of_a_model_is_that_of_rounding_all_its_layers(tmp_path):
+    path = tmp_path / "mlp.onnx"
+    path.write_bytes(mlp((24, 32, 8)).SerializeToString())
+    x = np.random.default_rng(0).normal(size=(64, 24)).astype(np.float32)
+    cost = error_feedback.whole_model(path, {"x": x})
+    assert cost.layers == 2
+    assert 0 < cost.seconds < 10
+    assert cost.bytes < 1 << 29
