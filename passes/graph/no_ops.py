@@ -33,12 +33,24 @@ def remove_no_ops(graph: ir.Graph, opset: int) -> bool:
     """
     changed = False
     for node in list(graph):
-        if node.domain != "" or node.graph is None:
+        if node.domain != "" or node.graph is None or not _is_whole(node):
             continue
         rewrite = _REWRITES.get(node.op_type)
         if rewrite is not None:
             changed = rewrite(node, opset) or changed
     return changed
+
+
+def _is_whole(node: ir.Node) -> bool:
+    """Whether a node, and who makes its first input, have as many inputs as is read of them here.
+
+    Files that no checker has seen may hold a Cast of nothing.
+    """
+    least = 2 if node.op_type == "CastLike" else 1
+    if len(node.inputs) < least:
+        return False
+    maker = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return maker is None or maker.op_type != node.op_type or len(maker.inputs) >= 1
 
 
 def replace_with(node: ir.Node, value: ir.Value) -> bool:

@@ -20,6 +20,7 @@ from qcomp.ir.program import Program
 from qcomp.passes.graph.canonicalise import Canonicalise
 from qcomp.passes.graph.fold_constants import FoldConstants
 from qcomp.passes.graph.fuse_batch_norm import FuseBatchNorm
+from qcomp.passes.graph.no_ops import _REWRITES
 from qcomp.passmanager import Context
 from tests import models
 
@@ -156,3 +157,19 @@ def test_the_corpus_itself_is_read_and_compiled(tmp_path: Path) -> None:
         assert program is not None
         use(program, tmp_path)
         assert np.frombuffer((tmp_path / "out.onnx").read_bytes(), np.uint8).size > 0
+
+
+@pytest.mark.parametrize("operator", sorted(_REWRITES))
+@pytest.mark.parametrize("inputs", [0, 1, 2])
+def test_a_pair_of_operators_without_their_inputs_is_refused_or_compiled(
+    tmp_path, operator, inputs
+):
+    nodes = [
+        onnx.helper.make_node(operator, [], ["m"]),
+        onnx.helper.make_node(operator, ["m", "m"][:inputs], ["y"]),
+    ]
+    outputs = [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])]
+    graph = onnx.helper.make_graph(nodes, "g", [], outputs)
+    program = read(onnx.helper.make_model(graph).SerializeToString())
+    if program is not None:
+        use(program, tmp_path)
