@@ -73,6 +73,15 @@ ARGUMENTS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+def test_too_few_bits_for_a_method_name_the_operator(cli: Cli) -> None:
+    write("m.onnx", model("y = Relu(a)"))
+    np.savez("d.npz", x=DATA)
+    with Unchanged():
+        command = ("compile", "m.onnx", "-t", "cpu-int4", "--calib", "d.npz", "-o", "out")
+        parts = ("gptq cannot store 'a' in 1 bits", "bits is 2 to 8")
+        refused(cli(*command, "--override", "op:MatMul{bits=1}"), *parts)
+
+
 @pytest.mark.parametrize("case", ARGUMENTS)
 def test_what_does_not_fit_the_model_is_refused(cli: Cli, case: str) -> None:
     arguments, parts = ARGUMENTS[case]

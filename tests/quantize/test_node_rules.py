@@ -233,6 +233,7 @@ def test_an_override_that_cannot_be_read_is_an_error(text):
         ("quantize-dynamic", "op:MatMul{bits=4}"),
         ("quantize-dynamic", "op:MatMul{method=mse}"),
         ("quantize-weights", "op:MatMul{bits=9}"),
+        ("gptq,quantize-weights", "op:MatMul{bits=1}"),
         ("quantize-weights", "op:MatMul{method=best}"),
     ],
 )

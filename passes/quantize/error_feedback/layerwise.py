@@ -147,7 +147,7 @@ class ErrorFeedback(GraphPass):
 
         Raises:
             PassError: No calibration data, or a weight with NaN or infinity.
-            UsageError: Data that does not fit the model.
+            UsageError: Data that does not fit the model, or bits that no layer can have.
         """
         if context.calibration is None and not self.needs_data:
             return False
@@ -160,6 +160,12 @@ class ErrorFeedback(GraphPass):
         if not everything and not any(map(_over_positions, program.model.graph)):
             return False
         twin = make_twin(program, context, self.scheme, self.bits)
+        for layer in twin.layers:
+            if not 2 <= layer.bits <= 8:
+                raise UsageError(
+                    f"{self.name} cannot store '{node_label(layer.node)}' in {layer.bits} bits",
+                    hint="bits is 2 to 8",
+                )
         groups = _groups(twin, everything)
         if not groups:
             return False
