@@ -20,7 +20,7 @@ sys.path.remove(str(EXAMPLE))
 
 @pytest.fixture(scope="module")
 def divergence(tmp_path_factory):
-    """Bytes over float's, and KL(float || compiled) a character: of no data and of data."""
+    """Bytes over float's, and KL(float || compiled) a character: of no data, of data, of max."""
     weights, alphabet = char_model.load()
     train, held_out = char_model.split(char_model.tokens(alphabet))
     model = char_model.graph(weights)
@@ -32,9 +32,11 @@ def divergence(tmp_path_factory):
 
     p = logarithms(Session(model))
     found = {}
-    for name, data in (("none", None), ("data", {"ids": char_model.calibration(train, 128)})):
+    given = {"ids": char_model.calibration(train, 128)}
+    for name, data in (("none", None), ("data", given), ("max", given)):
         out = tmp_path_factory.mktemp("int4") / name
-        qcomp.compile(model, target="cpu-int4", calibration=data, out=out)
+        effort = "max" if name == "max" else "default"
+        qcomp.compile(model, target="cpu-int4", calibration=data, effort=effort, out=out)
         (path,) = out.glob("*.onnx")
         q = logarithms(Session(path))
         report = json.loads((out / "report.json").read_text())
@@ -53,6 +55,21 @@ def test_with_data_the_divergence_from_float_is_a_quarter_at_the_same_size(diver
     assert without < 4e-3
     assert same == pytest.approx(size, rel=0.01)
     assert size < 0.17
+
+
+def test_the_effort_max_chooses_layer_by_layer_and_is_nearer_to_float(divergence):
+    (same, with_data, _), (size, most, _) = divergence["data"], divergence["max"]
+    assert most < 0.9 * with_data
+    assert size == same
+
+
+def test_max_needs_no_data_either(tmp_path):
+    weights, _ = char_model.load()
+    artifact = qcomp.compile(
+        char_model.graph(weights), target="cpu-int4", effort="max", out=tmp_path / "out"
+    )
+    layers = dict(artifact.report)["quantization"]["layers"]
+    assert {layer["runs"] for layer in layers if layer["kernel"]} == {"MatMulNBits", "Gather"}
 
 
 def test_all_products_run_as_matmulnbits(divergence):
