@@ -292,7 +292,7 @@ def table(rows: list[Row]) -> str:
             f"{head} {row['float']:.4f} -> {row['value']:.4f} | "
             + cell("drop", f"{row['drop']:+.4f}")
             + f" [{row['drop_low']:+.4f}, {row['drop_high']:+.4f}] | "
-            + cell("sqnr_db", f"{row['sqnr_db']:.1f}")
+            + cell("sqnr_db", "exact" if row["sqnr_db"] > 300 else f"{row['sqnr_db']:.1f}")
             + (" | " + cell("kl", f"{row['kl']:.2e}") + " | " if "kl" in row else " | | ")
             + cell("size", f"{row['size']:.3f}")
             + " | "
