@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -12,17 +12,23 @@ import torch
 from qcomp.errors import UsageError, suggest
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.observable import Observable
-from qcomp.nn.op import SEPARATOR, circuit_op, remember_circuit
+from qcomp.nn.on_device import OnDevice, run_circuit
+from qcomp.nn.op import SEPARATOR, circuit_op, readout_of, remember_circuit
+from qcomp.runtime.devices import DEVICES
 from qcomp.simulate.exact import unitary_runs
 
-__all__ = ["QuantumLayer"]
+__all__ = ["GRADIENTS", "QuantumLayer"]
+
+GRADIENTS = ("adjoint", "parameter-shift")
+"""How a layer's gradient is found."""
 
 
 class QuantumLayer(torch.nn.Module):
     """A circuit whose parameters are data or trained weights, and whose readout is the output.
 
-    Differentiable in data and weights by the adjoint method, for batches of any leading shape,
-    and exported to ONNX as one ``ai.qcomp::Circuit`` node with the circuit's OpenQASM 3 text.
+    Differentiable in data and weights by the adjoint method or by shifted circuits, for batches of
+    any leading shape, and exported to ONNX as one ``ai.qcomp::Circuit`` node with the circuit's
+    OpenQASM 3 text.
 
     Example:
         >>> c = Circuit(2)
@@ -44,9 +50,14 @@ class QuantumLayer(torch.nn.Module):
         probs: Give the distribution over all basis states, [..., 2^n], instead.
         weights: First values of the other parameters, in the circuit's order; drawn uniformly
             from [-pi, pi] when None.
-        shots: Shots of each row in ``forward`` and in the exported node; 0 for exact values. The
-            gradient is that of the exact values.
+        shots: Shots of each row in ``forward`` and in the exported node; 0 for exact values.
         seed: Seed of the shots.
+        gradient: "adjoint", that of the exact values, or "parameter-shift", that of shifted
+            circuits on the device, with its shots and its noise.
+        device: Where the circuit runs in ``forward``, a name that ``--device`` takes; the built-in
+            simulator by default.
+        noise: Machine whose noise there is, for a device that has any, such as "FakeTorino" with
+            "aer".
         name: Name of the circuit in the exported model; the circuit's own by default.
         dtype: Of the weights; torch's default by default.
 
@@ -71,6 +82,9 @@ class QuantumLayer(torch.nn.Module):
         weights: Sequence[float] | np.ndarray | torch.Tensor | None = None,
         shots: int = 0,
         seed: int = 0,
+        gradient: str = "adjoint",
+        device: str = "sim",
+        noise: str | None = None,
         name: str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -79,6 +93,8 @@ class QuantumLayer(torch.nn.Module):
             raise UsageError("a layer gives observables or probs, not both")
         if shots < 0:
             raise UsageError(f"the number of shots must not be negative, not {shots}")
+        _check_choice("gradient", gradient, GRADIENTS)
+        _check_choice("device", device, DEVICES)
         source = _as_circuit(circuit)
         unitary_runs(source, "a QuantumLayer")
         self.input_names = _data_names(source, inputs)
@@ -96,6 +112,10 @@ class QuantumLayer(torch.nn.Module):
         self.observables = () if probs else _observable_texts(observables, source.num_qubits)
         self.shots = shots
         self.seed = seed
+        self.gradient = gradient
+        self.device = device
+        self.noise = noise
+        self._calls = 0
         self.qasm = self.circuit.to_qasm3()
         remember_circuit(self.qasm, self.circuit)
         self.weight = torch.nn.Parameter(_first_weights(weights, self.weight_names, dtype))
@@ -133,6 +153,9 @@ class QuantumLayer(torch.nn.Module):
             raise UsageError("the layer has no data parameters, so it takes no data")
         if self.weight_names:
             tensors.append(self.weight)
+        plain = self.gradient == "adjoint" and self.device == "sim" and self.noise is None
+        if not plain and not torch.compiler.is_compiling():  # an export holds the circuit alone
+            return run_circuit(self._call(), tensors)
         return circuit_op(
             tensors,
             self.circuit.name,
@@ -143,6 +166,20 @@ class QuantumLayer(torch.nn.Module):
             self.seed,
         )
 
+    def _call(self) -> OnDevice:
+        """Return what this call runs; every call with shots draws anew."""
+        self._calls += 1
+        seed = np.random.SeedSequence((self.seed, self._calls)).generate_state(1)
+        readout = readout_of(self.kind, SEPARATOR.join(self.observables), self.shots)
+        return OnDevice(
+            self.circuit,
+            readout,
+            self.device,
+            self.noise,
+            int(seed[0]) >> 2,
+            self.gradient == "parameter-shift",
+        )
+
     def extra_repr(self) -> str:
         """Return the layer's sizes for printing."""
         return (
@@ -150,6 +187,11 @@ class QuantumLayer(torch.nn.Module):
             f"inputs={len(self.input_names)}, weights={len(self.weight_names)}, "
             f"out={self.out_features}"
         )
+
+
+def _check_choice(what: str, given: str, known: Iterable[str]) -> None:
+    if given not in known:
+        raise UsageError(f"there is no {what} named '{given}'", hint=suggest(given, known))
 
 
 def _as_circuit(source: object) -> Circuit:

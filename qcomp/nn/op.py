@@ -22,7 +22,16 @@ from qcomp.ir.observable import Observable
 from qcomp.ir.program import Readout
 from qcomp.simulate import expectation_gradients, probability_gradients, run_readout
 
-__all__ = ["SEPARATOR", "circuit_of_text", "circuit_op", "remember_circuit"]
+__all__ = [
+    "SEPARATOR",
+    "batch_of",
+    "circuit_of_text",
+    "circuit_op",
+    "dtype_of",
+    "readout_of",
+    "remember_circuit",
+    "rows_of",
+]
 
 SEPARATOR = ";"
 """Between the texts of observables, which an operator can only take as one string."""
@@ -45,7 +54,8 @@ def circuit_of_text(text: str) -> Circuit:
 
 
 @functools.lru_cache(maxsize=256)
-def _readout(kind: str, observables: str, shots: int) -> Readout:
+def readout_of(kind: str, observables: str, shots: int) -> Readout:
+    """Return the readout that the operator's arguments state."""
     texts = observables.split(SEPARATOR) if observables else ()
     parsed = tuple(Observable.parse(text) for text in texts)
     if kind == "probs":
@@ -53,14 +63,14 @@ def _readout(kind: str, observables: str, shots: int) -> Readout:
     return Readout("expval", parsed, shots)
 
 
-def _lead(inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+def batch_of(inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
     """Return the batch shape that the inputs broadcast to."""
     return tuple(torch.broadcast_shapes(*(tensor.shape[:-1] for tensor in inputs)))
 
 
-def _rows(inputs: Sequence[torch.Tensor]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def rows_of(inputs: Sequence[torch.Tensor]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the inputs side by side as rows of parameters, float64[B, P]."""
-    lead = _lead(inputs)
+    lead = batch_of(inputs)
     parts = [
         tensor.detach().to("cpu", torch.float64).expand(*lead, tensor.shape[-1])
         for tensor in inputs
@@ -69,7 +79,8 @@ def _rows(inputs: Sequence[torch.Tensor]) -> np.ndarray[Any, np.dtype[np.float64
     return joined.reshape(math.prod(lead), joined.shape[-1]).contiguous().numpy()
 
 
-def _dtype(inputs: Sequence[torch.Tensor]) -> torch.dtype:
+def dtype_of(inputs: Sequence[torch.Tensor]) -> torch.dtype:
+    """Return the dtype of the result."""
     return functools.reduce(torch.promote_types, (tensor.dtype for tensor in inputs))
 
 
@@ -107,10 +118,10 @@ def circuit_op(
     Returns:
         Tensor[..., K] of the inputs' dtype.
     """
-    readout = _readout(kind, observables, shots)
-    values = run_readout(circuit_of_text(qasm), readout, _rows(inputs), seed=seed)
+    readout = readout_of(kind, observables, shots)
+    values = run_readout(circuit_of_text(qasm), readout, rows_of(inputs), seed=seed)
     out = torch.from_numpy(np.ascontiguousarray(values))
-    return out.reshape(*_lead(inputs), values.shape[-1]).to(inputs[0].device, _dtype(inputs))
+    return out.reshape(*batch_of(inputs), values.shape[-1]).to(inputs[0].device, dtype_of(inputs))
 
 
 @circuit_op.register_fake
@@ -123,8 +134,8 @@ def _(
     shots: int,
     seed: int,
 ) -> torch.Tensor:
-    shape = (*_lead(inputs), _width(qasm, kind, observables))
-    return torch.empty(shape, dtype=_dtype(inputs), device=inputs[0].device)
+    shape = (*batch_of(inputs), _width(qasm, kind, observables))
+    return torch.empty(shape, dtype=dtype_of(inputs), device=inputs[0].device)
 
 
 @torch.library.custom_op("qcomp::circuit_gradient", mutates_args=())
@@ -145,8 +156,8 @@ def circuit_gradient_op(
         observables: As of :func:`circuit_op`.
     """
     target = circuit_of_text(qasm)
-    rows = _rows(inputs)
-    lead = _lead(inputs)
+    rows = rows_of(inputs)
+    lead = batch_of(inputs)
     weight = cotangent.detach().to("cpu", torch.float64)
     weight = weight.expand(*lead, weight.shape[-1]).reshape(len(rows), weight.shape[-1]).numpy()
     if kind == "expval":
@@ -155,7 +166,7 @@ def circuit_gradient_op(
     else:
         gradient = probability_gradients(target, rows, weight)
     out = torch.from_numpy(np.ascontiguousarray(gradient))
-    return out.reshape(*lead, rows.shape[1]).to(inputs[0].device, _dtype(inputs))
+    return out.reshape(*lead, rows.shape[1]).to(inputs[0].device, dtype_of(inputs))
 
 
 @circuit_gradient_op.register_fake
@@ -167,7 +178,7 @@ def _(
     observables: str,
 ) -> torch.Tensor:
     width = sum(tensor.shape[-1] for tensor in inputs)
-    return torch.empty((*_lead(inputs), width), dtype=_dtype(inputs), device=inputs[0].device)
+    return torch.empty((*batch_of(inputs), width), dtype=dtype_of(inputs), device=inputs[0].device)
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:  # noqa: ANN401
