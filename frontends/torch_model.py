@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qcomp import registry
 from qcomp.errors import QcompError, SourceError, UsageError
+from qcomp.frontends.hybrid_layers import captured_layers
 from qcomp.frontends.torch_archive import load_exported_program
 from qcomp.ir.program import OPSET, Program, is_circuit_node
 
@@ -141,7 +142,11 @@ def _export_module(
     shapes = dynamic_shapes
     if shapes is None and dynamic_batch:
         args, kwargs, shapes = _batched(torch, args, kwargs)
-    with _evaluating(module), _quiet():
+    with (
+        _evaluating(module),
+        _quiet(),
+        captured_layers(module, args, kwargs, where, notes) as module,
+    ):
         try:
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
         except Exception as error:  # torch raises nearly anything for a model it cannot trace
