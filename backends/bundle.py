@@ -7,7 +7,7 @@ order, observables, targets and hashes. ``docs/program_format.md`` has the schem
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qcomp.artifact_format import FORMAT, MANIFEST, VERSION, sha256
+from qcomp.binding import SlottedCircuits
 from qcomp.errors import TargetError
 from qcomp.ir.program import Program
 from qcomp.ir.stages import CircuitStage, ClassicalStage, cut_into_stages
@@ -122,7 +123,7 @@ class BundleBackend:
             "qubits": circuit.num_qubits,
             "clbits": circuit.num_clbits,
             "parameters": list(circuit.params),
-            "parameter_form": "affine",
+            "parameter_form": "slots" if stage.circuit in _slotted(context) else "affine",
             "layout": None if circuit.layout is None else circuit.layout.to_dict(),
             "inputs": list(stage.inputs),
             "constants": {name: _array(array) for name, array in stage.constants.items()},
@@ -136,6 +137,12 @@ class BundleBackend:
             },
         }
         return written, entry
+
+
+def _slotted(context: Context) -> Collection[str]:
+    """Return the names of the circuits whose parameters are slots that the graph computes."""
+    found = context.get(SlottedCircuits)
+    return found.errors if found else ()
 
 
 def _machine(target: Target | None) -> Json | None:

@@ -1,4 +1,4 @@
-"""The fact that trained weights were put into circuits as numbers."""
+"""Facts about circuits: weights that became numbers, angles that the graph computes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qcomp.ir.circuit import Circuit
 
-__all__ = ["Binding", "BoundCircuits"]
+__all__ = ["Binding", "BoundCircuits", "SlottedCircuits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +33,10 @@ class BoundCircuits:
         """
         binding = self.bindings.get(name)
         return circuits[name] if binding is None else circuits[binding.source].bind(binding.values)
+
+
+@dataclass(frozen=True, slots=True)
+class SlottedCircuits:
+    """Name of each circuit whose angles the graph computes -> largest error seen, in radians."""
+
+    errors: Mapping[str, float]

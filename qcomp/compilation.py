@@ -12,6 +12,7 @@ import numpy as np
 from qcomp.accuracy_bound import run_within
 from qcomp.artifact_format import sha256
 from qcomp.binding import BoundCircuits
+from qcomp.bundling import slot_checks, write_bundle
 from qcomp.companions import copy_companions
 from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
@@ -265,8 +266,7 @@ class Compilation:
 
     def write(self, folder: Path) -> None:
         """Write the bundle into an empty folder."""
-        bundle = load_part("backends", "bundle")
-        bundle(self.graph, self.circuit).write(self.program, folder, self.context)
+        write_bundle(self.program, self.graph, self.circuit, folder, self.context)
         if self.graph is not None:
             copy_companions(self.source.source, folder)
 
@@ -276,7 +276,7 @@ class Compilation:
         """Run the artifact that was written, compare it with the source, and say what was done."""
         circuits = self._circuit_sections()
         checks = [section.check for section in circuits if section.check is not None]
-        checks += self._compare(artifact)
+        checks += slot_checks(self.context) + self._compare(artifact)
         accuracy = self._accuracy(artifact, checks)
         rounding = self.context.get(FeedbackErrors)
         record = self.context.get(QuantizationRecord)

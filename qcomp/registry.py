@@ -29,7 +29,10 @@ GROUPS: dict[str, dict[str, str]] = {
         "cross-layer-equalize": "qcomp.passes.graph.cross_layer_equalize:CrossLayerEqualize",
         "sort-neurons": "qcomp.passes.graph.sort_neurons:SortNeurons",
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
+        "bind-to-slots": "qcomp.passes.graph.bind_to_slots:BindToSlots",
         "partition": "qcomp.passes.graph.partition:Partition",
+        "measure-sensitivity": "qcomp.passes.allocate.measure_sensitivity:MeasureSensitivity",
+        "allocate-bits": "qcomp.passes.allocate.allocate_bits:AllocateBits",
         "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",
         "rotate": "qcomp.passes.graph.rotate:Rotate",
         "learn-rotations": "qcomp.passes.graph.learn_rotations:LearnRotations",
@@ -88,6 +91,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "resynthesize-pauli-networks": "qcomp.passes.synthesize.pauli_networks:"
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
+        "synthesize-rotations": "qcomp.passes.synthesize.clifford_t.synthesize_rotations:"
+        "SynthesizeRotations",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
         "merge-quarter-turns": "qcomp.passes.map.merge_quarter_turns:MergeQuarterTurns",
         "collect-rzz": "qcomp.passes.map.collect_rzz:CollectRzz",
@@ -128,6 +133,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "from-qiskit": "qcomp.frontends.qiskit_circuit:from_qiskit",
         "save-program": "qcomp.backends.onnx_file:save_program",
         "torch-translations": "qcomp.nn.onnx_export:translation_table",
+        "captured-connector": "qcomp.nn.connector:CapturedConnector",
     },
 }
 """Group -> name -> "module:attribute"; ``services`` are functions that lower layers call up to."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     _Found = tuple[dict[str, float], list[int]]
 
-__all__ = ["BindWeights"]
+__all__ = ["BindWeights", "input_widths"]
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,12 @@ def _names(program: Program, found: Mapping[ir.Node, _Found]) -> dict[ir.Node, s
     return names
 
 
-def _weights(program: Program, node: ir.Node) -> _Found:
-    """Return (parameter name -> trained value, positions of the inputs that stay)."""
+def input_widths(program: Program, node: ir.Node) -> list[int] | None:
+    """Return how many parameters each input of a quantum node holds; None if that is not known.
+
+    Raises:
+        PassError: If they do not fit the circuit.
+    """
     circuit = program.circuit_of(node)
     arrays = [constant_array(value) for value in node.inputs]
     widths = [
@@ -112,7 +116,7 @@ def _weights(program: Program, node: ir.Node) -> _Found:
     unknown = [i for i, width in enumerate(widths) if width is None]
     known = sum(width for width in widths if width is not None)
     if len(unknown) > 1:
-        return {}, []
+        return None
     if unknown:
         widths[unknown[0]] = circuit.num_params - known
     elif known != circuit.num_params:
@@ -121,11 +125,20 @@ def _weights(program: Program, node: ir.Node) -> _Found:
             f"its circuit has {circuit.num_params} parameters",
             where=f"node '{node_label(node)}'",
         )
+    return [width for width in widths if width is not None]
+
+
+def _weights(program: Program, node: ir.Node) -> _Found:
+    """Return (parameter name -> trained value, positions of the inputs that stay)."""
+    widths = input_widths(program, node)
+    if widths is None:
+        return {}, []
+    circuit = program.circuit_of(node)
+    arrays = [constant_array(value) for value in node.inputs]
     values: dict[str, float] = {}
     left: list[int] = []
     start = 0
     for position, (array, width) in enumerate(zip(arrays, widths, strict=True)):
-        assert width is not None
         names = circuit.params[start : start + width]
         start += width
         if array is None or array.size != width:

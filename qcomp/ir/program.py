@@ -146,6 +146,12 @@ class Program:
         """Return the quantum nodes of the main graph in its order."""
         return [node for node in self.model.graph if is_circuit_node(node)]
 
+    def all_circuit_nodes(self) -> list[ir.Node]:
+        """Return the quantum nodes of the main graph and of the subgraphs inside of it."""
+        from onnx_ir.traversal import RecursiveGraphIterator
+
+        return [n for n in RecursiveGraphIterator(self.model.graph) if is_circuit_node(n)]
+
     def reads_only_expectations(self, name: str) -> bool:
         """Whether a circuit may get more qubits without changing what its nodes give back.
 

@@ -416,9 +416,13 @@ def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
     )
     if list(circuit.params) != entry["parameters"]:
         unknown = [name for name in circuit.params if name not in entry["parameters"]]
-        if unknown:
+        if unknown and len(circuit.params) == len(entry["parameters"]):
+            # The text has other names where a parameter is called like a gate.
+            circuit.params = _texts(entry["parameters"])
+        elif unknown:
             raise SourceError(f"'{path}' has parameters that program.json does not: {unknown}")
-        circuit = circuit.with_params(entry["parameters"])
+        else:
+            circuit = circuit.with_params(entry["parameters"])
     if entry.get("layout") is not None:
         circuit.layout = Layout.from_dict(entry["layout"])
         if circuit.layout.num_physical != circuit.num_qubits:
