@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from qcomp.ir.program import Program
 
-__all__ = ["QiskitFrontend", "from_qiskit"]
+__all__ = ["QiskitFrontend", "from_qiskit", "from_qiskit_with_slots"]
 
 _MAX_DEPTH = 60
 _MAX_UNROLL = 100_000
@@ -72,6 +72,23 @@ def from_qiskit(circuit: object, name: str = "") -> Circuit:
     if not isinstance(circuit, QuantumCircuit):
         raise SourceError(f"a {type(circuit).__name__} is no qiskit.QuantumCircuit")
     return _Reader(circuit, name).read()
+
+
+def from_qiskit_with_slots(circuit: QuantumCircuit) -> tuple[Circuit, tuple[Any, ...]]:
+    """Return the circuit, and the expressions that are not affine, equal ones once.
+
+    Each of those angles becomes a parameter of its own. The circuit's parameters are Qiskit's, in
+    its order, and then one for each expression.
+
+    Args:
+        circuit: The circuit; it is not changed.
+
+    Raises:
+        SourceError: If it holds what no gate machine runs.
+    """
+    reader = _Reader(circuit, "", slots=True)
+    result = reader.read()
+    return result, tuple(reader.slots or ())
 
 
 class QiskitFrontend:
@@ -112,8 +129,9 @@ class _Pending:
 
 
 class _Reader:
-    def __init__(self, source: QuantumCircuit, name: str) -> None:
+    def __init__(self, source: QuantumCircuit, name: str, *, slots: bool = False) -> None:
         self.source = source
+        self.slots: dict[Any, int] | None = {} if slots else None
         self.param_index = {p: i for i, p in enumerate(source.parameters)}
         params = _unique([_identifier(p.name) for p in source.parameters])
         qregs, quantum_whole = _registers(source.qubits, source.qregs, "q")
@@ -252,18 +270,27 @@ class _Reader:
             return 0.0, ((self.param_index[value], 1.0),)
         row = []
         for parameter in value.parameters:
-            slope = value.gradient(parameter)
-            if isinstance(slope, ParameterExpression):
-                if slope.parameters:
-                    raise SourceError(
-                        f"the angle {value} is not affine in the parameter '{parameter.name}'",
-                        where=f"the circuit '{self.source.name}'",
-                        hint="make the expression a parameter of its own and compute it outside",
-                    )
-                slope = slope.numeric()
-            row.append((self.param_index[parameter], _real(slope, value)))
+            slope = _slope(value, parameter)
+            if slope is None and self.slots is not None:
+                return 0.0, ((self._slot(value), 1.0),)
+            if slope is None:
+                raise SourceError(
+                    f"the angle {value} is not affine in the parameter '{parameter.name}'",
+                    where=f"the circuit '{self.source.name}'",
+                    hint="make the expression a parameter of its own and compute it outside",
+                )
+            row.append((self.param_index[parameter], slope))
         constant = value.bind(dict.fromkeys(value.parameters, 0.0))
         return _real(constant.numeric(), value), tuple(row)
+
+    def _slot(self, expression: Any) -> int:  # noqa: ANN401
+        """Return the parameter that stands for an expression that is not affine."""
+        assert self.slots is not None
+        if expression not in self.slots:
+            params = self.circuit.params
+            self.slots[expression] = len(params)
+            self.circuit.params = tuple(_unique([*params, f"angle_{len(self.slots) - 1}"]))
+        return self.slots[expression]
 
     def _angle(self, value: Any) -> Angle:  # noqa: ANN401
         constant, row = self._affine(value)
@@ -400,6 +427,21 @@ def _flat(body: QuantumCircuit) -> list[Any]:
             for inner in item.operation.blocks:
                 items += _flat(inner)
     return items
+
+
+def _slope(value: Any, parameter: Any) -> float | None:  # noqa: ANN401
+    """Return the coefficient of a parameter in an expression that is affine in it, else None."""
+    from qiskit.circuit import ParameterExpression
+
+    try:
+        slope = value.gradient(parameter)
+    except RuntimeError:  # Qiskit's word for functions that have no derivative everywhere
+        return None
+    if isinstance(slope, ParameterExpression):
+        if slope.parameters:
+            return None
+        slope = slope.numeric()
+    return _real(slope, value)
 
 
 def _real(value: Any, whole: object) -> float:  # noqa: ANN401
