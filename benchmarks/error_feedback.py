@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from qcomp.passes.quantize.error_feedback.columns import feed_back
-from qcomp.passes.quantize.error_feedback.descent import descend, refit
+from qcomp.passes.quantize.error_feedback.descent import descend
 from qcomp.passes.quantize.error_feedback.factor import inverse_factor
 from qcomp.passes.quantize.error_feedback.moments import Moments
 from qcomp.passes.quantize.grids import Grid
@@ -90,9 +90,7 @@ def measure(size: int, tokens: int, turns: int, product: int = PRODUCT) -> list[
         clock.append(time.process_time())
         levels, grids = feed_back(weight, factor, grids)
         clock.append(time.process_time())
-        levels = descend(weight, levels, grids, moments.hessian, None, 4)
-        grids = refit(weight, levels, grids, moments.hessian)
-        descend(weight, levels, grids, moments.hessian, None, 4)
+        descend(weight, levels, grids, moments.hessian, sweeps=4, refits=1)
         clock.append(time.process_time())
         for step, spent in zip(best, np.diff(clock), strict=True):
             best[step] = min(best[step], float(spent))

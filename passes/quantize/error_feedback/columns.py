@@ -11,7 +11,7 @@ form of section 3.3). The second makes good what quantized predecessors have don
 
     P = triu(D U^T, 1) U,          D = sum (x~ - x) x^T.
 
-Updates are lazy (section 3.3, step 2) and come from the left: a block of 128 columns takes all that
+Updates are lazy (section 3.3, step 2) and come from the left: a block of 256 columns takes all that
 the columns before it did as one matrix product when its turn comes, so that each weight is moved
 once. Cost: N K^2 multiplications, K^3 for P; memory K^2 and N K.
 """
@@ -32,41 +32,62 @@ __all__ = ["feed_back"]
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
-_BLOCK = 128
+_BLOCK = 256
 """Columns that take the errors of all columns before them at once."""
 
-_STEP = 32
+_STEP = 64
 """Columns of a block that the kernel takes; what they do to the block is a matrix product."""
 
-_TILE = 256
+_LANES = 128
+"""Rows that the kernel rounds side by side: one waits for its own last column, not for another."""
+
+_TILE = 128
 
 
 @kernel(fastmath=True)
 def _round_columns(
-    w: Any, upper: Any, carry: Any, scale: Any, zero: Any, top: Any, levels: Any, errors: Any
+    w: Any,
+    begin: Any,
+    upper: Any,
+    carry: Any,
+    scale: Any,
+    zero: Any,
+    group: Any,
+    top: Any,
+    levels: Any,
+    errors: Any,
 ) -> None:
-    """Round m columns of n rows in turn.
+    """Round m columns of n rows in turn, from column ``begin`` on; a column lies in one piece.
 
-    ``w`` float32[n, m] holds on return what each weight was when its turn came; ``errors`` gets
-    its error over U_ii. ``carry`` is P[m, m], or empty.
+    ``w`` float32[K, n] holds on return what each weight was when its turn came; ``errors`` gets
+    its error over U_ii. ``upper`` is U[m, m] of these columns, ``carry`` P[m, m] or empty, and
+    ``group`` the row of ``scale`` and ``zero`` [B, n] that each has.
     """
-    n, m = w.shape
-    carried = carry.size > 0
-    for r in range(n):
-        row = w[r]
+    n, m = w.shape[1], len(upper)
+    error = np.zeros((m, _LANES), dtype=np.float32)
+    x = np.zeros(_LANES, dtype=np.float32)
+    for first in range(0, n, _LANES):
+        width = min(_LANES, n - first)
         for i in range(m):
-            x = row[i]
-            s, z = scale[r, i], zero[r, i]
-            q = min(max(np.rint(x / s) + z, np.float32(0)), top)
-            levels[r, i] = np.uint8(q)
-            e = (x - (q - z) * s) / upper[i, i]
-            errors[r, i] = e
-            if carried:
-                for j in range(i + 1, m):
-                    row[j] += x * carry[i, j] - e * upper[i, j]
-            else:
-                for j in range(i + 1, m):
-                    row[j] -= e * upper[i, j]
+            for r in range(width):
+                x[r] = w[begin + i, first + r]
+            for j in range(i):
+                u = upper[j, i]
+                if carry.size > 0:
+                    p = carry[j, i]
+                    for r in range(width):
+                        x[r] += w[begin + j, first + r] * p - error[j, r] * u
+                else:
+                    for r in range(width):
+                        x[r] -= error[j, r] * u
+            for r in range(width):
+                s, z = scale[group[i], first + r], zero[group[i], first + r]
+                q = min(max(np.rint(x[r] / s) + z, np.float32(0)), top)
+                error[i, r] = (x[r] - (q - z) * s) / upper[i, i]
+                levels[begin + i, first + r] = np.uint8(q)
+            for r in range(width):
+                w[begin + i, first + r] = x[r]
+                errors[begin + i, first + r] = error[i, r]
 
 
 def feed_back(
@@ -101,70 +122,70 @@ def feed_back(
     """
     if not static and order is not None:
         raise ValueError("groups are fitted on their turn only where columns go as they come")
-    rows, columns = weight.shape
+    columns = weight.shape[1]
     turn = np.arange(columns) if order is None else order
     grid, size, single = start.grid, start.size, start.scale.shape[1] == 1
     if not static and not single:
         block = -(-block // size) * size
-    w = np.array(weight if order is None else weight[:, turn], dtype=np.float32, order="C")
+    w = _turned(weight, np.float32)  # a column in one piece
+    if order is not None:
+        w = w[turn]
     if factor.dead.any():
-        w[:, factor.dead] = 0.0
-    upper = _by_rows(factor.upper)
+        w[factor.dead] = 0.0
+    upper = factor.upper
     carry = None
     if drift is not None:
         d = drift if order is None else drift[np.ix_(turn, turn)]
         carry = _carry(d, upper)
     group = (turn // size).astype(np.intp)
-    levels = np.empty((rows, columns), dtype=np.uint8)
-    scale, zero = start.scale.copy(), start.zero.copy()
+    scale, zero = (np.ascontiguousarray(part.T) for part in (start.scale, start.zero))
     step = min(block, _STEP) if static or single else size
-    errors = np.empty_like(w)
+    levels, errors = np.empty(w.shape, dtype=np.uint8), np.empty_like(w)
+    top = np.float32(grid.top)
     for begin in range(0, columns, block):
         end = min(begin + block, columns)
         _catch_up(w, slice(begin, end), slice(0, begin), errors, upper, carry)
         for first in range(begin, end, step):
             part = slice(first, min(first + step, end))
             _catch_up(w, part, slice(begin, first), errors, upper, carry)
-            here = np.ascontiguousarray(w[:, part])
             if not static and not single:
                 h = None if importance is None else importance[part]
-                fitted = grid.fitted(here, h)
+                fitted = grid.fitted(np.ascontiguousarray(w[part].T), h)
                 b = first // size
-                scale[:, b], zero[:, b] = fitted.scale[:, 0], fitted.zero[:, 0]
+                scale[b], zero[b] = fitted.scale[:, 0], fitted.zero[:, 0]
             own = np.ascontiguousarray(upper[part, part])
             own_carry = np.empty((0, 0), np.float32)
             if carry is not None:
                 own_carry = np.ascontiguousarray(carry[part, part])
-            found = np.empty(here.shape, dtype=np.uint8)
-            error = np.empty_like(here)
-            g = group[part]
-            _round_columns(
-                here, own, own_carry, scale[:, g], zero[:, g], np.float32(grid.top), found, error
-            )
-            w[:, part], levels[:, part], errors[:, part] = here, found, error
-    if order is None:
-        return levels, Grids(grid, size, scale, zero)
-    back = np.empty_like(turn)
-    back[turn] = np.arange(columns)
-    return levels[:, back], Grids(grid, size, scale, zero)
+            _round_columns(w, first, own, own_carry, scale, zero, group[part], top, levels, errors)
+    if order is not None:
+        back = np.empty_like(turn)
+        back[turn] = np.arange(columns)
+        levels = levels[back]
+    found = Grids(grid, size, np.ascontiguousarray(scale.T), np.ascontiguousarray(zero.T))
+    return _turned(levels, np.uint8), found
 
 
-def _by_rows(upper: npt.NDArray[np.floating[Any]]) -> Floats:
-    """A triangle that lies in memory column by column, as rows: by tiles, for the cache's sake."""
-    size = len(upper)
-    rows = np.zeros((size, size), dtype=np.float32)
-    for i in range(0, size, _TILE):
-        for j in range(i, size, _TILE):
-            rows[i : i + _TILE, j : j + _TILE] = upper[i : i + _TILE, j : j + _TILE]
-    return rows
+def _turned(array: npt.NDArray[Any], dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """A copy with rows for columns, by tiles, for the cache's sake."""
+    rows, columns = array.shape
+    found = np.empty((columns, rows), dtype=dtype)
+    for i in range(0, rows, _TILE):
+        for j in range(0, columns, _TILE):
+            found[j : j + _TILE, i : i + _TILE] = array[i : i + _TILE, j : j + _TILE].T
+    return found
 
 
 def _carry(drift: Floats, upper: Floats) -> Floats:
     """P = triu(D U^T, 1) U, by products with a triangle: half the multiplications."""
     from scipy.linalg import blas
 
-    turned = np.triu(blas.strmm(1.0, upper, drift, side=1, trans_a=1), 1)
-    return np.ascontiguousarray(blas.strmm(1.0, upper, turned, side=1))
+    # Rows are BLAS's columns: all is multiplied as its transpose, in which U is lower.
+    turned: Floats = blas.strmm(1.0, upper.T, drift.T, lower=1, trans_a=1).T
+    for i, row in enumerate(turned):
+        row[: i + 1] = 0.0
+    carry: Floats = blas.strmm(1.0, upper.T, turned.T, lower=1, overwrite_b=1).T
+    return carry
 
 
 def _catch_up(
@@ -173,6 +194,6 @@ def _catch_up(
     """Move the columns ``here`` for the errors of the columns ``done`` before them."""
     if done.start >= done.stop:
         return
-    w[:, here] -= errors[:, done] @ upper[done, here]
+    w[here] -= upper[done, here].T @ errors[done]
     if carry is not None:
-        w[:, here] += w[:, done] @ carry[done, here]
+        w[here] += carry[done, here].T @ w[done]

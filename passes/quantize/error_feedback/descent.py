@@ -10,16 +10,19 @@ QuIP, arXiv:2307.13304, section 4.2, 'greedy updates'). After a change by c, g m
 change can make the error larger, so sweeps end where none is left or their number is reached.
 
 Between sweeps the scales can be fitted again: for fixed levels the error is quadratic in the B
-scales s of a row. With z_b the steps q - z of group b, zero elsewhere,
+scales s of a row. With z_b the steps q - z of group b, zero elsewhere, they move by the t of
 
-    sum_c (z_b H z_c^T) s_c = w (H + D) z_b^T        for every group b.
+    sum_c (z_b H z_c^T) t_c = -z_b g^T        for every group b.
 
-Cost of a sweep: N K comparisons and K multiplications for each level that changes; of a fit: N K^2
-multiplications and N equations in B unknowns.
+The half gradient is kept throughout; the error that is left is d g - d (w D) at the end of it.
+
+Cost: N K^2 multiplications for g, and as many for each fit, which also solves N systems of B
+equations; a sweep makes N K comparisons and K multiplications for each level that changes.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,10 +31,13 @@ import numpy.typing as npt
 from qcomp.kernels import kernel
 from qcomp.passes.quantize.grids import Grids
 
-__all__ = ["descend", "output_errors", "refit"]
+__all__ = ["Improved", "descend", "output_errors"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+
+_ROWS = 128
+"""Rows whose scales are fitted at once: what is made of them stays in the cache."""
 
 
 @kernel(fastmath=True)
@@ -61,14 +67,42 @@ def _sweep(
     return changed
 
 
+@kernel(fastmath=True)
+def _group_sums(moved: Any, steps: Any, begin: Any, size: Any, sums: Any) -> None:
+    """Sums over groups of the products of ``moved`` and ``steps`` from column ``begin`` on."""
+    for r in range(len(moved)):
+        for c in range(sums.shape[1]):
+            total = 0.0
+            for i in range(c * size, min((c + 1) * size, moved.shape[1])):
+                total += np.float64(moved[r, i] * steps[r, begin + i])
+            sums[r, c] = total
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Improved:
+    """What descent found.
+
+    Attributes:
+        levels: uint8[N, K].
+        grids: Their grids.
+        errors: The squared output error of each row as :func:`output_errors` has it, float64[N].
+    """
+
+    levels: Bytes
+    grids: Grids
+    errors: npt.NDArray[np.float64]
+
+
 def descend(
     weight: Floats,
     levels: Bytes,
     grids: Grids,
     hessian: Floats,
     drift: Floats | None = None,
+    *,
     sweeps: int = 4,
-) -> Bytes:
+    refits: int = 0,
+) -> Improved:
     """Improve levels until no single change helps, at most ``sweeps`` times over all.
 
     Args:
@@ -77,69 +111,68 @@ def descend(
         grids: Their grids.
         hessian: H float32[K, K].
         drift: D float32[K, K] of asymmetric calibration.
-        sweeps: Most sweeps.
+        sweeps: Most sweeps; with 0 nothing is improved.
+        refits: Times that scales are fitted anew and that many sweeps follow.
 
     Returns:
-        Levels uint8[N, K], no row's output error larger than before.
+        No row with a larger output error than before.
     """
     best = levels.copy()
-    delta = grids.real(best) - weight
-    gradient = delta @ hessian
-    if drift is not None:
-        gradient -= weight @ drift
-    scale, zero = grids.columns(weight.shape[1])
-    dead = np.einsum("ii->i", hessian) <= 0
     h = np.ascontiguousarray(hessian, dtype=np.float32)
-    for _ in range(sweeps):
-        top = np.float32(grids.grid.top)
-        if not _sweep(best, gradient, h, scale, zero, top, dead):
-            break
-    return best
+    dead = np.einsum("ii->i", h) <= 0
+    top = np.float32(grids.grid.top)
+    pulled = None if drift is None else weight @ drift
+    gradient = _half_gradient(weight, best, grids, h, pulled)
+    for turn in range(refits + 1 if sweeps else 0):
+        if turn:
+            grids = _refitted(best, grids, h, gradient)
+            gradient = _half_gradient(weight, best, grids, h, pulled)
+        scale, zero = grids.columns(weight.shape[1])
+        for _ in range(sweeps):
+            if not _sweep(best, gradient, h, scale, zero, top, dead):
+                break
+    if pulled is not None:
+        gradient -= pulled
+    errors = np.einsum("nk,nk->n", gradient, grids.real(best) - weight, dtype=np.float64)
+    return Improved(best, grids, errors)
 
 
-def refit(
-    weight: Floats, levels: Bytes, grids: Grids, hessian: Floats, drift: Floats | None = None
-) -> Grids:
+def _half_gradient(
+    weight: Floats, levels: Bytes, grids: Grids, hessian: Floats, pulled: Floats | None
+) -> Floats:
+    gradient: Floats = (grids.real(levels) - weight) @ hessian
+    if pulled is not None:
+        gradient -= pulled
+    return gradient
+
+
+def _refitted(levels: Bytes, grids: Grids, hessian: Floats, gradient: Floats) -> Grids:
     """The scales with the least output error for fixed levels and zero points.
 
-    A row keeps its scales where the new ones would not lower its error, or where one of them
-    would vanish or change its sign.
-
-    Args:
-        weight: float32[N, K].
-        levels: uint8[N, K].
-        grids: The grids now.
-        hessian: H float32[K, K].
-        drift: D float32[K, K] of asymmetric calibration.
-
-    Returns:
-        Grids with other scales.
+    A row keeps its scales where one of the new ones would vanish or change its sign.
     """
-    rows, columns = weight.shape
+    rows, columns = levels.shape
     count, size = grids.scale.shape[1], grids.size
-    steps = levels - grids.columns(columns)[1]
-    wanted = weight @ hessian
-    if drift is not None:
-        wanted += weight @ drift
-    parts = [slice(b * size, min((b + 1) * size, columns)) for b in range(count)]
-    matrix = np.empty((rows, count, count), dtype=np.float64)
-    right = np.empty((rows, count, 1), dtype=np.float64)
-    for b, part in enumerate(parts):
-        moved = steps[:, part] @ hessian[part]
-        moved *= steps
-        matrix[:, b] = np.add.reduceat(moved, [p.start for p in parts], axis=1, dtype=np.float64)
-        right[:, b, 0] = np.einsum("nk,nk->n", wanted[:, part], steps[:, part])
-    diagonal = np.einsum("nbb->nb", matrix)
-    diagonal += 1e-6 * diagonal.mean(axis=1, keepdims=True) + 1e-30  # groups of zeros
-    scale = np.linalg.solve(matrix, right)[:, :, 0].astype(np.float32)
-    ratio = scale / grids.scale
+    zero = grids.columns(columns)[1]
+    starts = range(0, columns, size)
+    found = np.empty_like(grids.scale)
+    for first in range(0, rows, _ROWS):
+        part = slice(first, first + _ROWS)
+        steps = levels[part] - zero[part]
+        matrix = np.empty((len(steps), count, count), dtype=np.float64)
+        for b, begin in enumerate(starts):
+            moved = steps[:, begin : begin + size] @ hessian[begin : begin + size, begin:]
+            _group_sums(moved, steps, begin, size, matrix[:, b, b:])
+            matrix[:, b:, b] = matrix[:, b, b:]
+        diagonal = np.einsum("nbb->nb", matrix)
+        diagonal += 1e-6 * diagonal.mean(axis=1, keepdims=True) + 1e-30  # groups of zeros
+        slope = np.add.reduceat(gradient[part] * steps, starts, axis=1, dtype=np.float64)
+        moves = np.linalg.solve(matrix, -slope[:, :, None])[:, :, 0]
+        found[part] = grids.scale[part] + moves
+    ratio = found / grids.scale
     lost = ~((ratio > 0.3) & (ratio < 3.0)).all(axis=1)
-    scale[lost] = grids.scale[lost]
-    found = Grids(grids.grid, size, scale, grids.zero)
-    before, after = (output_errors(weight, g.real(levels), hessian, drift) for g in (grids, found))
-    worse = after > before
-    scale[worse] = grids.scale[worse]
-    return found
+    found[lost] = grids.scale[lost]
+    return Grids(grids.grid, size, found, grids.zero)
 
 
 def output_errors(

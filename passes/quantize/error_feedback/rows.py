@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import QcompError
-from qcomp.passes.quantize.error_feedback.descent import descend, output_errors, refit
+from qcomp.passes.quantize.error_feedback.descent import descend, output_errors
 from qcomp.passes.quantize.error_feedback.factor import Factor, inverse_factor
 from qcomp.passes.quantize.grids import Grid, Grids
 
@@ -276,12 +276,11 @@ def _round(slab: _Slab) -> RoundedRows:
         slab.mean,
     )
     found, grids, warning = method.choose(problem)
-    for turn in range(method.refits + 1 if method.sweeps else 0):
-        if turn:
-            grids = refit(weight, found, grids, hessian, drift)
-        found = descend(weight, found, grids, hessian, drift, method.sweeps)
+    better = descend(
+        weight, found, grids, hessian, drift, sweeps=method.sweeps, refits=method.refits
+    )
+    found, grids, after = better.levels, better.grids, better.errors
     before = output_errors(weight, nearest.real(plain), hessian, drift)
-    after = output_errors(weight, grids.real(found), hessian, drift)
     worse = after > before
     return RoundedRows(
         np.where(worse[:, None], plain, found),
