@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 
 from qcomp.errors import PassError
 
-__all__ = ["NUMERIC_LIMIT", "Entry", "Ledger"]
+__all__ = ["NUMERIC_LIMIT", "OPERATOR_NORM", "Entry", "Ledger"]
 
 NUMERIC_LIMIT = 1e-9
 """Float64 rounding that all numeric passes together may add to one circuit, operator norm."""
+
+OPERATOR_NORM = "operator norm"
+"""The measure of what circuits are changed by: the largest change of a state, phase included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Ledger:
         Raises:
             PassError: If the passes together exceed the limit.
         """
-        self.entries.append(Entry(spender, "numeric", self.numeric_limit, error, "operator norm"))
+        self.entries.append(Entry(spender, "numeric", self.numeric_limit, error, OPERATOR_NORM))
         if self.numeric_spent > self.numeric_limit:
             raise PassError(
                 f"rounding adds up to {self.numeric_spent:.2e}, more than {self.numeric_limit:.0e}",
@@ -69,3 +72,13 @@ class Ledger:
     def numeric_spent(self) -> float:
         """Sum of all numeric entries."""
         return sum(entry.spent for entry in self.entries if entry.kind == "numeric")
+
+    @property
+    def promised_norm(self) -> float:
+        """What approximating passes and rounding may have changed circuits by, operator norm."""
+        rounding = self.numeric_limit if self.numeric_spent else 0.0
+        return rounding + sum(
+            entry.promised
+            for entry in self.entries
+            if entry.kind == "approximation" and entry.measure == OPERATOR_NORM
+        )

@@ -353,6 +353,7 @@ def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) 
     for name, circuit in list(program.circuits.items()):
         if instance.only_bits and not program.reads_only_bits(name):
             continue
+        entered = len(context.ledger.entries)
         result = instance.run(circuit, context)
         if result is circuit:
             continue
@@ -366,13 +367,17 @@ def _run_on_circuits(instance: CircuitPass, program: Program, context: Context) 
         program.circuits[name] = result
         if context.verify_each:
             verify(result, after=instance.name)
-            checks.append(_check_circuit(instance, circuit, result, context))
+            checks.append(_check_circuit(instance, circuit, result, context, entered))
     return changed, "; ".join(dict.fromkeys(checks))
 
 
-def _check_circuit(instance: CircuitPass, before: Circuit, after: Circuit, context: Context) -> str:
+def _check_circuit(
+    instance: CircuitPass, before: Circuit, after: Circuit, context: Context, entered: int
+) -> str:
     if instance.preserves is Guarantee.WITHIN:
-        return "within its share of the budget, as entered in the ledger"
+        from qcomp.equivalence.distance import check_within
+
+        return check_within(instance.name, before, after, context.ledger.entries[entered:])
     if after.num_qubits > before.num_qubits and after.layout is before.layout:
         return _check_with_ancillas(instance, before, after, context)
     from qcomp.equivalence import check

@@ -43,7 +43,7 @@ def translate_run(
     strange = ~inside[run.code]
     phase = Phase()
     if strange.any():
-        run, forms, phase = _expand(run, forms, strange, translation)
+        run, forms, phase = expand(run, forms, strange, translation)
     if translation.discrete:
         run, more = _name_rotations(run, translation)
         phase = Phase(phase.frac + more.frac, phase.rem + more.rem, phase.row)
@@ -83,7 +83,7 @@ def translate_within(
         kept = np.isin(np.arange(len(GATES)), names)
         far = beyond(run, limits)
         if far.any():
-            settle(_expand(run, forms, far, over_cx))
+            settle(expand(run, forms, far, over_cx))
         settle(translate_run(run, forms, own, kept))
         folds, phase = folded(run, limits)
         settle((folds, forms, phase))
@@ -103,7 +103,7 @@ def _sum(a: Phase, b: Phase) -> Phase:
     return Phase(a.frac + b.frac, a.rem + b.rem, tuple(sorted(row.items())))
 
 
-def _expand(run: Run, forms: Forms, strange: NDArray[np.bool_], translation: Translation) -> Leaf:
+def expand(run: Run, forms: Forms, strange: NDArray[np.bool_], translation: Translation) -> Leaf:
     """Put a template in the place of each gate outside the basis."""
     n = len(run)
     kinds: list[tuple[NDArray[np.intp], Template]] = []

@@ -12,6 +12,7 @@ import onnx_ir as ir
 import pytest
 
 from qcomp.equivalence import check
+from qcomp.equivalence.distance import check_within
 from qcomp.equivalence.graphs import compare, random_inputs
 from qcomp.execute import HybridSession
 from qcomp.ir.circuit import Circuit
@@ -59,6 +60,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "resynthesize-pauli-rotations": (*({}, {"basis": "rz-sx-x", "tries": 4}, {"basis": "h-x-rz"}),),
     "resynthesize-pauli-networks": ({}, {"tries": 4, "slack": 2}),
     "resynthesize-windows": ({}, {"basis": "rz-sx-x"}, {"two_qubit": 1.0}),
+    "synthesize-rotations": ({"epsilon": 0.02}, {"epsilon": 1e-5, "direct_t": 0}),
     "reduce-t-count": ({}, {"method": "fasttodd"}),
     "quantize-embeddings": ({}, {"least_rows": 2}, {"least_rows": 2, "bits": 4, "group": 16}),
     "quantize-weights": ({}, {"method": "lsq", "symmetric": False}),
@@ -207,7 +209,8 @@ def test_circuit_pass_keeps_its_contract(name: str, kind: str) -> None:
         for seed in SEEDS:
             before = prepared_circuit(name, kind, seed)
             kept = circuit_bytes(before)
-            after = instance.run(before, Context(seed=seed))
+            context = Context(seed=seed)
+            after = instance.run(before, context)
             where = f"{instance} on {before.name}"
             assert circuit_bytes(before) == kept, f"{where}: the input was changed"
             verify(after, after=name)
@@ -219,6 +222,7 @@ def test_circuit_pass_keeps_its_contract(name: str, kind: str) -> None:
             changed += 1
             assert not before.equals(after), f"{where}: a new object for the same circuit"
             if instance.preserves is Guarantee.WITHIN:
+                check_within(instance.name, before, after, context.ledger.entries)
                 continue
             verdict = check(
                 before,

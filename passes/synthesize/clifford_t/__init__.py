@@ -1,0 +1,1 @@
+"""One-qubit unitaries in Clifford gates and T."""
