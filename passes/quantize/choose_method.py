@@ -13,16 +13,18 @@ better keep it, whatever the method.
 |-----------------|-------------------------------------------------------|-------------------|
 | `rounding`      | to nearest, on the grid of ``fit``                    | 48 N K            |
 | `lsq`, `hqq`    | to nearest, on grids fitted by Lloyd, or to |.|^0.7   | 48, 144 N K       |
-| `gptq`          | error feedback, columns as they come                  | K^3 / 1.5 + N K^2 |
-| `gptq-ordered`  | error feedback, the largest diag(H) first             | K^3 / 1.5 + N K^2 |
+| `gptq`          | error feedback, columns as they come                  | K^3/1.5 + d N K^2 |
+| `gptq-ordered`  | error feedback, the largest diag(H) first             | K^3/1.5 + d N K^2 |
 | `gptaq`         | and against float's outputs                           | + 2 K^3           |
 | `gptaq-ordered` | the same in that order                                | + 2 K^3           |
 | `gpfq`          | greedy path following                                 | N K^2             |
 
-A unit of work is what ``gptq`` takes for the layer, K^3 / 1.5 + N K^2 multiplications; ``budget``
-units may be spent on each layer, so that the model takes as many times GPTQ's work at most (the
-moments of the inputs, which all share, apart). Candidates that would pass it are left out, cheap
-ones never. Nothing depends on the time that work takes: the same data give the same choice.
+d is 1 for the updates, 1 more for a descent at the end (``sweeps``) and 2 for each of its
+``refits`` (:mod:`qcomp.passes.quantize.error_feedback.descent`). A unit of work is what ``gptq``
+takes for the layer; ``budget`` units may be spent on each, so that the model takes as many times
+GPTQ's work at most (the moments of the inputs, which all share, apart). Candidates that would pass
+it are left out, cheap ones never. Nothing depends on the time that work takes: the same data give
+the same choice.
 ``awq``, ``rotate`` and ``smooth-activations`` change the graph for all layers and stand before.
 
 Preconditions: calibration data; ``quantize-weights`` or ``quantize-static`` behind it stores them.
@@ -135,7 +137,8 @@ class ChooseMethod(ErrorFeedback):
 
     def work(self, method: str, rows: int, columns: int) -> float:
         """Units of work that a method takes for a matrix of so many rows and columns."""
-        unit = columns**3 / 1.5 + rows * columns**2
+        passes = 2 + 2 * self.refits if self.sweeps else 1
+        unit = columns**3 / 1.5 + passes * rows * columns**2
         if method in _NEAREST:
             return (144 if method == "hqq" else 48) * rows * columns / unit
         if method == "gpfq":

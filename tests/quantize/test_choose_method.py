@@ -82,6 +82,19 @@ def test_no_more_work_is_done_than_the_budget_has(chain, compiled, monkeypatch, 
         assert all(set(layer.tried) == {"rounding"} for layer in layers)
 
 
+def test_the_descent_at_the_end_is_counted_in_units_of_work():
+    """A unit is GPTQ with it, so what does without takes the smaller share of one."""
+    plain, improved, fitted = (
+        ChooseMethod(sweeps=sweeps, refits=refits) for sweeps, refits in ((0, 0), (4, 0), (4, 1))
+    )
+    K, N = 300, 500
+    units = [K**3 / 1.5 + passes * N * K**2 for passes in (1, 2, 4)]
+    for chooser, unit in zip((plain, improved, fitted), units, strict=True):
+        assert chooser.work("gptq", N, K) == 1.0
+        assert chooser.work("gpfq", N, K) == pytest.approx(N * K**2 / unit)
+        assert chooser.work("gptaq", N, K) == pytest.approx(1 + 2 * K**3 / unit)
+
+
 def test_the_same_data_give_the_same_choice(chain, compiled):
     program, data = chain
     first, second = (facts(compiled, program, "choose-method", data) for _ in range(2))

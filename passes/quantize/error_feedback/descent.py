@@ -35,6 +35,7 @@ __all__ = ["Improved", "descend", "output_errors"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
+AnyFloats = npt.NDArray[Any]
 
 _ROWS = 128
 """Rows whose scales are fitted at once: what is made of them stays in the cache."""
@@ -138,15 +139,15 @@ def descend(
 
 
 def _half_gradient(
-    weight: Floats, levels: Bytes, grids: Grids, hessian: Floats, pulled: Floats | None
-) -> Floats:
-    gradient: Floats = (grids.real(levels) - weight) @ hessian
+    weight: Floats, levels: Bytes, grids: Grids, hessian: Floats, pulled: AnyFloats | None
+) -> AnyFloats:
+    gradient = (grids.real(levels) - weight) @ hessian
     if pulled is not None:
         gradient -= pulled
     return gradient
 
 
-def _refitted(levels: Bytes, grids: Grids, hessian: Floats, gradient: Floats) -> Grids:
+def _refitted(levels: Bytes, grids: Grids, hessian: Floats, gradient: AnyFloats) -> Grids:
     """The scales with the least output error for fixed levels and zero points.
 
     A row keeps its scales where one of the new ones would vanish or change its sign.
