@@ -273,7 +273,8 @@ class _Machine:
         match instruction:
             case Apply(run):
                 params = self._params[branch.rows]
-                branch.states = evolve(self._circuit, run, params, branch.states)
+                first = branch.steps == 1
+                branch.states = evolve(self._circuit, run, params, branch.states, grounded=first)
             case Jump(target):
                 branch.at = target
             case JumpUnless(condition, target):

@@ -12,7 +12,9 @@ from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.run import Run
+from qcomp.simulate.batched import evolve_batch, fits_lanes, kept_plan, moving_entries
 from qcomp.simulate.kernels import apply_rows
+from qcomp.simulate.plan import Plan
 from qcomp.simulate.reference import evolve_run
 from qcomp.simulate.tape import Tape, tape_of
 
@@ -22,6 +24,7 @@ __all__ = [
     "check_memory",
     "evolve",
     "ground_states",
+    "lane_plan",
     "parameter_rows",
     "row_chunks",
 ]
@@ -29,7 +32,7 @@ __all__ = [
 MEMORY_LIMIT = 1 << 32
 """Bytes that the states of one call may take."""
 
-COMPILED_WORK = 1 << 18
+COMPILED_WORK = 1 << 16
 """Amplitude updates (gates x rows x 2^n) from which on the compiled kernels run.
 
 The choice depends on sizes only, so that equal calls give equal bits.
@@ -121,7 +124,32 @@ def ground_states(num_qubits: int, rows: int) -> States:
     return states
 
 
-def evolve(circuit: Circuit, run: Run, params: NDArray[np.float64], states: States) -> States:
+def lane_plan(
+    circuit: Circuit, run: Run, params: NDArray[np.float64], *, gradient: bool = False
+) -> Plan | None:
+    """Return the plan by which rows are evolved side by side; None where they had better not be.
+
+    Args:
+        circuit: The circuit that the run is a leaf of.
+        run: Gates without measurement and reset.
+        params: float64[B, P].
+        gradient: Whether the plan is to give gradients.
+    """
+    n, rows = circuit.num_qubits, len(params)
+    if (len(run) * rows) << n < COMPILED_WORK or not fits_lanes(n, rows):
+        return None
+    plan = kept_plan(circuit, run, moving_entries(circuit, run, params), gradient=gradient)
+    return plan if fits_lanes(n, rows, plan) else None
+
+
+def evolve(
+    circuit: Circuit,
+    run: Run,
+    params: NDArray[np.float64],
+    states: States,
+    *,
+    grounded: bool = False,
+) -> States:
     """Return the states after a run of unitary gates.
 
     Args:
@@ -129,9 +157,14 @@ def evolve(circuit: Circuit, run: Run, params: NDArray[np.float64], states: Stat
         run: Gates without measurement and reset.
         params: float64[B, P].
         states: complex128[B, 2^n], C-contiguous; may be changed in place.
+        grounded: Whether all states are |0...0>.
     """
     if len(run) * states.size < COMPILED_WORK:
         return evolve_run(circuit, run, params, states)
+    plan = lane_plan(circuit, run, params)
+    if plan is not None:
+        evolve_batch(plan, params, states, grounded=grounded)
+        return states
     tape = cached_tape(circuit, run)
     apply = apply_rows.compiled()
     for part in coefficient_chunks(tape, len(states)):

@@ -11,8 +11,16 @@ from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.observable import Observable
 from qcomp.ir.run import Run
+from qcomp.simulate.batched import words_of_batch
 from qcomp.simulate.control_flow import Leaf, final_measurements, is_unitary, leaves
-from qcomp.simulate.engine import check_memory, evolve, ground_states, parameter_rows, row_chunks
+from qcomp.simulate.engine import (
+    check_memory,
+    evolve,
+    ground_states,
+    lane_plan,
+    parameter_rows,
+    row_chunks,
+)
 from qcomp.simulate.paulis import pauli_table
 from qcomp.simulate.reference import phase_rows
 
@@ -78,8 +86,8 @@ def statevector(circuit: Circuit, params: ArrayLike | None = None) -> NDArray[np
     out = ground_states(circuit.num_qubits, len(rows))
     for part in row_chunks(circuit.num_qubits, len(rows)):
         states = out[part]
-        for run in runs:
-            states = evolve(circuit, run, rows[part], states)
+        for number, run in enumerate(runs):
+            states = evolve(circuit, run, rows[part], states, grounded=number == 0)
         out[part] = states * np.exp(1j * phase_rows(circuit, rows[part]))[:, None]
     return out
 
@@ -126,6 +134,11 @@ def expectations(
     rows = parameter_rows(circuit, params)
     table = pauli_table(observables, circuit.num_qubits)
     table = table.dephased([qubit for qubit, _ in final_measurements(circuit)[1]])
+    if is_unitary(circuit):
+        run = Run.concat(unitary_runs(circuit, "an expectation value"))
+        plan = lane_plan(circuit, run, rows)
+        if plan is not None:
+            return words_of_batch(plan, rows, table) @ table.coefficients
     out = np.zeros((len(rows), table.coefficients.shape[1]))
     for part in row_chunks(circuit.num_qubits, len(rows)):
         words = np.zeros((part.stop - part.start, len(table)))

@@ -29,11 +29,23 @@ from qcomp.ir.forms import Forms
 from qcomp.ir.gates import GATES, Gate
 from qcomp.ir.run import Run
 
-__all__ = ["DENSE", "DIAG", "FLIP", "PAIR", "AngleTable", "Group", "Tape", "angle_table", "tape_of"]
+__all__ = [
+    "DENSE",
+    "DIAG",
+    "FLIP",
+    "PAIR",
+    "SHIFTS",
+    "AngleTable",
+    "Group",
+    "Tape",
+    "angle_table",
+    "kind_of",
+    "tape_of",
+]
 
 FLIP, PAIR, DIAG, DENSE = 0, 1, 2, 3
 
-_SHIFTS = ((np.pi, (1.0 - np.sqrt(2.0)) / 4.0), (np.pi / 2.0, 0.5))
+SHIFTS = ((np.pi, (1.0 - np.sqrt(2.0)) / 4.0), (np.pi / 2.0, 0.5))
 """Shift rule for entries of frequencies 0, 1/2 and 1: f' = sum_j a_j (f(x + s_j) - f(x - s_j))."""
 
 
@@ -167,7 +179,7 @@ class Tape:
             angles = np.moveaxis(self.angles.rows(params, group.entries), -1, 0)
             for k in range(len(angles)):
                 total: NDArray[np.complex128] | float = 0.0
-                for shift, weight in _SHIFTS:
+                for shift, weight in SHIFTS:
                     for sign in (1.0, -1.0):
                         moved = angles.copy()
                         moved[k] += sign * shift
@@ -202,7 +214,7 @@ def _coefficients_of(
 
 
 @functools.cache
-def _kind_of(code: int) -> tuple[int, int]:
+def kind_of(code: int) -> tuple[int, int]:
     """Return the kind of a gate's steps and its number of coefficients.
 
     The matrix is probed at generic angles. A gate is controlled when it leaves the state alone
@@ -252,7 +264,7 @@ def tape_of(circuit: Circuit, run: Run) -> Tape:
     code_at = run.code[position]
     for code in np.unique(code_at):
         gate = GATES[int(code)]
-        step_kind, size = _kind_of(int(code))
+        step_kind, size = kind_of(int(code))
         steps = np.flatnonzero(code_at == code)
         at = position[steps]
         kind[steps] = step_kind
