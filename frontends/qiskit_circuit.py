@@ -6,7 +6,6 @@ arrays; all others through their definitions. Parameters and control flow are ke
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcomp.errors import SourceError
+from qcomp.frontends.names import identifier, unique
 from qcomp.frontends.qiskit_expressions import Wires, condition_of, expression_of, variable_of
 from qcomp.ir.angle import Angle, snap_array
 from qcomp.ir.blocks import (
@@ -133,7 +133,7 @@ class _Reader:
         self.source = source
         self.slots: dict[Any, int] | None = {} if slots else None
         self.param_index = {p: i for i, p in enumerate(source.parameters)}
-        params = _unique([_identifier(p.name) for p in source.parameters])
+        params = unique([identifier(p.name) for p in source.parameters])
         qregs, quantum_whole = _registers(source.qubits, source.qregs, "q")
         cregs, classical_whole = _registers(source.clbits, source.cregs, "c")
         wires = Wires(
@@ -148,7 +148,7 @@ class _Reader:
             len(source.qubits),
             len(source.clbits),
             params,
-            name or _identifier(source.name or "circuit"),
+            name or identifier(source.name or "circuit"),
             qregs=qregs,
             cregs=cregs,
         )
@@ -289,7 +289,7 @@ class _Reader:
         if expression not in self.slots:
             params = self.circuit.params
             self.slots[expression] = len(params)
-            self.circuit.params = tuple(_unique([*params, f"angle_{len(self.slots) - 1}"]))
+            self.circuit.params = tuple(unique([*params, f"angle_{len(self.slots) - 1}"]))
         return self.slots[expression]
 
     def _angle(self, value: Any) -> Angle:  # noqa: ANN401
@@ -451,20 +451,6 @@ def _real(value: Any, whole: object) -> float:  # noqa: ANN401
     return number.real
 
 
-def _identifier(name: str) -> str:
-    text = re.sub(r"\W+", "_", name).rstrip("_") or "p"
-    return text if text.isidentifier() else f"_{text}"
-
-
-def _unique(names: Sequence[str]) -> list[str]:
-    out: dict[str, None] = {}
-    for name in names:
-        while name in out:
-            name += "_"
-        out[name] = None
-    return list(out)
-
-
 def _registers(
     bits: Sequence[object], registers: Sequence[Any], name: str
 ) -> tuple[list[RegisterDecl], bool]:
@@ -472,7 +458,7 @@ def _registers(
     index: Mapping[object, int] = {bit: i for i, bit in enumerate(bits)}
     out: list[RegisterDecl] = []
     start = 0
-    names = _unique([_identifier(register.name) for register in registers])
+    names = unique([identifier(register.name) for register in registers])
     order = sorted(
         zip(registers, names, strict=True),
         key=lambda pair: index[pair[0][0]] if len(pair[0]) else -1,

@@ -52,8 +52,9 @@ def read(source: object, **options: Any) -> Program:  # noqa: ANN401  a frontend
 
     Args:
         source: A path or text of OpenQASM; a path, bytes or model of ONNX; a PyTorch module (with
-            ``example_inputs``), an exported program or ``.pt2`` file; a Qiskit circuit; a
-            :class:`~qcomp.ir.circuit.Circuit` or :class:`~qcomp.ir.program.Program`.
+            ``example_inputs``), an exported program or ``.pt2`` file; a Qiskit, pytket or Cirq
+            circuit; a :class:`~qcomp.ir.circuit.Circuit` or
+            :class:`~qcomp.ir.program.Program`.
         options: Options of the frontend, ``example_inputs`` for PyTorch.
 
     Returns:

@@ -315,6 +315,28 @@ class Circuit(Builder):
         assert isinstance(result, Circuit)
         return result
 
+    def to_pytket(self) -> Any:  # noqa: ANN401  pytket is optional
+        """Return a ``pytket.Circuit``."""
+        return load("services", "to-pytket")(self)
+
+    @staticmethod
+    def from_pytket(circuit: object) -> Circuit:
+        """Return the circuit of a ``pytket.Circuit``."""
+        result = load("services", "from-pytket")(circuit)
+        assert isinstance(result, Circuit)
+        return result
+
+    def to_cirq(self) -> Any:  # noqa: ANN401  Cirq is optional
+        """Return a ``cirq.Circuit`` on ``LineQubit`` 0 .. n-1."""
+        return load("services", "to-cirq")(self)
+
+    @staticmethod
+    def from_cirq(circuit: object) -> Circuit:
+        """Return the circuit of a ``cirq.Circuit``."""
+        result = load("services", "from-cirq")(circuit)
+        assert isinstance(result, Circuit)
+        return result
+
     @staticmethod
     def from_qasm(text: str) -> Circuit:
         """Return the circuit of OpenQASM 2 or 3 text."""
