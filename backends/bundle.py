@@ -1,5 +1,7 @@
 """The bundle: a folder with an ONNX graph a classical stage and a ``.qasm`` a circuit.
 
+A loop over circuits is a stage with stages of its own, which every step runs.
+
 ``program.json`` is the table of contents: version, stages in the order they run, shapes, parameter
 order, observables, targets and hashes. ``docs/program_format.md`` has the schema.
 """
@@ -7,7 +9,7 @@ order, observables, targets and hashes. ``docs/program_format.md`` has the schem
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from qcomp.artifact_format import FORMAT, MANIFEST, VERSION, sha256
 from qcomp.binding import SlottedCircuits
 from qcomp.errors import TargetError
 from qcomp.ir.program import Program
-from qcomp.ir.stages import CircuitStage, ClassicalStage, cut_into_stages
+from qcomp.ir.stages import CircuitStage, ClassicalStage, LoopStage, Stage, cut_into_stages
 from qcomp.registry import load
 
 if TYPE_CHECKING:
@@ -59,17 +61,7 @@ class BundleBackend:
             TargetError: If a machine cannot take its part.
             QcompError: If a file cannot be written.
         """
-        files: list[Path] = []
-        stages: list[Json] = []
-        graphs = 0
-        for stage in cut_into_stages(program):
-            if isinstance(stage, ClassicalStage):
-                written, entry = self._graph_stage(stage, out, graphs, context)
-                graphs += 1
-            else:
-                written, entry = self._circuit_stage(program, stage, out, context)
-            files += written
-            stages.append(entry)
+        files, stages = self._stages(program, cut_into_stages(program), out, "", context)
         graph = program.model.graph
         manifest: Json = {
             "format": FORMAT,
@@ -88,10 +80,31 @@ class BundleBackend:
         path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
         return [*files, path]
 
+    def _stages(
+        self, program: Program, stages: Sequence[Stage], out: Path, prefix: str, context: Context
+    ) -> tuple[list[Path], list[Json]]:
+        files: list[Path] = []
+        entries: list[Json] = []
+        graphs = loops = 0
+        for stage in stages:
+            if isinstance(stage, ClassicalStage):
+                path = out / f"{prefix}stage{graphs}.onnx"
+                graphs += 1
+                written, entry = self._graph_stage(stage, path, context)
+            elif isinstance(stage, LoopStage):
+                inside = f"{prefix}loop{loops}_"
+                loops += 1
+                written, inner = self._stages(program, stage.stages, out, inside, context)
+                entry = _loop_entry(stage, inner)
+            else:
+                written, entry = self._circuit_stage(program, stage, out, context)
+            files += written
+            entries.append(entry)
+        return files, entries
+
     def _graph_stage(
-        self, stage: ClassicalStage, out: Path, index: int, context: Context
+        self, stage: ClassicalStage, path: Path, context: Context
     ) -> tuple[list[Path], Json]:
-        path = out / f"stage{index}.onnx"
         backend = load("backends", self.graph.backend if self.graph else "onnx")()
         written = backend.write(Program(stage.model), path, self.graph, context)
         entry: Json = {
@@ -137,6 +150,18 @@ class BundleBackend:
             },
         }
         return written, entry
+
+
+def _loop_entry(stage: LoopStage, inner: list[Json]) -> Json:
+    return {
+        "kind": "loop",
+        "node": stage.node,
+        "form": stage.form.to_dict(),
+        "inputs": list(stage.inputs),
+        "constants": {name: _array(array) for name, array in stage.constants.items()},
+        "outputs": list(stage.outputs),
+        "stages": inner,
+    }
 
 
 def _slotted(context: Context) -> Collection[str]:

@@ -79,7 +79,7 @@ def carried_circuits(program: Program) -> Iterator[None]:
     """Put each circuit's OpenQASM 3 text into the nodes that name it, for as long as it lasts."""
     import onnx_ir as ir
 
-    nodes = program.circuit_nodes()
+    nodes = program.all_circuit_nodes()
     imports = program.model.graph.opset_imports
     added = bool(nodes) and DOMAIN not in imports
     texts: dict[str, str] = {}

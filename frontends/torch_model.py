@@ -370,7 +370,7 @@ def _name_batch_axis(model: ir.Model) -> None:
     if len(symbols) != 1 or symbols == {_BATCH} or None in symbols:
         return
     old = symbols.pop()
-    values = [*model.graph.inputs]
+    values = [value for graph in model.graphs() for value in graph.inputs]
     for node in model.graph.all_nodes():
         values.extend(node.outputs)
     for value in values:

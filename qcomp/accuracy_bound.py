@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from qcomp.errors import PassError
 from qcomp.largest_drop import Drop, KeptLayer, KeptLayers
+from qcomp.loop_bodies import run_passes
 from qcomp.model_file import model_bytes
-from qcomp.passmanager import Pipeline
 from qcomp.quantization import FloatReference, NodeRules, QuantizationRecord, rules_of
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def run_within(job: Compilation, drop: Drop, text: str, observer: Observer | Non
         own, facts = program.copy(), context.branch()
         if kept:
             facts.put(rules_of(facts).joined(NodeRules(exclude=tuple(kept))))
-        records = Pipeline.parse(text).run(own, facts, None if kept else observer)
+        records = run_passes(own, text, facts, None if kept else observer)
         return Trial(own, facts, records, _score(job, HybridSession(own)))
 
     source = _score(job, job.source_session())

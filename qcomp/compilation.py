@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcomp.accuracy_bound import run_within
-from qcomp.artifact_format import sha256
+from qcomp.artifact_format import graph_files, sha256
 from qcomp.binding import BoundCircuits
 from qcomp.bundling import slot_checks, write_bundle
 from qcomp.companions import copy_companions
@@ -18,6 +18,7 @@ from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
 from qcomp.judging import judge_labels, judge_text, other_inputs
 from qcomp.largest_drop import Drop, KeptLayers
+from qcomp.loop_bodies import run_passes
 from qcomp.model_file import INLINE_LIMIT
 from qcomp.node_rules import name_nodes
 from qcomp.passmanager import CircuitPass, Context, Guarantee, Pass, PassRecord, Pipeline
@@ -232,7 +233,7 @@ class Compilation:
             if target is self.graph and self.drop is not None:
                 run_within(self, self.drop, text, observer)
             else:
-                self.records += Pipeline.parse(text).run(self.program, self.context, observer)
+                self.records += run_passes(self.program, text, self.context, observer)
         self._check_overrides()
 
     def _check_schemes(self, text: str) -> None:
@@ -335,8 +336,7 @@ class Compilation:
 
         from qcomp.report.tensors import tensor_lines
 
-        stages = artifact.manifest["stages"]
-        graphs = [stage["file"] for stage in stages if str(stage["file"]).endswith(".onnx")]
+        graphs = graph_files(artifact.manifest["stages"])
         models = [ir.load(artifact.path / name) for name in graphs]
         names = self.source.model.graph.initializers
         statistics = self.context.get(TensorStatistics)

@@ -10,7 +10,8 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from qcomp.ir.circuit import Circuit
     from qcomp.ir.program import Program
-    from qcomp.ir.stages import CircuitStage
+    from qcomp.ir.stages import CircuitStage, LoopStage, Stage
 
 __all__ = ["HybridSession", "Session", "circuit_parameters", "optimized"]
 
@@ -145,11 +146,15 @@ class HybridSession:
     Attributes:
         inputs: Names of the inputs that have to be given, in order.
         outputs: Names of the program's outputs (not with ``only_taps``), then the taps.
+        on_step: Called in each step of a loop with the loop's name, the number of the step, and
+            the values that the step reads.
 
     Raises:
         PassError: When a stage cannot be run.
         UsageError: When a tap is no value of the graph.
     """
+
+    on_step: Callable[[str, int, Mapping[str, Any]], None] | None = None
 
     def __init__(
         self,
@@ -160,7 +165,7 @@ class HybridSession:
         only_taps: bool = False,
         inline: int | None = None,
     ) -> None:
-        from qcomp.ir.stages import ClassicalStage, cut_into_stages
+        from qcomp.ir.stages import cut_into_stages
 
         graph = program.model.graph
         self._circuits = dict(program.circuits)
@@ -174,12 +179,8 @@ class HybridSession:
         )
         named = [] if only_taps else [value.name or "" for value in graph.outputs]
         self.outputs: tuple[str, ...] = tuple(dict.fromkeys([*named, *taps]))
-        self._stages: list[Session | CircuitStage] = []
-        for stage in cut_into_stages(program, keep=taps, outputs=not only_taps):
-            if isinstance(stage, ClassicalStage):
-                self._stages.append(Session(stage.model, threads, inline=inline))
-            else:
-                self._stages.append(stage)
+        stages = cut_into_stages(program, keep=taps, outputs=not only_taps)
+        self._stages = _Stages(stages, threads, inline)
 
     def run(
         self,
@@ -209,12 +210,7 @@ class HybridSession:
                 raise UsageError(f"there is no output '{name}'", hint=suggest(name, self.outputs))
         self._check_names(feeds)
         values: dict[str, Any] = dict(feeds)
-        for index, stage in enumerate(self._stages):
-            if isinstance(stage, Session):
-                known = {*stage.inputs, *stage._optional}
-                values |= stage.run({k: v for k, v in values.items() if k in known})
-            else:
-                values[stage.output] = self._run_circuit(stage, values, shots, seed + index)
+        self._run_stages(self._stages, values, shots, seed)
         for name in names:
             if name not in values:
                 tensor = self._constants.get(name)
@@ -252,10 +248,42 @@ class HybridSession:
                 "input missing: " + ", ".join(f"'{name}'" for name in missing),
                 hint="inputs: " + ", ".join(self.inputs),
             )
-        optional = {n for s in self._stages if isinstance(s, Session) for n in s._optional}
+        optional = {n for s in self._stages.items if isinstance(s, Session) for n in s._optional}
         for name in feeds:
             if name not in self.inputs and name not in optional:
                 raise UsageError(f"there is no input '{name}'", hint=suggest(name, self.inputs))
+
+    def _run_stages(
+        self, stages: _Stages, values: dict[str, Any], shots: int | None, seed: int
+    ) -> None:
+        """Run stages in order; ``values`` gets what they make."""
+        for index, stage in enumerate(stages.items):
+            if isinstance(stage, Session):
+                known = {*stage.inputs, *stage._optional}
+                values |= stage.run({k: v for k, v in values.items() if k in known})
+            elif isinstance(stage, _OpenLoop):
+                values |= self._run_steps(stage, values, shots, seed + index)
+            else:
+                values[stage.output] = self._run_circuit(stage, values, shots, seed + index)
+
+    def _run_steps(
+        self, loop: _OpenLoop, values: Mapping[str, Any], shots: int | None, seed: int
+    ) -> dict[str, Any]:
+        from qcomp.ir.loops import run_loop
+
+        given = {**loop.stage.constants, **values}
+        around = {name: given[name] for name in loop.stage.inputs}
+
+        def step(number: int, feeds: dict[str, Any]) -> dict[str, Any]:
+            inside = {**around, **feeds}
+            if self.on_step is not None:
+                self.on_step(loop.stage.node, number, inside)
+            self._run_stages(loop.stages, inside, shots, seed + 1_000_003 * (number + 1))
+            return inside
+
+        result = run_loop(loop.stage.form, given, step)
+        assert result is not None
+        return result
 
     def _run_circuit(
         self, stage: CircuitStage, values: Mapping[str, Any], shots: int | None, seed: int
@@ -268,6 +296,28 @@ class HybridSession:
         result = np.asarray(run_readout(circuit, stage.readout, rows, shots=shots, seed=seed))
         shaped = result.reshape(*lead, *result.shape[1:])
         return shaped if stage.dtype is None else shaped.astype(stage.dtype, copy=False)
+
+
+class _Stages:
+    """Stages ready to run: classical ones in the runtime, those inside of loops too."""
+
+    def __init__(self, stages: Sequence[Stage], threads: int, inline: int | None) -> None:
+        from qcomp.ir.stages import ClassicalStage, LoopStage
+
+        self.items: list[Session | CircuitStage | _OpenLoop] = []
+        for stage in stages:
+            if isinstance(stage, ClassicalStage):
+                self.items.append(Session(stage.model, threads, inline=inline))
+            elif isinstance(stage, LoopStage):
+                self.items.append(_OpenLoop(stage, _Stages(stage.stages, threads, inline)))
+            else:
+                self.items.append(stage)
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenLoop:
+    stage: LoopStage
+    stages: _Stages
 
 
 def circuit_parameters(

@@ -55,13 +55,12 @@ class BindWeights(GraphPass):
         Raises:
             PassError: If a weight is not finite or a node's inputs do not fit its circuit.
         """
-        found = {node: _weights(program, node) for node in program.circuit_nodes()}
+        found = {node: _weights(program, node) for node in program.all_circuit_nodes()}
         if not any(values for values, _ in found.values()):
             return False
         names = _names(program, found)
         bindings: dict[str, Binding] = {}
         circuits: dict[str, Circuit] = {}
-        editor = Editor(program.model)
         for node, (values, left) in found.items():
             source, name = _circuit_name(node), names[node]
             if name not in circuits:
@@ -69,7 +68,8 @@ class BindWeights(GraphPass):
                 circuits[name].name = name
                 bindings[name] = Binding(source, values)
             if values:
-                _replace(editor, node, name, left)
+                assert node.graph is not None
+                _replace(Editor(program.model, node.graph), node, name, left)
         program.circuits.clear()
         program.circuits.update(circuits)
         context.put(BoundCircuits(bindings))
@@ -162,7 +162,6 @@ def _replace(editor: Editor, node: ir.Node, circuit: str, left: list[int]) -> No
     new = make_circuit_node(circuit, readout_of(node), inputs, name=node.name or circuit)
     output = new.outputs[0]
     output.name, output.type, output.shape = old.name, old.type, old.shape
-    assert node.graph is not None
-    node.graph.insert_before(node, new)
+    editor.graph.insert_before(node, new)
     editor.replace_value(old, output)
     editor.remove(node)

@@ -42,7 +42,7 @@ def inspect_command(
     json_output: JsonOption = False,
 ) -> None:
     """Run the command."""
-    from qcomp.artifact_format import MANIFEST
+    from qcomp.artifact_format import MANIFEST, all_stages
     from qcomp.cli.common import emit_json, show_table
     from qcomp.runtime.artifact import load
 
@@ -72,8 +72,8 @@ def inspect_command(
     if data.get("node_names"):
         rows = [(n["name"], n["op"], ", ".join(n["outputs"])) for n in data["node_names"]]
         show_table(("operator", "type", "outputs"), rows)
-    for stage in data.get("stages", []):
-        print(f"stage {stage['kind']}: {stage['file']}")
+    for depth, stage in all_stages(data.get("stages", [])):
+        print(f"{'  ' * depth}stage {stage['kind']}: {stage.get('file') or stage['node']}")
     if circuits:
         counts = list(data["circuits"].values())
         table = [(key, *(count[key] for count in counts)) for key in counts[0]]

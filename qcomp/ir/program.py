@@ -160,7 +160,7 @@ class Program:
         """
         if self.is_circuit:
             return True
-        nodes = [n for n in self.circuit_nodes() if n.attributes["circuit"].as_string() == name]
+        nodes = [n for n in self.all_circuit_nodes() if n.attributes["circuit"].as_string() == name]
         return all(readout_of(node).kind == "expval" for node in nodes)
 
     def reads_only_bits(self, name: str) -> bool:

@@ -23,7 +23,7 @@ def infer_shapes(program: Program) -> None:
         program: The program; only types and shapes change.
     """
     _infer(program.model)
-    changed = [_infer_circuit(program, node) for node in program.circuit_nodes()]
+    changed = [_infer_circuit(program, node) for node in program.all_circuit_nodes()]
     if any(changed):
         _infer(program.model)
 

@@ -1,8 +1,7 @@
-"""Cutting a hybrid graph at its Circuit nodes into classical stages and circuit stages."""
+"""Cutting a hybrid graph at its Circuit nodes: classical stages, circuits, loops over circuits."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,12 +10,21 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from qcomp.errors import PassError, UsageError, suggest
+from qcomp.ir.loops import (
+    LoopForm,
+    body_of,
+    body_program,
+    has_circuits,
+    is_loop_node,
+    loop_form,
+)
 from qcomp.ir.program import Program, Readout, is_circuit_node, readout_of
 from qcomp.ir.shapes import infer_shapes
 
 __all__ = [
     "CircuitStage",
     "ClassicalStage",
+    "LoopStage",
     "Stage",
     "captured_values",
     "cut_into_stages",
@@ -63,13 +71,34 @@ class CircuitStage:
     dtype: np.dtype[np.generic] | None
 
 
-Stage = ClassicalStage | CircuitStage
+@dataclass(frozen=True, slots=True)
+class LoopStage:
+    """A Scan or Loop node with circuits in its body.
+
+    Attributes:
+        node: The node's name.
+        form: What enters and leaves the body, by name.
+        stages: What each step runs.
+        inputs: Values that it takes: what the form names, and what the body reads around it.
+        outputs: Values that it makes.
+        constants: Those inputs that are constants, by name.
+    """
+
+    node: str
+    form: LoopForm
+    stages: tuple[Stage, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, NDArray[np.generic]]
+
+
+Stage = ClassicalStage | CircuitStage | LoopStage
 
 
 def cut_into_stages(
     program: Program, keep: Sequence[str] = (), *, outputs: bool = True
 ) -> list[Stage]:
-    """Cut a program at its Circuit nodes.
+    """Cut a program at its Circuit nodes, and at its loops over circuits.
 
     The stages run in the order given. Circuits that do not wait for one another follow directly
     one another, so there are as few classical stages as the longest chain of circuits allows.
@@ -87,12 +116,12 @@ def cut_into_stages(
         The stages: for a program without Circuit nodes one classical stage.
 
     Raises:
-        PassError: When a Circuit node stands in a subgraph or a function.
+        PassError: When a Circuit node stands in a function, a branch, or a loop inside a loop.
         UsageError: When a name in ``keep`` is no value of the main graph.
     """
     level, constants = _assign(program)
     graph = program.model.graph
-    circuits = set(program.circuit_nodes())
+    circuits = _quantum_nodes(program)
     if any(value.type is None for value in _handed_on(graph, level, circuits)):
         # What enters or leaves a stage needs a type, which a graph in the making may lack.
         infer_shapes(program)
@@ -114,7 +143,7 @@ def cut_into_stages(
             made += list(dict.fromkeys(fixed))
         if made:
             stages.append(_classical_stage(program, nodes, made, constants))
-        stages += [_circuit_stage(node) for node in here if node in circuits]
+        stages += [_quantum_stage(program, node) for node in here if node in circuits]
     return stages
 
 
@@ -125,16 +154,17 @@ def stage_of_nodes(program: Program) -> dict[ir.Node, str]:
         program: The program.
 
     Returns:
-        ``classical-0``, ``circuit-0``, ``classical-1`` ... by node; the nodes of constants,
-        which every stage may copy, are not in it.
+        ``classical-0``, ``circuit-0``, ``classical-1``, ``loop-1`` ... by node; the nodes of
+        constants, which every stage may copy, are not in it.
 
     Raises:
-        PassError: When a Circuit node stands in a subgraph or a function.
+        PassError: When a Circuit node stands in a function, a branch, or a loop inside a loop.
     """
     level, constants = _assign(program)
-    circuits = set(program.circuit_nodes())
+    quantum = _quantum_nodes(program)
+    kinds = {node: "loop" if is_loop_node(node) else "circuit" for node in quantum}
     return {
-        node: f"{'circuit' if node in circuits else 'classical'}-{level[node]}"
+        node: f"{kinds.get(node, 'classical')}-{level[node]}"
         for node in program.model.graph
         if node not in constants
     }
@@ -163,15 +193,8 @@ def _subgraphs(node: ir.Node) -> Iterable[ir.Graph]:
 def _assign(program: Program) -> tuple[dict[ir.Node, int], set[ir.Node]]:
     """Return the stage number of each node, and the nodes that are constants."""
     graph = program.model.graph
-    circuits = set(program.circuit_nodes())
-    functions = (node for body in program.model.functions.values() for node in body.all_nodes())
-    for node in itertools.chain(graph.all_nodes(), functions):
-        if is_circuit_node(node) and node not in circuits:
-            raise PassError(
-                "a Circuit node inside a subgraph or a function cannot be a stage of its own",
-                where=f"node '{node.name}'",
-                hint="unroll the loop or inline the function before the export",
-            )
+    circuits = _quantum_nodes(program)
+    _check_places(program, circuits)
     constants = {node for node in graph if node.op_type == "Constant" and node.domain == ""}
     reads = {node: captured_values(node) for node in graph}
     users: dict[ir.Value, list[ir.Node]] = {}
@@ -187,6 +210,42 @@ def _assign(program: Program) -> tuple[dict[ir.Node, int], set[ir.Node]]:
     if circuits:
         _sink(graph, level, reads, users, circuits | constants)
     return level, constants
+
+
+def _quantum_nodes(program: Program) -> set[ir.Node]:
+    """Return the nodes of the main graph that are stages of their own: circuits and loops."""
+    graph = program.model.graph
+    return {node for node in graph if is_circuit_node(node) or is_loop_node(node)}
+
+
+def _check_places(program: Program, quantum: set[ir.Node]) -> None:
+    """Check that every Circuit node stands in the main graph, or in a loop of it."""
+    for body in program.model.functions.values():
+        for node in body.all_nodes():
+            if is_circuit_node(node):
+                raise _misplaced(node, "a function", "inline the function before the export")
+    for outer in program.model.graph:
+        for graph in _subgraphs(outer):
+            if outer not in quantum:
+                _refuse_circuits(graph, "a branch")
+                continue
+            for node in graph:
+                for deeper in _subgraphs(node):
+                    _refuse_circuits(deeper, "a loop or a branch in a loop")
+
+
+def _refuse_circuits(graph: ir.Graph, what: str) -> None:
+    if has_circuits(graph):
+        node = next(node for node in graph.all_nodes() if is_circuit_node(node))
+        raise _misplaced(node, what, "run it for both ways, or write the inner loop step by step")
+
+
+def _misplaced(node: ir.Node, what: str, hint: str) -> PassError:
+    return PassError(
+        f"a Circuit node inside {what} cannot be a stage of its own",
+        where=f"node '{node.name}'",
+        hint=hint,
+    )
 
 
 def _sink(
@@ -304,6 +363,34 @@ def _classical_stage(
         stage,
         tuple(_name(value) for value in inputs if value not in stored),
         tuple(_name(value) for value in outputs),
+    )
+
+
+def _quantum_stage(program: Program, node: ir.Node) -> CircuitStage | LoopStage:
+    return _circuit_stage(node) if is_circuit_node(node) else _loop_stage(program, node)
+
+
+def _loop_stage(program: Program, node: ir.Node) -> LoopStage:
+    form = loop_form(node)
+    inputs: list[str] = []
+    constants: dict[str, NDArray[np.generic]] = {}
+    outside = set(node.inputs)
+    body = body_program(program, node)
+    around = {value.name for value in body.model.graph.inputs[len(body_of(node).inputs) :]}
+    for value in captured_values(node):
+        if value not in outside and value.name not in around:
+            continue  # a constant, which the body has taken in
+        inputs.append(_name(value))
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is not None and not value.is_graph_input():
+            constants[_name(value)] = np.asarray(tensor.numpy())
+    return LoopStage(
+        node=node.name or _name(node.outputs[0]),
+        form=form,
+        stages=tuple(cut_into_stages(body)),
+        inputs=tuple(inputs),
+        outputs=form.outputs,
+        constants=constants,
     )
 
 

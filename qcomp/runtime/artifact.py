@@ -6,18 +6,26 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qcomp.artifact_format import FORMAT, MANIFEST, REPORT, VERSION, sha256
 from qcomp.atomic import atomic_folder
 from qcomp.errors import QcompError, SourceError, UsageError, suggest
-from qcomp.registry import load as load_part
 from qcomp.runtime.devices import DEVICES, run_on
+from qcomp.runtime.stages import (
+    Answer,
+    Array,
+    Rows,
+    Walk,
+    check_flow,
+    check_type,
+    circuit_parts,
+    inside,
+    read_stages,
+)
 
 if TYPE_CHECKING:
     from qcomp.execute import Session
@@ -26,29 +34,6 @@ if TYPE_CHECKING:
     from qcomp.mitigation.options import Mitigation
 
 __all__ = ["Artifact", "load"]
-
-
-Array = NDArray[np.generic]
-Rows = NDArray[np.float64]
-Answer = Callable[[int, "Circuit", "Readout", Rows], Array | None]
-
-
-@dataclass(frozen=True, slots=True)
-class _Circuit:
-    circuit: Circuit
-    readout: Readout
-    node: str
-    inputs: tuple[str, ...]
-    constants: Mapping[str, Array]
-    output: str
-    dtype: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    path: Path
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
 
 
 class Artifact:
@@ -71,11 +56,11 @@ class Artifact:
             self.inputs: tuple[str, ...] = _names(manifest["inputs"])
             self.outputs: tuple[str, ...] = _names(manifest["outputs"])
             for entry in manifest["inputs"]:
-                _check_type(entry["dtype"], entry["shape"])
+                check_type(entry["dtype"], entry["shape"])
             if check:
                 _check_files(self.path, manifest["files"])
-            self._stages = [_stage(self.path, entry) for entry in manifest["stages"]]
-            _check_flow(self.inputs, self.outputs, self._stages)
+            self._stages, self._places = read_stages(self.path, manifest["stages"])
+            check_flow(self.inputs, self.outputs, self._stages)
         self._sessions: dict[Path, Session] = {}
         self._keep: object = None
 
@@ -107,11 +92,7 @@ class Artifact:
     @property
     def circuits(self) -> dict[str, Circuit]:
         """The compiled circuits by name."""
-        return {
-            Path(entry["file"]).stem: stage.circuit
-            for entry, stage in zip(self.manifest["stages"], self._stages, strict=True)
-            if isinstance(stage, _Circuit)
-        }
+        return {Path(part.file).stem: part.circuit for part in circuit_parts(self._stages)}
 
     def owned_by(self, owner: object) -> Artifact:
         """Keep ``owner``, say a temporary folder, alive as long as the artifact."""
@@ -238,25 +219,16 @@ class Artifact:
 
         Args:
             feeds: Input name -> array.
-            answer: Called with the place of a circuit among the stages, the circuit, its readout
-                and its rows of parameters, float64[B, P]. It returns what is read out, [B, ...],
-                or None where that is not known yet; stages that need it are left out then.
+            answer: Called with the place of a circuit among the stages (in a loop another one for
+                each step), the circuit, its readout and its rows of parameters, float64[B, P]. It
+                returns what is read out, [B, ...], or None where that is not known yet; stages
+                that need it are left out then.
 
         Returns:
             Name -> array of every value that is known in the end.
         """
         values: dict[str, Any] = dict(feeds)
-        for place, stage in enumerate(self._stages):
-            constants = stage.constants if isinstance(stage, _Circuit) else {}
-            if any(name not in values and name not in constants for name in stage.inputs):
-                continue
-            if isinstance(stage, _Graph):
-                session = self._session(stage.path)
-                values |= session.run({name: values[name] for name in stage.inputs})
-                continue
-            result = _run_circuit(stage, values, place, answer)
-            if result is not None:
-                values[stage.output] = result
+        Walk(answer, self._session, self._places).run(self._stages, values)
         return values
 
     def _session(self, path: Path) -> Session:
@@ -345,54 +317,9 @@ def _names(entries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return names
 
 
-def _check_type(dtype: object, shape: object = None) -> None:
-    """Check that an element type is one, and that a shape is a list of sizes and names, or none."""
-    if not isinstance(dtype, str):
-        raise TypeError(f"'{dtype}' is no element type")
-    np.dtype(dtype)
-    if shape is None:
-        return
-    if not isinstance(shape, list) or not all(isinstance(d, int | str | None) for d in shape):
-        raise TypeError(f"'{shape}' is no shape")
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"'{value}' is no list of names")
-    return tuple(value)
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"'{value}' is no name")
-    return value
-
-
-def _check_flow(
-    inputs: Sequence[str], outputs: Sequence[str], stages: Sequence[_Graph | _Circuit]
-) -> None:
-    """Check that every stage reads what the inputs or an earlier stage give."""
-    known = set(inputs)
-    for stage in stages:
-        constants: Mapping[str, Array] = stage.constants if isinstance(stage, _Circuit) else {}
-        for name in stage.inputs:
-            if name not in known and name not in constants:
-                raise ValueError(f"a stage reads '{name}', which nothing gives")
-        known |= {stage.output} if isinstance(stage, _Circuit) else set(stage.outputs)
-    for name in outputs:
-        if name not in known:
-            raise ValueError(f"no stage gives the output '{name}'")
-
-
-def _inside(folder: Path, name: str) -> Path:
-    if Path(name).name != name:
-        raise SourceError(f"'{MANIFEST}' names a file outside its folder: '{name}'")
-    return folder / name
-
-
 def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
     for name, entry in files.items():
-        path = _inside(folder, name)
+        path = inside(folder, name)
         if not path.is_file():
             raise SourceError(f"the artifact lacks the file '{name}'", hint="compile it again")
         if sha256(path) != entry["sha256"]:
@@ -401,63 +328,3 @@ def _check_files(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> None:
                 why=f"its hash differs from the one in {MANIFEST}",
                 hint="compile the model again",
             )
-
-
-def _stage(folder: Path, entry: Mapping[str, Any]) -> _Graph | _Circuit:
-    path = _inside(folder, entry["file"])
-    if entry["kind"] == "graph":
-        return _Graph(path, _texts(entry["inputs"]), _texts(entry["outputs"]))
-    from qcomp.ir.layout import Layout
-    from qcomp.ir.observable import Observable
-    from qcomp.ir.program import Readout
-
-    circuit = load_part("services", "read-qasm")(
-        path.read_text(encoding="utf-8"), folder=folder, name=entry["circuit"]
-    )
-    if list(circuit.params) != entry["parameters"]:
-        unknown = [name for name in circuit.params if name not in entry["parameters"]]
-        if unknown and len(circuit.params) == len(entry["parameters"]):
-            # The text has other names where a parameter is called like a gate.
-            circuit.params = _texts(entry["parameters"])
-        elif unknown:
-            raise SourceError(f"'{path}' has parameters that program.json does not: {unknown}")
-        else:
-            circuit = circuit.with_params(entry["parameters"])
-    if entry.get("layout") is not None:
-        circuit.layout = Layout.from_dict(entry["layout"])
-        if circuit.layout.num_physical != circuit.num_qubits:
-            raise SourceError(f"the layout of '{path}' is one of another number of qubits")
-    readout = entry["readout"]
-    if entry["dtype"] is not None:
-        _check_type(entry["dtype"])
-    return _Circuit(
-        circuit,
-        Readout(
-            readout["kind"],
-            tuple(Observable.parse(text) for text in readout["observables"]),
-            readout["shots"],
-            tuple(readout["order"]),
-        ),
-        _text(entry["node"]),
-        _texts(entry["inputs"]),
-        {
-            name: np.array(c["values"], dtype=c["dtype"]).reshape(c["shape"])
-            for name, c in entry["constants"].items()
-        },
-        _text(entry["output"]),
-        entry["dtype"],
-    )
-
-
-def _run_circuit(
-    stage: _Circuit, values: Mapping[str, Any], place: int, answer: Answer
-) -> Array | None:
-    from qcomp.execute import circuit_parameters
-
-    given = [values.get(name, stage.constants.get(name)) for name in stage.inputs]
-    rows, lead = circuit_parameters(given, stage.circuit, stage.node)
-    result = answer(place, stage.circuit, stage.readout, rows)
-    if result is None:
-        return None
-    shaped = result.reshape(*lead, *result.shape[1:])
-    return shaped if stage.dtype is None else shaped.astype(stage.dtype, copy=False)

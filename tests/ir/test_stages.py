@@ -193,7 +193,7 @@ def test_a_circuit_inside_a_branch_is_refused() -> None:
     value = branch.node(0).inputs[0]
     assert value is not None
     branch.insert_before(branch.node(0), make_circuit_node("layer", READOUT, [value], "inner"))
-    with pytest.raises(PassError, match="inside a subgraph") as caught:
+    with pytest.raises(PassError, match="inside a branch") as caught:
         cut_into_stages(program)
     assert "inner" in str(caught.value)
 
