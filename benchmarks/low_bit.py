@@ -1,22 +1,28 @@
 """Every method for weights of few bits, on the same models, judged by the ONNX file it emits.
 
-    python benchmarks/low_bit.py DIR --json FILE [--only TEXT,...] [--models A,B] [--readme]
+    python benchmarks/low_bit.py DIR --json FILE [--only TEXT ...] [--models A,B] [--readme]
 
 DIR holds models as ``quantize_tasks.py`` describes them; the character model and its twin with
 outliers are made here (``examples/char_model``). Each (method, model) is done once: FILE keeps what
-was found, and a second run does what is missing or has another pipeline by now. ``--fresh TEXT``
-does rows again. ``--peers ort,nncf --python nncf=PYTHON`` has other tools' rows.
+was found after each row, and a second run does what is missing, has another pipeline by now, or was
+written before peaks of memory were measured, in this order. ``--only TEXT`` (again and again) does
+rows with that text in '[tool] class name', ``--fresh TEXT`` does them anew.
+``--peers ort,nncf --python nncf=PYTHON`` has other tools' rows.
 
 Every figure is that of ONNX Runtime running the file on one thread: the task's metric and its drop,
 SQNR (logits centred per position), KL(float || quantized) a token for language models, bytes over
 float's, CPU time of a batch over float's (the two take turns, least of both), CPU seconds of the
-compile but for checks. Rows are compared inside one class: what is stored in as many bits and runs
-as the same kind of kernel. The best of its class and model has the least KL, or the largest SQNR.
+compile but for checks, and its peak of memory above what was held before. Rows are compared inside
+one class: what is stored in as many bits and blocks and runs as the same kind of kernel. The best
+of its class and model has the least KL, or the largest SQNR.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
+import itertools
 import json
 import os
 import subprocess
@@ -29,8 +35,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import quantize_peers
 from low_bit_methods import METHODS
-from low_bit_peers import PEERS
+from low_bit_peers import PEERS, kind
 from quantize import LATENCY_BATCH, say, session
 from quantize_tasks import Judge, Reference, Task, _first, read_tasks
 
@@ -102,6 +109,8 @@ class Floating:
 
 def compiled(task: Task, text: str, out: Path) -> Row:
     """Compile by a pipeline of ours; return CPU seconds, imports of the passes apart."""
+    import numba  # noqa: F401  imports are no work
+
     import qcomp
     from qcomp.backends.onnx_int import OnnxIntBackend
     from qcomp.passmanager import Context, Pipeline
@@ -110,11 +119,23 @@ def compiled(task: Task, text: str, out: Path) -> Row:
     pipeline = Pipeline.parse(text)
     context = Context(calibration=lambda: iter([task.calibration]))
     program = qcomp.read(task.onnx)
+    before = held_memory()
     start = time.process_time()
     pipeline.run(program, context)
     spent = time.process_time() - start
+    peak = quantize_peers.memory("VmHWM") - before
     OnnxIntBackend().write(program, out, get_target("cpu-int4"), context)
-    return {"cpu_s": spent}
+    return {"cpu_s": spent, "peak": peak}
+
+
+def held_memory() -> int:
+    """Give back what is free, let Linux count the peak anew, and return the bytes that are held."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:  # of glibc
+        trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return quantize_peers.memory("VmRSS")
 
 
 def made_by(tool: str, config: str, python: str, task: Task, out: Path) -> Row:
@@ -138,7 +159,9 @@ def made_by(tool: str, config: str, python: str, task: Task, out: Path) -> Row:
     for line in reversed(done.stdout.splitlines()):
         if line.startswith("ANSWER "):
             answer = json.loads(line.removeprefix("ANSWER "))
-            return {"cpu_s": answer["cpu_s"]} if answer["ok"] else {"error": answer["error"]}
+            if answer["ok"]:
+                return {"cpu_s": answer["cpu_s"], "peak": answer["peak"]}
+            return {"error": answer["error"]}
     return {"error": (done.stderr or "no answer").strip()[-200:]}
 
 
@@ -205,20 +228,21 @@ def table(rows: list[Row]) -> str:
     best = winners(rows)
     won = {id(row) for row in best.values()}
     lines = [
-        "| model | class | method | metric | drop | SQNR dB | KL | size | latency | CPU s |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| model | class | method | metric | drop | SQNR dB | KL | size | latency | CPU s | MB |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     for row in sorted(rows, key=lambda r: (MODELS.index(r["model"]), kinds.index(r["kind"]))):
         name = row["name"] if row["tool"] == "qcomp" else f"{row['tool']}: {row['name']}"
         head = f"| {row['model']} | {row['kind']} | {f'**{name}**' if id(row) in won else name} |"
         if "error" in row:
-            lines.append(f"{head} {' '.join(row['error'].split())[:80]} | | | | | | |")
+            lines.append(f"{head} {' '.join(row['error'].split())[:80]} | | | | | | | |")
             continue
         lines.append(
             f"{head} {row['float']:.4f} -> {row['value']:.4f} | {row['drop']:+.4f} "
             f"| {row['sqnr_db']:.1f} | {format(row['kl'], '.2e') if 'kl' in row else ''} "
-            f"| {row['size']:.3f} | {row['latency']:.2f} | {row['cpu_s']:.1f} |"
+            f"| {row['size']:.3f} | {row['latency']:.2f} | {row['cpu_s']:.1f} "
+            f"| {format(row['peak'] / 1e6, '.0f') if 'peak' in row else ''} |"
         )
     ours = dict.fromkeys((r["kind"], r["name"]) for r in rows if r["tool"] == "qcomp")
     losers = [key for key in ours if key not in {(r["kind"], r["name"]) for r in best.values()}]
@@ -244,9 +268,9 @@ def jobs(task: Task, peers: list[str], pythons: dict[str, str]) -> list[tuple[Ro
             found.append((head, partial(compiled, task, text)))
     for tool in peers if task.metric in ("perplexity", "spearman") else []:
         for config in PEERS[tool]:
-            full, python = f"{config}-4-32", pythons.get(tool, sys.executable)
-            head = {"tool": tool, "name": config, "kind": "W4", "pipeline": full}
-            found.append((head, partial(made_by, tool, full, python, task)))
+            name, python = config.rsplit("-", 2)[0], pythons.get(tool, sys.executable)
+            head = {"tool": tool, "name": name, "kind": kind(config), "pipeline": config}
+            found.append((head, partial(made_by, tool, config, python, task)))
     return [({"model": task.name, **head}, make) for head, make in found]
 
 
@@ -255,8 +279,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="models with their data")
     parser.add_argument("--json", type=Path, required=True, help="keeps what was found")
     parser.add_argument("--models", default=",".join(MODELS), help="names, with commas")
-    parser.add_argument("--only", default="", help="parts of '[tool] class name', with commas")
-    parser.add_argument("--fresh", default="", help="the same, of rows that are done again")
+    parser.add_argument("--only", action="append", default=[], help="part of '[tool] class name'")
+    parser.add_argument("--fresh", action="append", default=[], help="the same: done again")
     parser.add_argument("--whole", action="store_true", help="judge by all evaluation rows")
     parser.add_argument("--peers", default="", help=f"of {', '.join(PEERS)}, with commas")
     parser.add_argument("--python", action="append", default=[], help="PEER=interpreter")
@@ -273,8 +297,8 @@ def main() -> None:
         options.folder,
         options.json,
         names,
-        only=[part for part in options.only.split(",") if part],
-        fresh=[part for part in options.fresh.split(",") if part],
+        only=options.only,
+        fresh=options.fresh,
         whole=options.whole,
         peers=peers,
         pythons=dict(item.split("=", 1) for item in options.python),
@@ -296,28 +320,29 @@ def run(
     peers: list[str],
     pythons: dict[str, str],
 ) -> list[Row]:
-    """Do what is missing; return the rows that the store has by then of what is asked today."""
+    """Do what is missing, then what has no peak; return the rows of what is asked today."""
     known: dict[str, Row] = json.loads(store.read_text()) if store.exists() else {}
     found: dict[str, Row] = {}
+    done: set[str] = set()
     with tempfile.TemporaryDirectory() as scratch:
-        for task in all_tasks(folder, Path(scratch), names, whole):
+        tasks = all_tasks(folder, Path(scratch), names, whole)
+        for whole_rows, task in itertools.product((False, True), tasks):
             floating: Floating | None = None
             for head, make in jobs(task, peers, pythons):
                 label = f"{head['tool']} {head['kind']} {head['name']}"
                 key = f"{task.name}: {label}"
                 before = known.get(key, {})
                 asked = not only or any(part in label for part in only)
-                again = any(part in label for part in fresh)
-                same = (before.get("pipeline"), before.get("rows")) == (
-                    head["pipeline"],
-                    task.rows,
-                )
-                if asked and (again or not same):
+                missing = any(part in label for part in fresh) and key not in done
+                missing |= before.get("pipeline") != head["pipeline"] or before["rows"] != task.rows
+                bare = whole_rows and not {"peak", "error"} & before.keys()
+                if asked and (missing or bare):
                     say(key)
                     floating = floating or Floating(task)
                     known[key] = {**head, "rows": task.rows, **measured(floating, make)}
-                    store.write_text(json.dumps(known, indent=1))
-                elif not same:  # of another pipeline, or other data
+                    done.add(key)
+                    save(known, store)
+                elif missing:  # of another pipeline, or other data
                     continue
                 found[key] = known[key]
             others = {k: r for k, r in known.items() if r["model"] == task.name}
@@ -325,6 +350,13 @@ def run(
                 if row["tool"] != "qcomp" and row["rows"] == task.rows:
                     found.setdefault(key, row)
     return list(found.values())
+
+
+def save(known: dict[str, Row], store: Path) -> None:
+    """Write the rows; whoever is stopped while it writes leaves those before."""
+    part = store.with_name(f"{store.name}.part")
+    part.write_text(json.dumps(known, indent=1))
+    part.replace(store)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ BACK = ",halve-constants,restore-halves,tie-weights"
 
 STORE4 = "quantize-embeddings,quantize-weights{symmetric=false}"
 TABLE4 = STORE4.replace("quantize-embeddings", "quantize-embeddings{bits=4}")
+STORE128 = STORE4.replace("}", ",group=128}")
 STORE3 = "quantize-embeddings,quantize-weights{symmetric=false,bits=3,form=int8}"
 STORE2 = "quantize-embeddings,quantize-weights{symmetric=false,bits=2,group=16,form=int8}"
 FOLD4 = "quantize-embeddings,quantize-weights{symmetric=false,form=int8}"
 TOKENS = "quantize-embeddings,quantize-tokens"
 RANGES = "calibrate{method=percentile},"
 STATIC4 = "quantize-static{weight-bits=4},correct-bias"
+BLOCKS32 = STATIC4.replace("weight-bits=4", "weight-bits=4,group=32")
 ORDERED = "order=activation"
 DECODER = ("gpt_imdb",)
 HEAD8 = 'select-nodes{override=["node_linear_24{bits=8}"]}'
@@ -112,6 +114,19 @@ METHODS = [
     Method("smoothed, gptq", "W4", f"smooth-activations,gptq,{STORE4}"),
     Method("awq, clipped", "W4", f"awq{{clip=true}},{STORE4}"),
     Method("awq, gptq", "W4", f"awq,gptq,{STORE4}"),
+    # Blocks of 128.
+    Method("rounded", "W4 128", STORE128, RANGES + BLOCKS32.replace("32", "128")),
+    Method("gptq, largest first", "W4 128", f"gptq{{{ORDERED},group=128}},{STORE128}"),
+    Method("gptaq, largest first", "W4 128", f"gptaq{{{ORDERED},group=128}},{STORE128}"),
+    Method("auto", "W4 128", f"choose-method{{group=128}},{STORE128}"),
+    Method("rounded", "W3 128", STORE3.replace("bits=3", "bits=3,group=128")),
+    Method(
+        "gptaq, largest first",
+        "W3 128",
+        f"gptaq{{bits=3,{ORDERED},group=128}}," + STORE3.replace("bits=3", "bits=3,group=128"),
+    ),
+    # Convolutions in blocks: a scale for so many weights of a channel.
+    Method("rounded, blocks of 32", "W4", None, f"{RANGES}{BLOCKS32}"),
     # Four bits in the file, products of 8-bit floats: ONNX Runtime on CPUs is only their reference.
     Method("dpq", "W4F8", "quantize-embeddings,calibrate{method=minmax},dpq,quantize-fp8"),
     # W4A8: four bits in the file, the products in 8-bit kernels.

@@ -16,12 +16,18 @@ import quantize_peers as peers
 from quantize_peers import Seconds, begin
 
 PEERS = {
-    "ort": ("rtn", "hqq", "gptq"),
-    "nncf": ("rtn", "awq+scales"),
-    "onc": ("rtn", "gptq"),
-    "quark": ("rtn", "hqq"),
+    "ort": ("rtn-4-32", "hqq-4-32", "gptq-4-32", "rtn-4-128", "hqq-4-128", "rtn-2-16", "hqq-2-16"),
+    "nncf": ("rtn-4-32", "awq+scales-4-32", "rtn-4-128", "awq+scales-4-128"),
+    "onc": ("rtn-4-32", "gptq-4-32", "rtn-4-128", "rtn-3-32"),
+    "quark": ("rtn-4-32", "hqq-4-32", "rtn-4-128", "rtn-2-16"),
 }
-"""Tool -> its methods that run on ONNX models."""
+"""Tool -> what of it runs on ONNX models: method, bits, group."""
+
+
+def kind(config: str) -> str:
+    """The class that a configuration is compared in, as ``W4`` or ``W4 128``."""
+    _, bits, group = _parts(config)
+    return f"W{bits} {group}" if group == 128 else f"W{bits}"
 
 
 def _parts(config: str) -> tuple[str, int, int]:

@@ -194,11 +194,11 @@ _BEFORE = [0]
 
 def begin() -> float:
     """Return the CPU clock, and remember the memory that the imports have left."""
-    _BEFORE[0] = _memory("VmRSS")
+    _BEFORE[0] = memory("VmRSS")
     return time.process_time()
 
 
-def _memory(what: str) -> int:
+def memory(what: str) -> int:
     """Bytes of this process that Linux tells: resident now (VmRSS), or at most (VmHWM)."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(what):
@@ -210,7 +210,7 @@ def main() -> None:
     tool, config, model, data, out = sys.argv[1:]
     try:
         found = TOOLS[tool](config, Path(model), Path(data), Path(out))
-        answer = {"ok": True, **found, "peak": _memory("VmHWM") - _BEFORE[0]}
+        answer = {"ok": True, **found, "peak": memory("VmHWM") - _BEFORE[0]}
     except Exception as error:  # a peer may fail in any way, and that is an answer
         answer = {"ok": False, "error": f"{type(error).__name__}: {str(error)[:300]}"}
     print("\nANSWER " + json.dumps(answer), flush=True)

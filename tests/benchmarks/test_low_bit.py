@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
@@ -16,7 +17,7 @@ from qcomp.passmanager import Pipeline  # noqa: E402
 
 def row(kind, name, model="char", tool="qcomp", **figures):
     plain = {"float": 5.0, "value": 5.1, "drop": 0.1, "sqnr_db": 30.0, "size": 0.2}
-    plain |= {"latency": 1.0, "cpu_s": 1.0, "pipeline": "", "rows": 3}
+    plain |= {"latency": 1.0, "cpu_s": 1.0, "peak": 1, "pipeline": "", "rows": 3}
     return {"model": model, "kind": kind, "name": name, "tool": tool, **plain, **figures}
 
 
@@ -70,8 +71,11 @@ def test_what_is_in_the_file_is_not_done_again(tmp_path, monkeypatch):
     kept = json.loads(store.read_text())
     kept["char: qcomp W4 AdaRound"]["pipeline"] = "another"
     store.write_text(json.dumps(kept))
+    del kept["char: qcomp W4 gpfq"]["peak"]  # written before peaks were measured
+    store.write_text(json.dumps(kept))
     low_bit.run(tmp_path, store, ["char"], fresh=[], **asked)
-    assert done == ["char"] * 4
+    assert done == ["char"] * 5
+    assert list(json.loads(store.read_text())) == list(kept)
 
 
 def test_a_row_is_what_onnx_runtime_makes_of_the_file(tmp_path, monkeypatch):
@@ -90,6 +94,23 @@ def test_a_row_is_what_onnx_runtime_makes_of_the_file(tmp_path, monkeypatch):
     assert 0.0 < found["drop"] < 0.03
     assert 25 < found["sqnr_db"] < 33
     assert 0.15 < found["size"] < 0.20
+    assert 0 < found["peak"] < 1e9
+
+
+def test_the_peak_of_a_row_is_its_own():
+    before = low_bit.held_memory()
+    big = np.ones(8 << 20)
+    assert low_bit.quantize_peers.memory("VmHWM") - before >= big.nbytes
+    del big
+    again = low_bit.held_memory()
+    assert low_bit.quantize_peers.memory("VmHWM") - again < 32 << 20
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"), [("rtn-4-32", "W4"), ("a+b-4-128", "W4 128"), ("rtn-2-16", "W2")]
+)
+def test_rows_of_other_tools_stand_in_the_class_of_their_bits_and_blocks(config, kind):
+    assert low_bit.kind(config) == kind
 
 
 def test_the_table_is_put_between_its_marks(tmp_path):
