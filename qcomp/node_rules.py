@@ -29,6 +29,7 @@ SCHEMES = ("static", "dynamic", "weights", "float")
 _OVERRIDE = re.compile(r"(?P<pattern>.+)\{(?P<options>[^{}]*)\}\Z", re.DOTALL)
 _EXAMPLE = "'/fc1/MatMul{bits=8,method=mse}'"
 _SHOWN = 4
+_LARGEST_GROUP = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class NodeOptions:
         method: How the range of its input is chosen (``calibrate``), or its weight is rounded.
         scheme: ``static``, ``dynamic`` or ``weights``: the one scheme that may take it; None for
             all.
+        group: Weights that share a scale; None for what the pass does by itself.
     """
 
     excluded: bool = False
@@ -50,6 +52,7 @@ class NodeOptions:
     bits: int | None = None
     method: str | None = None
     scheme: str | None = None
+    group: int | None = None
 
     def refusal(self, scheme: str) -> str:
         """Why a pass of that scheme has to leave the operator alone; "" when it need not."""
@@ -70,6 +73,7 @@ class Override:
         method: How the range is chosen.
         scheme: Which passes may take it.
         reason: Why, where a pass and not the user asks for it.
+        group: Weights that share a scale, where they lie in blocks.
     """
 
     pattern: str
@@ -77,6 +81,7 @@ class Override:
     method: str | None = None
     scheme: str | None = None
     reason: str = ""
+    group: int | None = None
 
     @staticmethod
     def parse(text: str) -> Override:
@@ -97,6 +102,10 @@ class Override:
                 if not value.isdecimal() or len(value) > 2:
                     raise UsageError(f"'{text}': bits is no number", hint="bits=8, 7 or 4")
                 override = replace(override, bits=int(value))
+            elif key == "group":
+                if not value.isdecimal() or not 1 <= int(value) <= _LARGEST_GROUP:
+                    raise UsageError(f"'{text}': group is no number of weights", hint="group=32")
+                override = replace(override, group=int(value))
             elif key == "method":
                 override = replace(override, method=value)
             elif key == "scheme":
@@ -108,9 +117,9 @@ class Override:
             else:
                 raise UsageError(
                     f"'{text}': there is no option '{key}'",
-                    hint=suggest(key, ("bits", "method", "scheme")),
+                    hint=suggest(key, ("bits", "group", "method", "scheme")),
                 )
-        if (override.bits, override.method, override.scheme) == (None, None, None):
+        if override == Override(override.pattern):
             raise UsageError(f"'{text}' overrides nothing", hint=f"write {_EXAMPLE}")
         return override
 
@@ -207,7 +216,7 @@ class NodeRules:
             if self.matches(override.pattern, name, op_type):
                 given = {
                     key: value
-                    for key in ("bits", "method", "scheme")
+                    for key in ("bits", "group", "method", "scheme")
                     if (value := getattr(override, key)) is not None
                 }
                 text = ", ".join(f"{key}={value}" for key, value in given.items())

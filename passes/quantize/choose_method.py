@@ -153,7 +153,7 @@ class ChooseMethod(ErrorFeedback):
         check_finite(layer.weight, columns)
         weights = [np.ascontiguousarray(part.T) for part in columns]
         count, inputs = weights[0].shape
-        grid = self._grid(layer.bits)
+        grid = self._grid(layer.bits, layer.group)
         tried: dict[str, float] = {}
         left_out: list[str] = []
         best: tuple[str, list[RoundedRows]] | None = None

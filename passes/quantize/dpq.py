@@ -57,6 +57,7 @@ class Dpq(Gptq):
         if self.scheme != "weights":
             raise UsageError("dpq: 8-bit floats are no integers", hint="leave 'scheme' out")
 
-    def _grid(self, bits: int | None = None) -> Grid:
+    def _grid(self, bits: int | None = None, group: int | None = None) -> Grid:
         bits = self.bits if bits is None else bits
-        return Float8Grid(bits, self.group, self.symmetric, self.fit, positive=True)
+        group = self.group if group is None else group
+        return Float8Grid(bits, group, self.symmetric, self.fit, positive=True)

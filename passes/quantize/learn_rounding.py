@@ -357,9 +357,8 @@ class _Work:
         for layer, grid, q in zip(layers, found, levels, strict=True):
             axis = weight_axis(layer.node)
             text = f"{method}, {gain:+.1f} dB" if method else ""
-            weight = chosen_weight(
-                grid, q, axis, options.group, options.symmetric, layer.bits, text
-            )
+            group = options.group if layer.group is None else layer.group
+            weight = chosen_weight(grid, q, axis, group, options.symmetric, layer.bits, text)
             self.weights[layer.weight] = weight
             layer.put(weight.real())
             self.account.layers[layer.weight] = (best == 2, gain)
@@ -369,7 +368,7 @@ class _Work:
             weight,
             weight_axis(layer.node),
             layer.bits,
-            self.options.group,
+            self.options.group if layer.group is None else layer.group,
             self.options.symmetric,
             not self.twin.static and (self.options.scheme != "tokens" or layer.bits <= 4),
             power,

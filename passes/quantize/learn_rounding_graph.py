@@ -74,6 +74,7 @@ class Layer:
         places: Initializers of the twin that hold it, and whether they hold its transpose.
         readers: Operators of the twin that read them.
         bits: Bits of its integers.
+        group: Weights that share a scale, where the user or a pass asks for it.
     """
 
     weight: str
@@ -81,6 +82,7 @@ class Layer:
     bits: int
     places: list[tuple[ir.Value, bool]] = field(default_factory=list)
     readers: list[ir.Node] = field(default_factory=list)
+    group: int | None = None
 
     def put(self, real: npt.NDArray[np.float32]) -> None:
         """Let the twin compute with another weight."""
@@ -173,9 +175,11 @@ def make_twin(
             taken = node.op_type != "Conv" and not refusal
         if taken:
             name = (node.inputs[1].name if node.inputs[1] is not None else "") or ""
-            asked = rules.options(node).bits
+            asked = rules.options(node)
             if name not in chosen.weights:
-                layers.setdefault(name, Layer(name, node, bits if asked is None else asked))
+                count = bits if asked.bits is None else asked.bits
+                group = asked.group if scheme == "weights" else None
+                layers.setdefault(name, Layer(name, node, count, group=group))
     model = program.model.clone()
     twin = Program(model, program.circuits, program.source)
     if scheme == "weights":

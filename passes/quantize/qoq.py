@@ -77,12 +77,12 @@ class Qoq(Gptq):
             wrong = f"group is {self.group}" if self.group < 1 else f"fit is '{self.fit}'"
             raise UsageError(f"qoq: {wrong}", hint="group is at least 1; fit is minmax or mse")
 
-    def _grid(self, bits: int | None = None) -> Grid:
+    def _grid(self, bits: int | None = None, group: int | None = None) -> Grid:
         if bits not in (None, 4):
             raise UsageError(
                 f"qoq: a layer is to have {bits} bits", hint="4, or exclude it: 'gptq' has others"
             )
-        return ProgressiveGrid(4, self.group, False, self.fit)
+        return ProgressiveGrid(4, self.group if group is None else group, False, self.fit)
 
     def choose(self, problem: Problem) -> tuple[npt.NDArray[np.uint8], Grids, str]:
         """Round one matrix."""

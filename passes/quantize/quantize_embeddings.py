@@ -23,7 +23,7 @@ embedding tables with scales of their own, Guan et al. 2019, arXiv:1911.02079.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from qcomp.ir.program import Program
 
-__all__ = ["QuantizeEmbeddings"]
+__all__ = ["QuantizeEmbeddings", "looked_up_table"]
 
 _LOOKUPS = ("Gather", "GatherND")
 _BITS = (4, 8)
@@ -95,14 +95,14 @@ class QuantizeEmbeddings(GraphPass):
         floats: list[FloatOp] = []
         rules = rules_of(context)
         for node in list(model.graph):
-            table = _table(node, self.least_rows)
+            table = looked_up_table(node, self.least_rows)
             if table is None:
                 continue
             if not all(_reads(usage.node, usage.idx, table, rules) for usage in table.uses()):
                 reason = "its table is a matrix of another layer too"
                 floats.append(FloatOp(node_label(node), node.op_type, reason))
                 continue
-            lookups = [u.node for u in table.uses() if _table(u.node, 1) is table]
+            lookups = [u.node for u in table.uses() if looked_up_table(u.node, 1) is table]
             readers = [rules.options(lookup) for lookup in lookups]
             asked = rules.options(node)
             reason = asked.refusal("weights")
@@ -117,11 +117,13 @@ class QuantizeEmbeddings(GraphPass):
                     hint="8 or 4",
                 )
             bits = self.bits if asked.bits is None else asked.bits
+            group = self.group if asked.group is None else asked.group
             if not layers:
                 editor.name_nodes()
                 keep_reference(program, context)
-            if bits == 4 and _whole(table, self.group):
-                layers.append(self._in_blocks(node, table, editor, packed))
+            if bits == 4 and _whole(table, group):
+                options = replace(self, group=group)
+                layers.append(options._in_blocks(node, table, editor, packed))
             else:
                 layers.append(_rewrite(node, table, editor, weights, scales))
         for table in (*scales, *packed):
@@ -181,13 +183,13 @@ def _whole(table: ir.Value, group: int) -> bool:
 
 def _reads(node: ir.Node, index: int, table: ir.Value, rules: NodeRules) -> bool:
     """Whether an operator looks rows up in a table, or will have integers of its own for it."""
-    if _table(node, 1) is table:
+    if looked_up_table(node, 1) is table:
         return True
     layer = not node.domain and node.op_type in ("MatMul", "Gemm") and index == 1
     return layer and not matmul_weight_reason(node) and not rules.options(node).excluded
 
 
-def _table(node: ir.Node, least_rows: int) -> ir.Value | None:
+def looked_up_table(node: ir.Node, least_rows: int) -> ir.Value | None:
     """The table float32[V, K] that a node looks rows up in, or None."""
     import onnx_ir as ir
 

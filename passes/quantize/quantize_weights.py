@@ -195,6 +195,7 @@ class QuantizeWeights(GraphPass):
     def _for(self, node: ir.Node, asked: NodeOptions) -> QuantizeWeights:
         """The pass with the options that the user asks for one operator."""
         bits = self.bits if asked.bits is None else asked.bits
+        group = self.group if asked.group is None else asked.group
         method = self.method if asked.method is None else asked.method
         if bits not in _BITS or method not in _FITS:
             what = f"with method={method}" if bits in _BITS else f"in {bits} bits"
@@ -202,11 +203,16 @@ class QuantizeWeights(GraphPass):
                 f"quantize-weights cannot store '{node_label(node)}' {what}",
                 hint=f"bits=2 to 8; method={', '.join(_FITS)}",
             )
+        if group not in GROUPS:
+            raise UsageError(
+                f"quantize-weights cannot store '{node_label(node)}' in blocks of {group}",
+                hint="group is one of " + ", ".join(map(str, GROUPS)),
+            )
         form = self.form
         if self.tokens != "any":
             rows = _rows(node) or {"decode": 1}.get(self.tokens, _MANY)
             form = "matmulnbits" if rows <= _FEW else "int8"
-        return replace(self, bits=bits, form=form, method=cast("Method", method))
+        return replace(self, bits=bits, group=group, form=form, method=cast("Method", method))
 
     def _look_up(
         self, node: ir.Node, writer: _Writer, chosen: ChosenWeight | None

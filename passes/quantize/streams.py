@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,6 +115,27 @@ class Stream:
                 chunk.update(session.run({name: chunk[name] for name in names}))
         self._done.update(part.nodes)
         self.forget(())
+
+    def tail(self) -> Callable[[Mapping[str, Array]], Mapping[str, Array]]:
+        """What is left to run up to the values that are wanted, as a session of its own.
+
+        Returns:
+            A function of values that are held, by name, to those that are wanted.
+        """
+        from qcomp.execute import HybridSession
+
+        nodes = self.missing([self._known[name] for name in self._wanted if name in self._known])
+        part = self.part(nodes)
+        part.outputs = [value for value in part.outputs if value.name in self._wanted]
+        if not part.outputs:
+            return lambda values: values
+        session = HybridSession(_cut(self.program, part))
+        names = [value.name or "" for value in part.inputs]
+
+        def run(values: Mapping[str, Array]) -> Mapping[str, Array]:
+            return {**values, **session.run({name: values[name] for name in names})}
+
+        return run
 
     def forget(self, served: Iterable[str]) -> None:
         """Drop values that no node that is left reads; ``served`` are wanted no longer."""

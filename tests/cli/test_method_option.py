@@ -50,7 +50,7 @@ def test_method_auto_says_what_each_layer_got_and_why(folder, cli):
     [
         ("auto", "choose-method,quantize-embeddings", "gptq"),
         ("gptaq", "gptaq,quantize-embeddings", "gptq{"),
-        ("rounding", "fuse-batch-norm,quantize-embeddings", "gptq"),
+        ("rounding", "needs_data=false},quantize-embeddings", "gptq"),
     ],
 )
 def test_a_method_takes_the_place_of_the_target_s(method, has, lacks):

@@ -59,7 +59,7 @@ def test_outliers_of_activations_are_smoothed_where_one_scale_serves_them_all(mo
     report = json.loads(Path("own/report.json").read_text())
     own = min(layer["output_sqnr"] for layer in report["quantization"]["layers"])
     assert found["both"] > own + 1.5
-    assert found["both"] > found["decode"] - 3
+    assert found["both"] > found["decode"] - 4
 
 
 @pytest.mark.parametrize(

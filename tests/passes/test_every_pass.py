@@ -65,6 +65,11 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "quantize-embeddings": ({}, {"least_rows": 2}, {"least_rows": 2, "bits": 4, "group": 16}),
     "quantize-weights": ({}, {"method": "lsq", "symmetric": False}),
     "quantize-cache": ({}, {"bits": 4}),
+    "measure-sensitivity": ({}, {"form": "static", "measured": "one", "loss": "squared"}),
+    "allocate-bits": (
+        {"max_ratio": 1.3, "needs_data": False},
+        {"max_error": 0.5, "method": "frontier", "needs_data": False},
+    ),
     "dqa": ({}, {"bits": 5, "extra": 1, "share": 1.0, "symmetric": True}),
     "quantize-tokens": (
         *({}, {"bits": 4, "weights": 4, "symmetric": False, "kv": 4}),
@@ -115,6 +120,8 @@ FIRST: Mapping[str, str] = {
     "store-weights": "canonicalise",
     "quantize-dynamic": "canonicalise",
     "quantize-tokens": "canonicalise",
+    "measure-sensitivity": "inline-functions,canonicalise,fold-constants",
+    "allocate-bits": "inline-functions,canonicalise,fold-constants,measure-sensitivity",
     "quantize-weights": "canonicalise",
     "quantize-cache": "canonicalise",
     "dqa": "canonicalise,fold-constants",

@@ -49,11 +49,11 @@ def divergence(tmp_path_factory):
     return found
 
 
-def test_with_data_the_divergence_from_float_is_a_quarter_at_the_same_size(divergence):
-    (size, without, _), (same, with_data, _) = divergence["none"], divergence["data"]
-    assert with_data < 0.25 * without
+def test_with_data_the_divergence_from_float_is_an_eighth_at_a_fifth_more_bytes(divergence):
+    (size, without, _), (more, with_data, _) = divergence["none"], divergence["data"]
+    assert with_data < 0.125 * without
     assert without < 4e-3
-    assert same == pytest.approx(size, rel=0.01)
+    assert 1.1 * size < more < 1.2 * size
     assert size < 0.17
 
 
@@ -100,7 +100,7 @@ def test_convolutions_take_4_bits_in_8_bit_kernels_where_there_is_data(build, tm
     assert sorted(found["data"].values())[-3:] == [
         ("s4", "QLinearConv"),
         ("s4", "QLinearConv"),
-        ("u4/32", "MatMulNBits"),
+        ("u4/16", "MatMulNBits"),
     ]
     (proved,) = [c["how"] for c in dict(artifact.report)["checks"] if c["result"] == "proved"]
     assert "gptq: 0 of 3 layers above" in proved  # of both passes

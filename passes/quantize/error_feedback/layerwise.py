@@ -117,9 +117,10 @@ class ErrorFeedback(GraphPass):
         if self.sweeps < 0:
             raise UsageError(f"{self.name}: sweeps is at least 0")
 
-    def _grid(self, bits: int | None = None) -> Grid:
+    def _grid(self, bits: int | None = None, group: int | None = None) -> Grid:
         bits = self.bits if bits is None else bits
-        return Grid(bits, self.group, self.symmetric, self.fit, positive=self.scheme == "static")
+        group = self.group if group is None else group
+        return Grid(bits, group, self.symmetric, self.fit, positive=self.scheme == "static")
 
     @abstractmethod
     def choose(self, problem: Problem) -> tuple[Bytes, Grids, str]:
@@ -311,7 +312,7 @@ class ErrorFeedback(GraphPass):
         label = node_label(layer.node)
         columns = read_columns(layer.node, geometry.group)
         check_finite(layer.weight, columns)
-        grid = self._grid(layer.bits)
+        grid = self._grid(layer.bits, layer.group)
         levels = np.empty(columns.shape, dtype=np.uint8)
         parts = []
         for g, shared in enumerate(moments):
@@ -356,7 +357,7 @@ class ErrorFeedback(GraphPass):
         half = 1 << (grid.bits - 1)
         integers = (levels.astype(np.int16) - half).astype(np.int8)
         outputs = _output_axis(node)
-        group = self.group or None
+        group = grid.group or None
         if group is None:
             scale = np.concatenate(scales)[:, 0]
             zero = np.concatenate(zeros)[:, 0]
