@@ -24,8 +24,8 @@ Call = Callable[..., Any]
 def check_capture(
     where: str,
     layer: torch.nn.Module,
-    replacement: torch.nn.Module,
-    capture: Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], torch.nn.Module],
+    replacement: Any,  # noqa: ANN401  a module, or a function with the same attributes
+    capture: Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], Any],
     calls: list[Arguments],
 ) -> str:
     """Compare what a layer and its capture give; return one line that says how they compared.
@@ -132,7 +132,7 @@ def _is_double(values: torch.Tensor) -> bool:
 
 def _both(
     layer: torch.nn.Module,
-    replacement: torch.nn.Module,
+    replacement: Any,  # noqa: ANN401
     call: Arguments,
     *,
     double: bool,
@@ -170,9 +170,9 @@ def _failed(error: Exception, where: str) -> QcompError:
 
 
 def _same_structure(
-    replacement: torch.nn.Module,
+    replacement: Any,  # noqa: ANN401
     layer: torch.nn.Module,
-    capture: Callable[..., torch.nn.Module],
+    capture: Callable[..., Any],
     call: Arguments,
     where: str,
 ) -> None:

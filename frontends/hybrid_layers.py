@@ -42,13 +42,14 @@ if TYPE_CHECKING:
 __all__ = ["CAPTURERS", "CALL_SITES", "PROTOCOL", "captured_layers"]
 
 CAPTURERS: dict[str, str] = {
+    "pennylane.qnn.torch.TorchLayer": "qcomp.frontends.pennylane_capture:capture_torch_layer",
     "qiskit_machine_learning.connectors.torch_connector.TorchConnector": (
         "qcomp.frontends.qiskit_ml:capture_connector"
     ),
 }
 """Full name of a layer's class (of the class or a base) -> "module:function" of its capturer."""
 
-CALL_SITES: dict[str, str] = {}
+CALL_SITES: dict[str, str] = {"pennylane": "qcomp.frontends.pennylane_capture:QNodeCalls"}
 """Package -> "module:class" that captures the package's circuits where a ``forward`` calls them.
 
 The class is made with (where, notes); its context manager ``recording()`` is entered while the
@@ -159,6 +160,7 @@ class _Recorder:
 
     def __init__(self, layers: list[_Layer]) -> None:
         self.layers = layers
+        self.known: set[int] = set()
 
     @property
     def captured(self) -> list[_Layer]:
@@ -178,7 +180,8 @@ class _Recorder:
         with contextlib.ExitStack() as stack:
             for layer in self.layers:
                 stack.enter_context(_forward_of(layer.layer, self._answer(layer)))
-            stack.enter_context(_refusing_unregistered({id(m) for m in module.modules()}))
+            self.known = {id(part) for part in module.modules()}
+            stack.enter_context(_refusing_unregistered(self.known))
             stack.enter_context(torch.no_grad())
             try:
                 module(*args, **kwargs)
@@ -205,6 +208,7 @@ class _Recorder:
                         error.where = error.where or f"quantum layer '{found.name}'"
                         raise
                 replacement.train(found.layer.training)
+                self.known.update(id(part) for part in replacement.modules())
                 found.replacement = replacement
             return found.replacement(*args, **kwargs)
 

@@ -139,6 +139,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "from-cirq": "qcomp.frontends.cirq_circuit:from_cirq",
         "save-program": "qcomp.backends.onnx_file:save_program",
         "torch-translations": "qcomp.nn.onnx_export:translation_table",
+        "remember-circuit": "qcomp.nn.op:remember_circuit",
         "captured-connector": "qcomp.nn.connector:CapturedConnector",
     },
 }

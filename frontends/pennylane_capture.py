@@ -1,0 +1,618 @@
+"""A QNode as torch code on the operator ``qcomp::circuit``: its angles stay expressions.
+
+The QNode's tape is built and never run, so neither its device nor its ``diff_method`` matters. An
+angle that is an element of an argument, or affine in some, stays in the circuit; for any other the
+tape is built again at each call with the tensors of the call, and what is computed there becomes
+part of the exported graph (:mod:`qcomp.frontends.pennylane_angles`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pennylane as qml
+import torch
+from pennylane import pytrees
+from torch.utils import _pytree as pytree
+
+from qcomp import registry
+from qcomp.errors import QcompError, SourceError
+from qcomp.frontends.capture_check import check_capture
+from qcomp.frontends.pennylane_angles import Leaf, Slot, angle_forms, identifier
+from qcomp.frontends.pennylane_readout import Output, readings_of
+from qcomp.frontends.pennylane_steps import Step, Steps, steps_of
+from qcomp.ir.angle import Angle, Parameter
+from qcomp.ir.circuit import Circuit
+
+if TYPE_CHECKING:
+    from pennylane.tape import QuantumScript
+
+__all__ = ["CapturedQNode", "QNodeCalls", "build_circuit", "capture_torch_layer"]
+
+_FAITHFUL = frozenset(
+    "cancel_inverses combine_global_phases commute_controlled compile decompose "
+    "defer_measurements dynamic_one_shot broadcast_expand merge_amplitude_embedding "
+    "merge_rotations optimize_tape pattern_matching_optimization remove_barrier "
+    "single_qubit_fusion split_non_commuting split_to_single_terms transpile undo_swaps "
+    "unitary_to_rot".split()
+)
+"""Transforms that change how a QNode is computed and not what: the circuit is taken before them."""
+
+
+def build_circuit(
+    steps: Sequence[Step],
+    angles: Sequence[Angle],
+    num_qubits: int,
+    num_clbits: int,
+    params: Sequence[str] = (),
+    name: str = "circuit",
+    final: Sequence[int] = (),
+) -> Circuit:
+    """Return the circuit of steps.
+
+    Args:
+        steps: The operations.
+        angles: Their angles in order.
+        num_qubits: Its qubits.
+        num_clbits: The bits that the steps write.
+        params: Its parameters in order.
+        name: Its name.
+        final: Qubits measured at the end, into bits after the others.
+    """
+    circuit = Circuit(num_qubits, num_clbits + len(final), params, name)
+    todo = iter(angles)
+    for step in steps:
+        values = [next(todo) for _ in step.params]
+        body = (
+            circuit.if_(step.condition) if step.condition is not None else contextlib.nullcontext()
+        )
+        with body:
+            if step.name == "barrier":
+                circuit.barrier(*step.qubits)
+            else:
+                circuit.append(step.name, step.qubits, values, step.clbit)
+    for bit, qubit in enumerate(final, num_clbits):
+        circuit.measure(qubit, bit)
+    return circuit
+
+
+class CapturedQNode:
+    """A QNode that answers by the operator ``qcomp::circuit``.
+
+    Args:
+        qnode: The QNode; its device is not used.
+        args: Example positional arguments.
+        kwargs: Example keyword arguments.
+
+    Attributes:
+        qnode: The QNode.
+        gives_list: Whether it returns a list of measurements.
+        structure: The text of its circuits and of what is read of them.
+
+    Raises:
+        SourceError: If it cannot be captured, with the operation and its line.
+    """
+
+    def __init__(self, qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401
+        self.qnode = qnode
+        self._exact = False
+        self._level = _level(qnode)
+        values, self._spec = pytree.tree_flatten((args, kwargs))
+        self._leaves = _leaves(qnode, values, args, kwargs)
+        tapes: list[QuantumScript] = []
+        steps: list[Steps] = []
+        for which in (0, 1):
+            call = self._drawn(values, which)
+            line_of = self._line_finder(call)
+            tapes.append(_tape(qnode, call, self._level))
+            self._qubits = _qubits(tapes[0], qnode)
+            steps.append(steps_of(tapes[-1], self._qubits, line_of))
+        self._shots = _shots(tapes[0])
+        self.gives_list = type(qnode._qfunc_output) is list
+        _, self._result = pytrees.flatten(
+            qnode._qfunc_output,
+            is_leaf=lambda value: isinstance(value, qml.measurements.MeasurementProcess),
+        )
+        self._steps = steps[0]
+        _same_steps(steps[0], steps[1], line_of)
+        self._readings, self._outputs = readings_of(tapes[0], steps[0], self._qubits)
+        self._build(steps, line_of)
+
+    def _build(self, steps: Sequence[Steps], line_of: Callable[[int], str]) -> None:
+        """Make the circuits: angles as forms of the arguments, or as slots."""
+        places = [step.origin for step in steps[0].steps for _ in step.params]
+        first, second = ([value for step in s.steps for value in step.params] for s in steps)
+        found = angle_forms(first, second, self._leaves)
+        angles: list[Angle] = []
+        self._slots: dict[bool, list[int]] = {True: [], False: []}
+        for place, form in enumerate(found):
+            if form is None:
+                raise SourceError(
+                    "an angle is a plain number that changes with the data",
+                    where=line_of(places[place]),
+                    why="it was taken out of torch by .item(), .detach().numpy(), float() or the "
+                    "like, and would be kept as it is",
+                    hint="compute angles with torch functions",
+                )
+            if isinstance(form, Slot):
+                self._slots[form.batched].append(place)
+                form = Parameter(f"angle_{place}")
+            angles.append(form)
+        self._leaves = [leaf for leaf in self._leaves if leaf.used]
+        params = [name for leaf in self._leaves for name in leaf.names()]
+        params += [f"angle_{place}" for kind in (True, False) for place in self._slots[kind]]
+        self._angles = angles
+        name = identifier(getattr(self.qnode.func, "__name__", "circuit"))
+        remember = registry.load("services", "remember-circuit")
+        self._calls: list[tuple[str, str, str, str]] = []
+        for reading in self._readings:
+            turned = [Angle.of(float(value)) for step in reading.before for value in step.params]
+            circuit = build_circuit(
+                (*self._steps.steps, *reading.before),
+                (*angles, *turned),
+                len(self._qubits),
+                len(self._steps.bits),
+                params,
+                name,
+                reading.final,
+            )
+            text = circuit.to_qasm3()
+            remember(text, circuit)
+            self._calls.append((name, text, reading.kind, ";".join(reading.observables)))
+        self.structure = "\n".join(str(part) for call in self._calls for part in call)
+
+    # --- running -------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  what the QNode gives
+        """Return what the QNode gives."""
+        return self.run(self.qnode, args, kwargs)
+
+    def run(self, qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Return what a QNode of the same function gives, its closures being its own."""
+        read = self._read(qnode, args, kwargs)
+        results = [self._output(output, read[output.reading]) for output in self._outputs]
+        return pytrees.unflatten(results, self._result)
+
+    def joined(self, kwargs: dict[str, Any]) -> torch.Tensor:
+        """Return the results side by side on the last axis, as a TorchLayer joins a list."""
+        read = self._read(self.qnode, (), kwargs)
+        if all(output.kind == "column" for output in self._outputs):
+            columns = [output.columns[0] for output in self._outputs]
+            if columns == list(range(read[0].shape[-1])):
+                return read[0]
+        results = [self._output(output, read[output.reading]) for output in self._outputs]
+        return torch.cat(
+            [
+                result[..., None] if self._is_number(output) else result
+                for output, result in zip(self._outputs, results, strict=True)
+            ],
+            dim=-1,
+        )
+
+    def _is_number(self, output: Output) -> bool:
+        return output.scalar or output.kind in ("column", "variance")
+
+    def _read(
+        self,
+        qnode: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],  # noqa: ANN401
+    ) -> list[torch.Tensor]:
+        """Return what each reading gives."""
+        values, spec = pytree.tree_flatten((args, kwargs))
+        if spec != self._spec:
+            raise SourceError(f"the QNode '{_name(qnode)}' is called with other arguments")
+        inputs = [leaf.input_of(values[leaf.position]) for leaf in self._leaves]
+        if any(self._slots.values()):
+            inputs += self._slot_inputs(qnode, args, kwargs)
+        if not inputs:
+            inputs = [torch.zeros(0, dtype=torch.float64)]
+        shots = 0 if self._exact else self._shots
+        operator = torch.ops.qcomp.circuit
+        return [operator(inputs, *call, shots, 0) for call in self._calls]
+
+    def _slot_inputs(
+        self,
+        qnode: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],  # noqa: ANN401
+    ) -> list[torch.Tensor]:
+        """Return the angles that are computed here: those with a batch axis, those without."""
+        tape = _tape(qnode, (args, kwargs), self._level)
+        steps = steps_of(tape, self._qubits)
+        _same_steps(self._steps, steps, lambda index: f"operation {index} of '{_name(qnode)}'")
+        params = [value for step in steps.steps for value in step.params]
+        return [
+            torch.stack([torch.as_tensor(params[place]).double() for place in places], dim=-1)
+            for places in self._slots.values()
+            if places
+        ]
+
+    def _output(self, output: Output, values: torch.Tensor) -> torch.Tensor:
+        if output.kind == "column":
+            return values[..., output.columns[0]]
+        if output.kind == "variance":
+            square, mean = (values[..., column] for column in output.columns)
+            return square - mean * mean
+        if output.kind == "matrix":
+            result = values @ torch.as_tensor(output.matrix, dtype=values.dtype)
+            return result[..., 0] if output.scalar else result
+        bits = len(self._steps.bits)
+        if bits and self._readings[output.reading].kind == "probs":
+            return values.reshape(*values.shape[:-1], -1, 1 << bits).sum(-1)
+        return values
+
+    @contextlib.contextmanager
+    def exact(self) -> Iterator[None]:
+        """Take no shots in the block."""
+        before, self._exact = self._exact, True
+        try:
+            yield
+        finally:
+            self._exact = before
+
+    def reference(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  what the QNode gives
+        """Return what PennyLane's own exact simulator gives for the QNode."""
+        return self.exact_qnode()(*args, **kwargs)
+
+    def exact_qnode(self) -> Any:  # noqa: ANN401  a QNode
+        """Return a QNode of the same function on PennyLane's exact simulator, without shots."""
+        wires = None if self._steps.bits else self.qnode.device.wires  # measured bits take wires
+        device = qml.device("default.qubit", wires=wires)
+        exact = qml.QNode(self.qnode.func, device, interface="torch", diff_method=None)
+        exact._compile_pipeline = self.qnode.compile_pipeline
+        return exact
+
+    # --- capturing -----------------------------------------------------------------------
+
+    def _drawn(self, values: Sequence[Any], which: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with a draw in the place of each leaf."""
+        values = [v.detach() if isinstance(v, torch.Tensor) else v for v in values]
+        for leaf in self._leaves:
+            values[leaf.position] = leaf.draws[which]
+        args, kwargs = pytree.tree_unflatten(values, self._spec)
+        return args, kwargs
+
+    def _line_finder(self, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Callable[[int], str]:
+        def line_of(index: int) -> str:
+            with _lines_of_operations() as lines:
+                tape = _tape(self.qnode, call, self._level)
+            name = _name(self.qnode)
+            if index < len(tape.operations) and id(tape.operations[index]) in lines:
+                return f"{lines[id(tape.operations[index])]}, in the QNode '{name}'"
+            return f"operation {index} of the QNode '{name}'"
+
+        return line_of
+
+
+def _name(qnode: Any) -> str:  # noqa: ANN401  a QNode
+    return str(getattr(qnode.func, "__name__", "circuit"))
+
+
+def _level(qnode: Any) -> str:  # noqa: ANN401  a QNode
+    """Return how far a QNode's own transforms are applied: not at all where all are faithful."""
+    names = [
+        getattr(step.tape_transform or step.transform, "__name__", "")
+        for step in qnode.compile_pipeline
+    ]
+    return "top" if all(name in _FAITHFUL for name in names) else "user"
+
+
+def _tape(
+    qnode: Any,
+    call: tuple[tuple[Any, ...], dict[str, Any]],
+    level: str,  # noqa: ANN401
+) -> QuantumScript:
+    """Return the tape of a call.
+
+    Raises:
+        SourceError: If the QNode's function fails, or a transform makes several tapes of it.
+    """
+    args, kwargs = call
+    try:
+        tape = qnode.construct(args, kwargs)
+        batch = qnode.compile_pipeline((tape,))[0] if level == "user" else (tape,)
+    except QcompError:
+        raise
+    except Exception as error:  # a QNode is anybody's code
+        raise SourceError(
+            f"the circuit of the QNode '{_name(qnode)}' cannot be built",
+            where=_place(error, qnode),
+            why=f"{type(error).__name__}: {str(error).strip()[:300]}",
+            hint="a circuit may take tensors as angles, and not decide by their values",
+        ) from error
+    if len(batch) != 1:
+        raise SourceError(
+            f"a transform of the QNode '{_name(qnode)}' makes {len(batch)} circuits of one",
+            hint="take the transform off; qcomp has mitigation and cutting of its own",
+        )
+    return batch[0]
+
+
+def _place(error: BaseException, qnode: Any) -> str:  # noqa: ANN401  a QNode
+    """Return the innermost line of the user's own code that an error went through."""
+    place = f"the QNode '{_name(qnode)}'"
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if not _is_package(code.co_filename):
+            place = f"line {trace.tb_lineno} of {os.path.basename(code.co_filename)}"
+        trace = trace.tb_next
+    return f"{place}, in the QNode '{_name(qnode)}'" if place.startswith("line") else place
+
+
+def _is_package(filename: str) -> bool:
+    """Whether a file belongs to a package that takes part in building circuits, not to a user."""
+    own = (qml, torch, sys.modules["qcomp"])
+    folders = [os.path.dirname(str(module.__file__)) for module in own]
+    folders.append(os.path.dirname(os.path.realpath(__file__)))
+    return any(filename.startswith(folder + os.sep) for folder in folders)
+
+
+@contextlib.contextmanager
+def _lines_of_operations() -> Iterator[dict[int, str]]:
+    """Note the line of the user's code that each operation is made in, by its identity."""
+    lines: dict[int, str] = {}
+    append = qml.QueuingManager.__dict__["append"]
+
+    def noting(cls: type, obj: object, /, **kwargs: object) -> None:
+        frame = sys._getframe(1)
+        while frame is not None and _is_package(frame.f_code.co_filename):
+            frame = frame.f_back  # type: ignore[assignment]  # None ends the walk
+        if frame is not None:
+            name = os.path.basename(frame.f_code.co_filename)
+            lines[id(obj)] = f"line {frame.f_lineno} of {name}"
+        append.__func__(cls, obj, **kwargs)
+
+    qml.QueuingManager.append = classmethod(noting)
+    try:
+        yield lines
+    finally:
+        qml.QueuingManager.append = append
+
+
+def _qubits(tape: QuantumScript, qnode: Any) -> dict[Any, int]:  # noqa: ANN401  a QNode
+    """Return wire -> qubit: in the device's order where it has one, only wires that are used."""
+    known = qnode.device.wires
+    order = list(tape.wires)
+    if known is not None:
+        all_read = any(not m.wires and m.mv is None for m in tape.measurements)
+        used = set(order)
+        order = [wire for wire in known if wire in used or all_read]
+    return {wire: qubit for qubit, wire in enumerate(order)}
+
+
+def _shots(tape: QuantumScript) -> int:
+    if tape.shots.has_partitioned_shots:
+        raise SourceError("a QNode with several numbers of shots cannot be captured")
+    return int(tape.shots.total_shots or 0)
+
+
+def _leaves(
+    qnode: Any,  # noqa: ANN401  a QNode
+    values: Sequence[Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> list[Leaf]:
+    """Return the floating-point tensors among the arguments, drawn twice."""
+    random = torch.Generator().manual_seed(1)
+    names = list(inspect.signature(qnode.func).parameters)
+    paths, _ = pytree.tree_flatten_with_path((args, kwargs))
+    leaves: list[Leaf] = []
+    taken: set[str] = set()
+    for position, ((path, _), value) in enumerate(zip(paths, values, strict=True)):
+        if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+            continue
+        key = path[1].key if hasattr(path[1], "key") else path[1].idx
+        argument = names[key] if isinstance(key, int) and key < len(names) else str(key)
+        name = identifier("_".join([argument, *(_key_text(k) for k in path[2:])]))
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        first, second = (_draw(value, random) for _ in range(2))
+        leaves.append(Leaf(position, name, (first, second)))
+    return leaves
+
+
+def _key_text(key: Any) -> str:  # noqa: ANN401  a key of a pytree
+    return str(getattr(key, "key", getattr(key, "idx", "")))
+
+
+def _draw(value: torch.Tensor, random: torch.Generator) -> torch.Tensor:
+    """Return other values in the range that a tensor has."""
+    values = value.detach().double().cpu()
+    low, high = (float(values.min()), float(values.max())) if values.numel() else (0.0, 1.0)
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    drawn = low + (high - low) * torch.rand(values.shape, generator=random, dtype=torch.float64)
+    return drawn.to(value.device).requires_grad_()
+
+
+def _same_steps(first: Steps, second: Steps, line_of: Callable[[int], str]) -> None:
+    """Check that two tapes differ in angles alone.
+
+    Raises:
+        SourceError: If they do not.
+    """
+    for one, two in zip(first.steps, second.steps, strict=False):
+        if replace(one, params=(), origin=0) != replace(two, params=(), origin=0):
+            raise _depends(
+                f"one time it is {_text(one)}, another {_text(two)}", line_of(two.origin)
+            )
+    if len(first.steps) != len(second.steps):
+        longer = max(first.steps, second.steps, key=len)
+        extra = longer[min(len(first.steps), len(second.steps))]
+        raise _depends(f"{_text(extra)} is there one time only", line_of(extra.origin))
+
+
+def _text(step: Step) -> str:
+    return f"{step.name} on {', '.join(map(str, step.qubits)) or 'nothing'}"
+
+
+def _depends(why: str, where: str) -> SourceError:
+    return SourceError(
+        "the circuit's structure depends on data",
+        where=where,
+        why=why,
+        hint="let the data choose angles, not gates: a rotation by 0 is no gate",
+    )
+
+
+def capture_torch_layer(
+    layer: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> torch.nn.Module:
+    """Return what takes the place of a ``qml.qnn.TorchLayer``: same call, same weights.
+
+    It is a copy of the layer whose QNode is a :class:`CapturedQNode`; the layer's own ``forward``
+    runs, and its ``Parameter`` objects are shared.
+
+    Args:
+        layer: The layer.
+        args: Example positional arguments.
+        kwargs: Example keyword arguments.
+
+    Raises:
+        SourceError: If the QNode cannot be captured.
+    """
+    recorded: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    class _Stop(Exception):  # noqa: N818  leaves forward once the QNode's arguments are known
+        pass
+
+    def record(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        recorded.append((args, kwargs))
+        raise _Stop
+
+    qnode = vars(layer)["qnode"]
+    with contextlib.suppress(_Stop):
+        _with_qnode(layer, record).forward(*args, **kwargs)
+    if not recorded:
+        raise SourceError(f"the layer {type(layer).__name__} does not call its QNode")
+    captured = CapturedQNode(qnode, *recorded[0])
+    replacement = _with_qnode(layer, captured)
+    attributes = vars(replacement)
+    if captured.gives_list and type(layer)._evaluate_qnode is qml.qnn.TorchLayer._evaluate_qnode:
+
+        def evaluate(x: torch.Tensor) -> torch.Tensor:
+            """Do what the layer's own method does without hstack, which has no good ONNX form."""
+            weights = {name: w.to(x) for name, w in attributes["qnode_weights"].items()}
+            return captured.joined({replacement.input_arg: x, **weights}).type(x.dtype)
+
+        attributes["_evaluate_qnode"] = evaluate
+    attributes["structure"] = captured.structure
+    attributes["exact"] = captured.exact
+    attributes["reference"] = _with_qnode(layer, captured.exact_qnode())
+    return replacement
+
+
+class _Weights(Mapping[str, Any]):
+    """A layer's weights by name, read when they are asked for: an export puts others in."""
+
+    def __init__(self, layer: torch.nn.Module, names: Sequence[str]) -> None:
+        self._parameters, self._names = layer._parameters, tuple(names)
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  a Parameter or what stands for it
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _with_qnode(layer: torch.nn.Module, qnode: Callable[..., Any]) -> torch.nn.Module:
+    """Return a shallow copy of a layer around another QNode."""
+    new = copy.copy(layer)
+    attributes = vars(new)
+    for name in ("_parameters", "_buffers", "_modules"):
+        attributes[name] = dict(attributes[name])
+    attributes.pop("forward", None)
+    attributes["qnode"] = qnode
+    attributes["qnode_weights"] = _Weights(new, list(vars(layer)["qnode_weights"]))
+    return new
+
+
+class QNodeCalls:
+    """Captures the QNodes that a module's ``forward`` calls itself.
+
+    Args:
+        where: What messages call the module.
+        notes: Gets a line for each QNode: how it compared with PennyLane's simulator.
+    """
+
+    def __init__(self, where: str, notes: list[str]) -> None:
+        self.where = where
+        self.notes = notes
+        self.captured: dict[object, CapturedQNode] = {}
+        self.calls: dict[object, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Capture every QNode at its first call, and compare it at the end."""
+
+        def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            key = _call_key(qnode, args, kwargs)
+            if key not in self.captured:
+                with torch.enable_grad():
+                    self.captured[key] = CapturedQNode(qnode, args, kwargs)
+                kept = pytree.tree_map(
+                    lambda v: v.detach().clone() if isinstance(v, torch.Tensor) else v,
+                    (args, kwargs),
+                )
+                self.calls[key] = [kept]
+            return self.captured[key].run(qnode, args, kwargs)
+
+        with _calling(answer):
+            yield
+        for key, captured in self.captured.items():
+            what = f"the QNode '{_name(captured.qnode)}'"
+            self.notes.append(
+                check_capture(
+                    what, torch.nn.Module(), captured, _again(captured.qnode), self.calls[key]
+                )
+            )
+
+    @contextlib.contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Let the captured QNodes answer."""
+
+        def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            key = _call_key(qnode, args, kwargs)
+            if key not in self.captured:
+                raise SourceError(
+                    f"the QNode '{_name(qnode)}' was not called so with the example inputs",
+                    where=self.where,
+                )
+            return self.captured[key].run(qnode, args, kwargs)
+
+        with _calling(answer):
+            yield
+
+
+def _again(qnode: Any) -> Callable[..., CapturedQNode]:  # noqa: ANN401
+    return lambda layer, args, kwargs: CapturedQNode(qnode, args, kwargs)
+
+
+@contextlib.contextmanager
+def _calling(answer: Callable[..., Any]) -> Iterator[None]:
+    call = qml.QNode.__call__
+    qml.QNode.__call__ = answer
+    try:
+        yield
+    finally:
+        qml.QNode.__call__ = call
+
+
+def _call_key(qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:  # noqa: ANN401
+    """Return what tells apart calls that are captured apart: all but the tensors' values."""
+    values, spec = pytree.tree_flatten((args, kwargs))
+    kinds = [v.dim() if isinstance(v, torch.Tensor) else repr(v) for v in values]
+    return getattr(qnode.func, "__code__", qnode.func), str(spec), tuple(kinds)
