@@ -161,8 +161,8 @@ def circuit_gradient_op(
     weight = cotangent.detach().to("cpu", torch.float64)
     weight = weight.expand(*lead, weight.shape[-1]).reshape(len(rows), weight.shape[-1]).numpy()
     if kind == "expval":
-        texts = observables.split(SEPARATOR)
-        gradient = expectation_gradients(target, rows, texts, weight)
+        parsed = readout_of(kind, observables, 0).observables
+        gradient = expectation_gradients(target, rows, parsed, weight)
     else:
         gradient = probability_gradients(target, rows, weight)
     out = torch.from_numpy(np.ascontiguousarray(gradient))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -94,6 +95,11 @@ def pauli_table(observables: Sequence[Observable | str], num_qubits: int) -> Pau
     """
     if not observables:
         raise UsageError("an expectation value needs at least one observable")
+    return _table(tuple(observables), num_qubits)
+
+
+@functools.lru_cache(maxsize=64)  # a layer asks for the same table at every step of its training
+def _table(observables: tuple[Observable | str, ...], num_qubits: int) -> PauliTable:
     words: dict[tuple[int, int], int] = {}
     entries: list[tuple[int, int, float]] = []
     for k, item in enumerate(observables):
