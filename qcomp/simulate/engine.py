@@ -13,6 +13,7 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.run import Run
 from qcomp.simulate.batched import evolve_batch, fits_lanes, kept_plan, moving_entries
+from qcomp.simulate.blocked import evolve_state
 from qcomp.simulate.kernels import apply_rows
 from qcomp.simulate.plan import Plan
 from qcomp.simulate.reference import evolve_run
@@ -37,6 +38,9 @@ COMPILED_WORK = 1 << 16
 
 The choice depends on sizes only, so that equal calls give equal bits.
 """
+
+LONG_RUN = 1 << 13
+"""Gates, and amplitudes, that :func:`_is_narrow` goes by."""
 
 _CHUNK_AMPLITUDES = 1 << 18
 _CHUNK_COEFFICIENTS = 1 << 20
@@ -124,6 +128,11 @@ def ground_states(num_qubits: int, rows: int) -> States:
     return states
 
 
+def _is_narrow(run: Run, amplitudes: int) -> bool:
+    """Whether a run has so many gates on so few amplitudes that planning it would not pay."""
+    return len(run) > LONG_RUN and amplitudes < LONG_RUN
+
+
 def lane_plan(
     circuit: Circuit, run: Run, params: NDArray[np.float64], *, gradient: bool = False
 ) -> Plan | None:
@@ -137,6 +146,8 @@ def lane_plan(
     """
     n, rows = circuit.num_qubits, len(params)
     if (len(run) * rows) << n < COMPILED_WORK or not fits_lanes(n, rows):
+        return None
+    if _is_narrow(run, rows << n):
         return None
     plan = kept_plan(circuit, run, moving_entries(circuit, run, params), gradient=gradient)
     return plan if fits_lanes(n, rows, plan) else None
@@ -164,6 +175,11 @@ def evolve(
     plan = lane_plan(circuit, run, params)
     if plan is not None:
         evolve_batch(plan, params, states, grounded=grounded)
+        return states
+    if not _is_narrow(run, states.size):
+        plan = kept_plan(circuit, run, np.zeros(len(run.form), dtype=np.bool_))
+        for b in range(len(states)):
+            evolve_state(plan, params[b : b + 1], states[b], grounded=grounded)
         return states
     tape = cached_tape(circuit, run)
     apply = apply_rows.compiled()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.kernels import kernel
+from qcomp.simulate.tables import odd, picked, spread
 
 __all__ = ["adjoint_rows", "apply_rows", "pauli_rows", "weighted_pauli_rows"]
 
@@ -46,14 +47,6 @@ def _apply_flip(state: States, mask: int, target: int) -> None:
                 state[i + stride] = a
 
 
-def _picked(i: int, wide: Ints, start: int, count: int) -> int:
-    """Return the bits of ``i`` at the operands, operand 0 lowest."""
-    index = 0
-    for k in range(count):
-        index |= ((i >> wide[start + k]) & 1) << k
-    return index
-
-
 def _apply_diagonal(state: States, wide: Ints, start: int, count: int, c: States, at: int) -> None:
     """Multiply each amplitude by the coefficient that its operand bits pick."""
     if count == 0:
@@ -69,15 +62,7 @@ def _apply_diagonal(state: States, wide: Ints, start: int, count: int, c: States
                 state[i] *= high
     else:
         for i in range(len(state)):
-            state[i] *= c[at + _picked(i, wide, start, count)]
-
-
-def _spread(i: int, wide: Ints, start: int, count: int) -> int:
-    """Return the index whose bits at the operands are ``i``'s low bits and all others 0."""
-    index = 0
-    for k in range(count):
-        index |= ((i >> k) & 1) << wide[start + k]
-    return index
+            state[i] *= c[at + picked(i, wide, start, count)]
 
 
 def _apply_dense(
@@ -85,16 +70,16 @@ def _apply_dense(
 ) -> None:
     """Apply a 2^k x 2^k matrix to k operands; ``work`` holds 2^k amplitudes."""
     size = 1 << count
-    mask = _spread(size - 1, wide, start, count)
+    mask = spread(size - 1, wide, start, count)
     for base in range(len(state)):
         if base & mask == 0:
             for j in range(size):
-                work[j] = state[base | _spread(j, wide, start, count)]
+                work[j] = state[base | spread(j, wide, start, count)]
             for r in range(size):
                 total = 0j
                 for j in range(size):
                     total += c[at + r * size + j] * work[j]
-                state[base | _spread(r, wide, start, count)] = total
+                state[base | spread(r, wide, start, count)] = total
 
 
 def _apply_step(
@@ -118,7 +103,7 @@ def _apply_step(
         _apply_dense(state, wide, first, second, c, at, work)
 
 
-_STEP = (_apply_pair, _apply_flip, _picked, _apply_diagonal, _spread, _apply_dense, _apply_step)
+_STEP = (_apply_pair, _apply_flip, picked, _apply_diagonal, spread, _apply_dense, _apply_step)
 
 
 @kernel(calls=_STEP)
@@ -183,17 +168,17 @@ def _overlap_step(
     elif kind == 2:
         out[: 1 << second] = 0
         for i in range(len(left)):
-            out[_picked(i, wide, first, second)] += left[i].conjugate() * right[i]
+            out[picked(i, wide, first, second)] += left[i].conjugate() * right[i]
     elif kind == 3:
         size = 1 << second
         out[: size * size] = 0
-        mask = _spread(size - 1, wide, first, second)
+        mask = spread(size - 1, wide, first, second)
         for base in range(len(left)):
             if base & mask == 0:
                 for r in range(size):
-                    a = left[base | _spread(r, wide, first, second)].conjugate()
+                    a = left[base | spread(r, wide, first, second)].conjugate()
                     for j in range(size):
-                        out[r * size + j] += a * right[base | _spread(j, wide, first, second)]
+                        out[r * size + j] += a * right[base | spread(j, wide, first, second)]
 
 
 @kernel(calls=(*_STEP, _overlap_step))
@@ -257,17 +242,7 @@ def adjoint_rows(
                 _apply_step(left, k, a, b, wide, inverse_constants, at, work)
 
 
-def _odd(bits: int) -> int:
-    """Return the parity of the ones in ``bits``, below 2^32."""
-    bits ^= bits >> 16
-    bits ^= bits >> 8
-    bits ^= bits >> 4
-    bits ^= bits >> 2
-    bits ^= bits >> 1
-    return bits & 1
-
-
-@kernel(calls=(_odd,))
+@kernel(calls=(odd,))
 def pauli_rows(states: States, x: Ints, z: Ints, factor: States, out: NDArray[np.float64]) -> None:
     """Set out[b, t] = <state b| P_t |state b>.
 
@@ -280,24 +255,37 @@ def pauli_rows(states: States, x: Ints, z: Ints, factor: States, out: NDArray[np
         factor: i to the number of Y, complex128[T].
         out: float64[B, T].
     """
+    part = np.zeros(64)
     for row in range(len(states)):
         state = states[row]
         for t in range(len(x)):
-            if x[t] == 0:
+            if x[t] == 0 and len(state) >= 64:
+                part[:] = 0.0
+                for base in range(0, len(state), 64):
+                    sign = -1.0 if odd(base & z[t]) else 1.0
+                    block = state[base : base + 64]
+                    for i in range(64):
+                        v = block[i]
+                        part[i] += sign * (v.real * v.real + v.imag * v.imag)
+                weight = 0.0
+                for i in range(64):
+                    weight += -part[i] if odd(i & z[t]) else part[i]
+                out[row, t] = weight
+            elif x[t] == 0:
                 weight = 0.0
                 for i in range(len(state)):
                     p = state[i].real * state[i].real + state[i].imag * state[i].imag
-                    weight += -p if _odd(i & z[t]) else p
+                    weight += -p if odd(i & z[t]) else p
                 out[row, t] = weight
             else:
                 total = 0j
                 for i in range(len(state)):
                     v = state[i ^ x[t]].conjugate() * state[i]
-                    total += -v if _odd(i & z[t]) else v
+                    total += -v if odd(i & z[t]) else v
                 out[row, t] = (factor[t] * total).real
 
 
-@kernel(calls=(_odd,))
+@kernel(calls=(odd,))
 def weighted_pauli_rows(
     states: States, x: Ints, z: Ints, factor: States, weight: NDArray[np.float64], out: States
 ) -> None:
@@ -311,4 +299,4 @@ def weighted_pauli_rows(
             if scale != 0:
                 for i in range(len(state)):
                     v = scale * state[i]
-                    target[i ^ x[t]] += -v if _odd(i & z[t]) else v
+                    target[i ^ x[t]] += -v if odd(i & z[t]) else v

@@ -49,6 +49,7 @@ class Values:
         left: The diagonal ``l`` of each fused matrix that is split, else ones, complex128[f, 2].
         one: Matrices of the one-qubit gates that do not vary, complex128[g, 2, 2].
         many: The others, complex128[B, h, 2, 2].
+        fused: The fused matrices that do not vary, complex128[f, 2, 2].
         angles: The angles of all gates.
     """
 
@@ -60,6 +61,7 @@ class Values:
     left: States
     one: States
     many: States
+    fused: States
     angles: Angles
 
 
@@ -123,7 +125,7 @@ def values_of(plan: Plan, params: Reals) -> Values:
     lefts[split] = left
     start[plan.after[split], target] = left
     end[plan.before[split], target] = right
-    return Values(turns, start, end, constants, varying, lefts, one, many, angles)
+    return Values(turns, start, end, constants, varying, lefts, one, many, fused, angles)
 
 
 def _split(matrix: States) -> tuple[States, Reals, States]:
