@@ -31,9 +31,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 
 from qcomp.errors import PassError, UsageError
+from qcomp.model_file import model_bytes
 from qcomp.node_rules import name_nodes
-from qcomp.passes.allocate.output_error import Array, Probe, measure, output_loss
+from qcomp.passes.allocate.output_error import Array, Probe, measure
 from qcomp.passes.allocate.storage import Form, Place, Way, find_places
+from qcomp.passes.analyze.output_loss import output_loss
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.calibrate.layer_rows import Floats, layer_geometry, weight_columns, weight_like
 from qcomp.passes.graph.rewriting import constant_tensor, node_label, read_weight
@@ -144,7 +146,7 @@ class TensorOptions(GraphPass):
             return "there is no data"
         if program.circuits:
             return "the graph has circuits in it"
-        if _float_bytes(program) > _LARGEST:
+        if model_bytes(program.model) > _LARGEST:
             return f"the graph has more than {_LARGEST >> 20} MiB of weights"
         return ""
 
@@ -310,8 +312,3 @@ def _parts(place: Place, options: TensorOptions) -> list[Floats]:
     step = max(1, len(rows) // _CHANNELS)
     some = np.ascontiguousarray(rows[::step])
     return [(_round(some, way, place, options) - some).T for way in place.ways]
-
-
-def _float_bytes(program: Program) -> int:
-    values = program.model.graph.initializers.values()
-    return sum(v.const_value.nbytes for v in values if v.const_value is not None)

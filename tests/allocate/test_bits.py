@@ -7,7 +7,7 @@ import pytest
 from qcomp.errors import PassError, UsageError
 from qcomp.execute import Session
 from qcomp.passes.allocate.measure_sensitivity import MeasureSensitivity, rounded
-from qcomp.passes.allocate.output_error import OutputLoss, output_loss
+from qcomp.passes.analyze.output_loss import OutputLoss, output_loss
 from qcomp.passmanager import Context, Pipeline
 from qcomp.quantization import QuantizationRecord, rules_of
 from qcomp.sensitivity import AllocatedBits, Sensitivities

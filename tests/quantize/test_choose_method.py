@@ -57,19 +57,22 @@ def test_the_integers_are_those_of_the_method_that_is_named(chain, compiled):
 
 @pytest.mark.parametrize("budget", [0.0, 1.0, 2.5, 6.0])
 def test_no_more_work_is_done_than_the_budget_has(chain, compiled, monkeypatch, budget):
-    from qcomp.passes.quantize import choose_method
+    from qcomp.passes.quantize.error_feedback import rows
 
     program, data = chain
     done = []
-    real = choose_method.round_matrix
+    real = rows._round
 
-    def spied(method, grid, weight, *rest):
-        done.append((type(method).__name__, getattr(method, "order", ""), weight.shape))
-        return real(method, grid, weight, *rest)
+    def spied(slab):
+        order = getattr(slab.method, "order", "")
+        done.append((type(slab.method).__name__, order, slab.weight.shape))
+        return real(slab)
 
-    monkeypatch.setattr(choose_method, "round_matrix", spied)
+    monkeypatch.setattr(rows, "_round", spied)
     asked = "methods=[gptq,gptq-ordered,gptaq,gptaq-ordered,gpfq]"
-    layers, _ = facts(compiled, program, f"choose-method{{{asked},budget={budget}}}", data)
+    layers, _ = facts(
+        compiled, program, f"choose-method{{{asked},rivals=[],budget={budget}}}", data
+    )
     names = {"Gptq": "gptq", "Gptaq": "gptaq", "Gpfq": "gpfq", "_Nearest": "rounding"}
     chooser = ChooseMethod(budget=budget)
     for layer, shape in zip(layers, SHAPES.values(), strict=True):
@@ -124,3 +127,39 @@ def test_convolutions_in_integers_are_chosen_for_as_well(build, compiled, rng):
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         ChooseMethod(**options)
+
+
+def outputs(program, data):
+    from qcomp.execute import Session
+
+    return Session(program.model).run(data)["y"]
+
+
+def distance(program, text, data, compiled, given):
+    changed = program.copy()
+    compiled(changed, f"{text},quantize-weights{{symmetric=false,accuracy_level=0}}", given)
+    y = outputs(program, data)
+    return float(((outputs(changed, data) - y) ** 2).sum() / (y**2).sum())
+
+
+@pytest.mark.parametrize("rival", ["gptq-ordered", "gptaq", "lsq"])
+def test_the_outputs_decide_between_the_choice_and_one_method_for_all(chain, compiled, rival):
+    """Rows behind those that are rounded on judge; the better of the two is what comes out."""
+    program, data = chain
+    used = "rows=64,bits=3"
+    held = {"x": data["x"][64:80]}
+    alone = {"gptq-ordered": f"gptq{{order=activation,{used}}}", "gptaq": f"gptaq{{{used}}}"}
+    alone["lsq"] = f"choose-method{{methods=[],fit=lsq,rivals=[],{used}}}"
+    layers = f"choose-method{{rivals=[],{used}}}"
+    single = distance(program, alone[rival], held, compiled, data)
+    mixed = distance(program, layers, held, compiled, data)
+    both = distance(program, f"choose-method{{rivals=[{rival}],{used}}}", held, compiled, data)
+    assert both == pytest.approx(min(single, mixed), rel=1e-4)
+    assert single != pytest.approx(mixed, rel=1e-3)
+
+
+def test_a_method_for_all_that_wins_is_named(chain, compiled):
+    program, data = chain
+    _, chosen = facts(compiled, program, "choose-method{methods=[],rivals=[gptq-ordered]}", data)
+    for weight in chosen.weights.values():
+        assert weight.method == "gptq-ordered for all layers by choose-method"
