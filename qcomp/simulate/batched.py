@@ -25,6 +25,7 @@ __all__ = [
     "kept_plan",
     "moving_entries",
     "row_blocks",
+    "run_digest",
     "run_tables",
     "tables_of",
     "words_of_batch",
@@ -59,18 +60,23 @@ def moving_entries(circuit: Circuit, run: Run, params: Reals) -> NDArray[np.bool
     return moving
 
 
+def run_digest(circuit: Circuit, run: Run) -> bytes:
+    """Return a name for what a run does: equal runs have equal ones."""
+    digest = hashlib.blake2b(digest_size=16)
+    forms = circuit.forms
+    arrays = (run.code, run.qubit, run.extra, run.angle, run.frac, run.rem, run.form)
+    for array in (*arrays, forms.indptr, forms.col, forms.coef):
+        digest.update(len(array).to_bytes(8, "little"))
+        digest.update(array.tobytes())
+    digest.update(circuit.num_qubits.to_bytes(8, "little"))
+    return digest.digest()
+
+
 def kept_plan(
     circuit: Circuit, run: Run, moving: NDArray[np.bool_], *, gradient: bool = False
 ) -> Plan:
     """Return the plan of a run, kept for the next call with an equal one."""
-    digest = hashlib.blake2b(digest_size=16)
-    forms = circuit.forms
-    arrays = (run.code, run.qubit, run.extra, run.angle, run.frac, run.rem, run.form)
-    for array in (*arrays, forms.indptr, forms.col, forms.coef, moving):
-        digest.update(len(array).to_bytes(8, "little"))
-        digest.update(array.tobytes())
-    digest.update(bytes([circuit.num_qubits, gradient]))
-    key = digest.digest()
+    key = run_digest(circuit, run) + moving.tobytes() + bytes([gradient])
     known = _plans.get(key)
     if known is None:
         known = _plans[key] = plan_of(circuit, run, moving, gradient=gradient)

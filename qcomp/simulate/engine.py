@@ -10,13 +10,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
-from qcomp.ir.forms import Forms
 from qcomp.ir.run import Run
-from qcomp.simulate.batched import evolve_batch, fits_lanes, kept_plan, moving_entries
+from qcomp.simulate.batched import evolve_batch, fits_lanes, kept_plan, moving_entries, run_digest
 from qcomp.simulate.blocked import evolve_state
 from qcomp.simulate.kernels import apply_rows
 from qcomp.simulate.plan import Plan
-from qcomp.simulate.reference import evolve_run
+from qcomp.simulate.small import evolve_small
 from qcomp.simulate.tape import Tape, tape_of
 
 __all__ = [
@@ -48,18 +47,17 @@ _TAPES_KEPT = 32
 
 States = NDArray[np.complex128]
 
-_tapes: OrderedDict[tuple[int, int], tuple[Run, Forms, Tape]] = OrderedDict()
+_tapes: OrderedDict[bytes, Tape] = OrderedDict()
 
 
 def cached_tape(circuit: Circuit, run: Run) -> Tape:
-    """Return the tape of a run, kept for the next call with the same run."""
-    key = (id(run), id(circuit.forms))
-    known = _tapes.get(key)
-    if known is not None and known[0] is run and known[1] is circuit.forms:
+    """Return the tape of a run, kept for the next call with an equal one."""
+    key = run_digest(circuit, run)
+    tape = _tapes.get(key)
+    if tape is not None:
         _tapes.move_to_end(key)
-        return known[2]
-    tape = tape_of(circuit, run)
-    _tapes[key] = (run, circuit.forms, tape)
+        return tape
+    tape = _tapes[key] = tape_of(circuit, run)
     if len(_tapes) > _TAPES_KEPT:
         _tapes.popitem(last=False)
     return tape
@@ -145,7 +143,9 @@ def lane_plan(
         gradient: Whether the plan is to give gradients.
     """
     n, rows = circuit.num_qubits, len(params)
-    if (len(run) * rows) << n < COMPILED_WORK or not fits_lanes(n, rows):
+    # A gradient is asked for again and again, and costs several evolutions.
+    least = COMPILED_WORK >> 3 if gradient else COMPILED_WORK
+    if (len(run) * rows) << n < least or not fits_lanes(n, rows):
         return None
     if _is_narrow(run, rows << n):
         return None
@@ -171,7 +171,7 @@ def evolve(
         grounded: Whether all states are |0...0>.
     """
     if len(run) * states.size < COMPILED_WORK:
-        return evolve_run(circuit, run, params, states)
+        return evolve_small(cached_tape(circuit, run), params, states)
     plan = lane_plan(circuit, run, params)
     if plan is not None:
         evolve_batch(plan, params, states, grounded=grounded)

@@ -15,6 +15,9 @@ from qcomp.simulate.kernels import pauli_rows, weighted_pauli_rows
 
 __all__ = ["PauliTable", "pauli_table"]
 
+SMALL_WORK = 1 << 15
+"""Amplitudes times words up to which nothing is compiled to read expectation values."""
+
 States = NDArray[np.complex128]
 
 
@@ -48,10 +51,26 @@ class PauliTable:
 
     def word_values(self, states: States) -> NDArray[np.float64]:
         """Return <state b| P_t |state b>, float64[B, T]."""
+        if states.size * len(self) < SMALL_WORK:
+            return self._small_values(states)
         out = np.zeros((len(states), len(self)))
         if out.size:
             compute = pauli_rows.at(states.size * len(self))
             compute(states, self.x, self.z, self.factor, out)
+        return out
+
+    def _small_values(self, states: States) -> NDArray[np.float64]:
+        """Do the same in plain NumPy, word by word."""
+        size = states.shape[1]
+        out = np.empty((len(states), len(self)))
+        squared = states.real**2 + states.imag**2
+        for t, (x, z) in enumerate(zip(self.x.tolist(), self.z.tolist(), strict=True)):
+            signs = _signs(size, z)
+            if x == 0:
+                out[:, t] = squared @ signs
+            else:
+                moved = states[:, np.arange(size) ^ x].conj() * states
+                out[:, t] = (self.factor[t] * (moved @ signs)).real
         return out
 
     def apply(self, states: States, cotangent: NDArray[np.float64]) -> States:
@@ -81,6 +100,12 @@ class PauliTable:
             else:
                 groups.append((xs, ys, zs, [t]))
         return [(gx, gy, np.array(words, dtype=np.intp)) for gx, gy, _, words in groups]
+
+
+@functools.lru_cache(maxsize=1024)
+def _signs(size: int, mask: int) -> NDArray[np.float64]:
+    """Return (-1)^|i & mask|, float64[size]."""
+    return 1.0 - 2.0 * (np.bitwise_count(np.arange(size) & mask) & 1)
 
 
 def pauli_table(observables: Sequence[Observable | str], num_qubits: int) -> PauliTable:

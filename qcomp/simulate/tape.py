@@ -18,6 +18,7 @@ parameters; all others once.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,6 +151,12 @@ class Tape:
     entry: NDArray[np.int64]
     angles: AngleTable
 
+    @property
+    def steps(self) -> Iterator[tuple[int, int, int, int, bool]]:
+        """Kind, first, second, offset and whether it varies, of each step."""
+        columns = (self.kind, self.first, self.second, self.offset, self.varies)
+        return zip(*(column.tolist() for column in columns), strict=True)
+
     def coefficients(
         self, params: NDArray[np.float64], *, inverse: bool = False
     ) -> NDArray[np.complex128]:
@@ -160,8 +167,9 @@ class Tape:
             inverse: Of the inverse steps instead.
         """
         out = np.empty((len(params), self.width), dtype=np.complex128)
+        every = self.angles.rows(params, np.arange(len(self.angles.base)))
         for group in self.groups:
-            angles = self.angles.rows(params, group.entries)
+            angles = every[:, group.entries]
             matrix = group.gate.matrix(*np.moveaxis(angles, -1, 0))
             _store(out, group, matrix, inverse)
         return out
