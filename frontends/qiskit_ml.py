@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from qcomp import registry
 from qcomp.errors import SourceError
+from qcomp.frontends.parameter_trees import tree_of
 from qcomp.frontends.qiskit_circuit import from_qiskit_with_slots
 from qcomp.ir.blocks import walk_items
 from qcomp.ir.circuit import Circuit
@@ -37,9 +38,6 @@ _MAX_QUBITS = 24
 
 _MAX_TABLE = 1 << 22
 """Elements of an interpret function's matrix: 32 MB."""
-
-_SYMPY = {"sin", "cos", "tan", "asin", "acos", "atan", "exp", "log", "Abs", "sign"}
-"""Functions of Qiskit's parameter expressions by the name of sympy's class, apart from Pow."""
 
 
 def capture_connector(
@@ -97,7 +95,7 @@ def capture_connector(
             hint="put the constant in the module in place of the network",
         )
     position = {p.name: i for i, p in enumerate((*network.input_params, *network.weight_params))}
-    trees = [_tree(expression, position) for expression in expressions]
+    trees = [tree_of(expression, position) for expression in expressions]
     circuit, columns = _ordered(circuit, [position[name] for name in own])
     count = len(network.input_params)
     module = registry.load("services", "captured-connector")(
@@ -374,38 +372,3 @@ def _interpreted(
             hint="give the network the output_shape that its interpret function fills",
         )
     return int(np.ravel_multi_index(place, shape))
-
-
-# --- expressions ---------------------------------------------------------------------------
-
-
-def _tree(expression: Any, position: Mapping[str, int]) -> tuple[object, ...]:  # noqa: ANN401
-    """Return a parameter expression as a tree for :mod:`qcomp.nn.expressions`."""
-    node = expression.sympify()
-    if node is NotImplemented:
-        raise SourceError(
-            f"Qiskit cannot state the angle {expression} as a formula",
-            hint="write a power of a number by exp(): (w * log(a)).exp() for a ** w",
-        )
-    return _sympy_tree(node, position, str(expression))
-
-
-def _sympy_tree(node: Any, position: Mapping[str, int], whole: str) -> tuple[object, ...]:  # noqa: ANN401
-    kind = type(node).__name__
-    if node.is_Symbol:
-        return ("variable", position[node.name])
-    if node.is_number:
-        value = complex(node)
-        if value.imag:
-            raise SourceError(f"the angle {whole} is not a real number")
-        return ("number", value.real)
-    parts = [_sympy_tree(part, position, whole) for part in node.args]
-    if node.is_Add or node.is_Mul:
-        return ("add" if node.is_Add else "mul", *parts)
-    if kind in ("conjugate", "re"):
-        return parts[0]
-    if node.is_Pow:
-        return ("pow", *parts)
-    if kind in _SYMPY:
-        return (kind, *parts)
-    raise SourceError(f"the angle {whole} uses the function '{kind}', which cannot be captured")

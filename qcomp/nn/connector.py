@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +13,19 @@ from numpy.typing import NDArray
 
 from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
-from qcomp.nn.expressions import Tree, evaluate, grouped
+from qcomp.ir.expressions import Tree, evaluate, grouped
 from qcomp.nn.op import SEPARATOR, circuit_op, remember_circuit
 
-__all__ = ["CapturedConnector"]
+__all__ = ["TORCH", "CapturedConnector"]
+
+TORCH: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {
+        "pow": torch.pow, "sin": torch.sin, "cos": torch.cos, "tan": torch.tan, "asin": torch.asin,
+        "acos": torch.acos, "atan": torch.atan, "exp": torch.exp, "log": torch.log,
+        "Abs": torch.abs, "sign": torch.sign,
+    }
+)  # fmt: skip
+"""The functions of :mod:`qcomp.ir.expressions` in torch."""
 
 
 class CapturedConnector(torch.nn.Module):
@@ -111,10 +122,11 @@ class CapturedConnector(torch.nn.Module):
         if any(c >= self.num_inputs for _, places, _ in self.groups for p in places for c in p):
             variables = torch.cat([data, weight.expand(*lead, -1)], dim=-1)
         for template, places, _ in self.groups:
-            tensors.append(evaluate(template, [_columns(variables, place) for place in places]))
+            values = [_columns(variables, place) for place in places]
+            tensors.append(evaluate(template, values, TORCH))
         if not self.inputs and not self.groups:  # the data has columns for nothing but its rows
             tensors[0] = tensors[0].expand(*lead, -1)
-        values = circuit_op(
+        result = circuit_op(
             tensors,
             self.circuit.name,
             self.qasm,
@@ -124,8 +136,8 @@ class CapturedConnector(torch.nn.Module):
             0,
         )
         if self.output is not None:
-            values = values.to(torch.float64) @ self.output
-        return values.reshape(*lead, *self.shape)
+            result = result.to(torch.float64) @ self.output
+        return result.reshape(*lead, *self.shape)
 
     def extra_repr(self) -> str:
         """Return the sizes for printing."""

@@ -1,36 +1,33 @@
-"""Angles that are no affine functions: expressions as data, evaluated in torch many at a time."""
+"""Angles that are no affine functions: formulas as data, evaluated many at a time.
+
+A tree is ``("number", 2.0)``, ``("variable", column)``, ``("add", *trees)``, ``("mul", *trees)``,
+or the name of a function and its operands. It is evaluated with any library's functions.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from qcomp.errors import UsageError
 
-__all__ = ["FUNCTIONS", "Tree", "evaluate", "grouped"]
+__all__ = ["NUMPY", "Tree", "columns_of", "evaluate", "grouped"]
 
 Tree = tuple[object, ...]
-"""``("number", 2.0)``, ``("variable", column)``, or a function's name and its operands."""
 
-FUNCTIONS: Mapping[str, object] = MappingProxyType(
+NUMPY: Mapping[str, Callable[..., Any]] = MappingProxyType(
     {
-        "pow": torch.pow,
-        "sin": torch.sin,
-        "cos": torch.cos,
-        "tan": torch.tan,
-        "asin": torch.asin,
-        "acos": torch.acos,
-        "atan": torch.atan,
-        "exp": torch.exp,
-        "log": torch.log,
-        "Abs": torch.abs,
-        "sign": torch.sign,
+        "pow": np.power, "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin,
+        "acos": np.arccos, "atan": np.arctan, "exp": np.exp, "log": np.log, "Abs": np.abs,
+        "sign": np.sign,
     }
-)
-"""Functions that an expression may use beside ``add`` and ``mul``, which take any number."""
+)  # fmt: skip
+"""The functions that an expression may use, in NumPy."""
 
 
 def grouped(trees: Sequence[Tree]) -> list[tuple[Tree, list[list[int]], list[int]]]:
@@ -71,40 +68,36 @@ def _template(tree: Tree, columns: list[int]) -> Tree:
     return (head, *(_template(part, columns) for part in rest if isinstance(part, tuple)))
 
 
-def evaluate(tree: Tree, variables: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Return the value of an expression, of the variables' shape and dtype.
+def evaluate(
+    tree: Tree, variables: Sequence[Any], functions: Mapping[str, Callable[..., Any]] = NUMPY
+) -> Any:  # noqa: ANN401  arrays of any library
+    """Return the value of an expression: an array, or a number if it has no variables.
 
     Args:
         tree: The expression.
-        variables: Value of each variable, floating point and all of one shape.
+        variables: Value of each variable, arrays of one shape.
+        functions: Name -> function on such arrays.
 
     Raises:
         UsageError: If the expression uses a function that is not there.
     """
-    value = _value(tree, variables)
-    if isinstance(value, torch.Tensor):
-        return value
-    return torch.full_like(variables[0], value)
-
-
-def _value(tree: Tree, variables: Sequence[torch.Tensor]) -> torch.Tensor | float:
     head, *rest = tree
-    if head == "number":
-        (number,) = rest
-        assert isinstance(number, float)
-        return number
-    if head == "variable":
-        (index,) = rest
-        assert isinstance(index, int)
-        return variables[index]
-    values = [_value(part, variables) for part in rest if isinstance(part, tuple)]
+    if head in ("number", "variable"):
+        (value,) = rest
+        return value if head == "number" else variables[int(str(value))]
+    values = [evaluate(part, variables, functions) for part in rest if isinstance(part, tuple)]
     if head == "add":
         return functools.reduce(lambda a, b: a + b, values)
     if head == "mul":
         return functools.reduce(lambda a, b: a * b, values)
-    function = FUNCTIONS.get(str(head))
-    if not callable(function):
+    if head not in functions:
         raise UsageError(f"there is no function '{head}' for angles")
-    result = function(*values)
-    assert isinstance(result, torch.Tensor)
-    return result
+    return functions[str(head)](*values)
+
+
+def columns_of(trees: Sequence[Tree], rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the value of each tree for each row of variables, float64[B, trees]."""
+    out = np.empty((len(rows), len(trees)))
+    for template, columns, members in grouped(trees):
+        out[:, members] = evaluate(template, [rows[:, column] for column in columns])
+    return out
