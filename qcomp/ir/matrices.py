@@ -50,9 +50,15 @@ def pauli_rotation(word: str) -> MatrixFunction:
     for letter in word[1:]:
         pauli = np.kron(PAULI[letter], pauli).astype(complex)
 
+    entries = [(row, int(np.flatnonzero(pauli[row])[0])) for row in range(len(pauli))]
+
     def matrix(theta: ArrayLike) -> Matrix:
-        half = np.asarray(theta, dtype=float)[..., None, None] / 2
-        result: Matrix = np.cos(half) * np.eye(len(pauli)) - 1j * np.sin(half) * pauli
+        half = np.asarray(theta, dtype=float) / 2
+        cosine, sine = np.cos(half), np.sin(half)
+        result = np.zeros((*half.shape, len(pauli), len(pauli)), dtype=complex)
+        for row, column in entries:
+            result[..., row, row] = cosine
+            result[..., row, column] += -1j * pauli[row, column] * sine
         return result
 
     return matrix
