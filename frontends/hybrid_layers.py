@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 __all__ = ["CAPTURERS", "CALL_SITES", "PROTOCOL", "captured_layers"]
 
 CAPTURERS: dict[str, str] = {
-    "pennylane.qnn.torch.TorchLayer": "qcomp.frontends.pennylane_capture:capture_torch_layer",
+    "pennylane.qnn.torch.TorchLayer": "qcomp.frontends.pennylane_layers:capture_torch_layer",
     "qiskit_machine_learning.connectors.torch_connector.TorchConnector": (
         "qcomp.frontends.qiskit_ml:capture_connector"
     ),
 }
 """Full name of a layer's class (of the class or a base) -> "module:function" of its capturer."""
 
-CALL_SITES: dict[str, str] = {"pennylane": "qcomp.frontends.pennylane_capture:QNodeCalls"}
+CALL_SITES: dict[str, str] = {"pennylane": "qcomp.frontends.pennylane_layers:QNodeCalls"}
 """Package -> "module:class" that captures the package's circuits where a ``forward`` calls them.
 
 The class is made with (where, notes); its context manager ``recording()`` is entered while the

@@ -9,11 +9,8 @@ part of the exported graph (:mod:`qcomp.frontends.pennylane_angles`).
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +21,9 @@ from torch.utils import _pytree as pytree
 
 from qcomp import registry
 from qcomp.errors import QcompError, SourceError
-from qcomp.frontends.capture_check import check_capture
 from qcomp.frontends.pennylane_angles import Leaf, Slot, angle_forms, identifier
-from qcomp.frontends.pennylane_readout import Output, readings_of
+from qcomp.frontends.pennylane_lines import decisions_refused, lines_of_operations, place_of
+from qcomp.frontends.pennylane_readout import Output, Reading, readings_of
 from qcomp.frontends.pennylane_steps import Step, Steps, steps_of
 from qcomp.ir.angle import Angle, Parameter
 from qcomp.ir.circuit import Circuit
@@ -34,7 +31,7 @@ from qcomp.ir.circuit import Circuit
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
 
-__all__ = ["CapturedQNode", "QNodeCalls", "build_circuit", "capture_torch_layer"]
+__all__ = ["CapturedQNode", "build_circuit", "name_of"]
 
 _FAITHFUL = frozenset(
     "cancel_inverses combine_global_phases commute_controlled compile decompose "
@@ -111,7 +108,8 @@ class CapturedQNode:
         for which in (0, 1):
             call = self._drawn(values, which)
             line_of = self._line_finder(call)
-            tapes.append(_tape(qnode, call, self._level))
+            with decisions_refused(name_of(qnode)):
+                tapes.append(_tape(qnode, call, self._level))
             self._qubits = _qubits(tapes[0], qnode)
             steps.append(steps_of(tapes[-1], self._qubits, line_of))
         self._shots = _shots(tapes[0])
@@ -122,7 +120,11 @@ class CapturedQNode:
         )
         self._steps = steps[0]
         _same_steps(steps[0], steps[1], line_of)
-        self._readings, self._outputs = readings_of(tapes[0], steps[0], self._qubits)
+        try:
+            self._readings, self._outputs = readings_of(tapes[0], steps[0], self._qubits)
+        except SourceError as error:
+            error.where = error.where or f"the QNode '{name_of(qnode)}'"
+            raise
         self._build(steps, line_of)
 
     def _build(self, steps: Sequence[Steps], line_of: Callable[[int], str]) -> None:
@@ -151,8 +153,8 @@ class CapturedQNode:
         self._angles = angles
         name = identifier(getattr(self.qnode.func, "__name__", "circuit"))
         remember = registry.load("services", "remember-circuit")
-        self._calls: list[tuple[str, str, str, str]] = []
-        for reading in self._readings:
+
+        def call_of(reading: Reading) -> tuple[str, str, str, str]:
             turned = [Angle.of(float(value)) for step in reading.before for value in step.params]
             circuit = build_circuit(
                 (*self._steps.steps, *reading.before),
@@ -165,7 +167,10 @@ class CapturedQNode:
             )
             text = circuit.to_qasm3()
             remember(text, circuit)
-            self._calls.append((name, text, reading.kind, ";".join(reading.observables)))
+            return name, text, reading.kind, ";".join(reading.observables)
+
+        self._calls = [call_of(reading) for reading in self._readings]
+        self._exact_calls = [call_of(reading.exact) for reading in self._readings]
         self.structure = "\n".join(str(part) for call in self._calls for part in call)
 
     # --- running -------------------------------------------------------------------------
@@ -208,7 +213,7 @@ class CapturedQNode:
         """Return what each reading gives."""
         values, spec = pytree.tree_flatten((args, kwargs))
         if spec != self._spec:
-            raise SourceError(f"the QNode '{_name(qnode)}' is called with other arguments")
+            raise SourceError(f"the QNode '{name_of(qnode)}' is called with other arguments")
         inputs = [leaf.input_of(values[leaf.position]) for leaf in self._leaves]
         if any(self._slots.values()):
             inputs += self._slot_inputs(qnode, args, kwargs)
@@ -216,7 +221,8 @@ class CapturedQNode:
             inputs = [torch.zeros(0, dtype=torch.float64)]
         shots = 0 if self._exact else self._shots
         operator = torch.ops.qcomp.circuit
-        return [operator(inputs, *call, shots, 0) for call in self._calls]
+        calls = self._exact_calls if self._exact else self._calls
+        return [operator(inputs, *call, shots, 0) for call in calls]
 
     def _slot_inputs(
         self,
@@ -227,7 +233,7 @@ class CapturedQNode:
         """Return the angles that are computed here: those with a batch axis, those without."""
         tape = _tape(qnode, (args, kwargs), self._level)
         steps = steps_of(tape, self._qubits)
-        _same_steps(self._steps, steps, lambda index: f"operation {index} of '{_name(qnode)}'")
+        _same_steps(self._steps, steps, lambda index: f"operation {index} of '{name_of(qnode)}'")
         params = [value for step in steps.steps for value in step.params]
         return [
             torch.stack([torch.as_tensor(params[place]).double() for place in places], dim=-1)
@@ -244,14 +250,16 @@ class CapturedQNode:
         if output.kind == "matrix":
             result = values @ torch.as_tensor(output.matrix, dtype=values.dtype)
             return result[..., 0] if output.scalar else result
+        if self._readings[output.reading].kind == "samples":
+            return values if self._exact else values.long()
         bits = len(self._steps.bits)
-        if bits and self._readings[output.reading].kind == "probs":
+        if bits:
             return values.reshape(*values.shape[:-1], -1, 1 << bits).sum(-1)
         return values
 
     @contextlib.contextmanager
     def exact(self) -> Iterator[None]:
-        """Take no shots in the block."""
+        """Take no shots in the block; samples become the distribution that they are drawn from."""
         before, self._exact = self._exact, True
         try:
             yield
@@ -268,7 +276,8 @@ class CapturedQNode:
         device = qml.device("default.qubit", wires=wires)
         exact = qml.QNode(self.qnode.func, device, interface="torch", diff_method=None)
         exact._compile_pipeline = self.qnode.compile_pipeline
-        return exact
+        sampled = any(reading.kind == "samples" for reading in self._readings)
+        return _distributions(exact) if sampled else exact
 
     # --- capturing -----------------------------------------------------------------------
 
@@ -282,9 +291,9 @@ class CapturedQNode:
 
     def _line_finder(self, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Callable[[int], str]:
         def line_of(index: int) -> str:
-            with _lines_of_operations() as lines:
+            with lines_of_operations() as lines:
                 tape = _tape(self.qnode, call, self._level)
-            name = _name(self.qnode)
+            name = name_of(self.qnode)
             if index < len(tape.operations) and id(tape.operations[index]) in lines:
                 return f"{lines[id(tape.operations[index])]}, in the QNode '{name}'"
             return f"operation {index} of the QNode '{name}'"
@@ -292,7 +301,20 @@ class CapturedQNode:
         return line_of
 
 
-def _name(qnode: Any) -> str:  # noqa: ANN401  a QNode
+@qml.transform
+def _distributions(tape: QuantumScript) -> Any:  # noqa: ANN401  tapes and a function
+    """Put the distribution that samples are drawn from in their place."""
+    measured = [
+        qml.probs(wires=process.wires or tape.wires)
+        if isinstance(process, qml.measurements.SampleMP)
+        else process
+        for process in tape.measurements
+    ]
+    return [tape.copy(measurements=measured)], lambda results: results[0]
+
+
+def name_of(qnode: Any) -> str:  # noqa: ANN401  a QNode
+    """Return the name of a QNode's function."""
     return str(getattr(qnode.func, "__name__", "circuit"))
 
 
@@ -323,59 +345,17 @@ def _tape(
         raise
     except Exception as error:  # a QNode is anybody's code
         raise SourceError(
-            f"the circuit of the QNode '{_name(qnode)}' cannot be built",
-            where=_place(error, qnode),
+            f"the circuit of the QNode '{name_of(qnode)}' cannot be built",
+            where=place_of(error, name_of(qnode)),
             why=f"{type(error).__name__}: {str(error).strip()[:300]}",
             hint="a circuit may take tensors as angles, and not decide by their values",
         ) from error
     if len(batch) != 1:
         raise SourceError(
-            f"a transform of the QNode '{_name(qnode)}' makes {len(batch)} circuits of one",
+            f"a transform of the QNode '{name_of(qnode)}' makes {len(batch)} circuits of one",
             hint="take the transform off; qcomp has mitigation and cutting of its own",
         )
     return batch[0]
-
-
-def _place(error: BaseException, qnode: Any) -> str:  # noqa: ANN401  a QNode
-    """Return the innermost line of the user's own code that an error went through."""
-    place = f"the QNode '{_name(qnode)}'"
-    trace = error.__traceback__
-    while trace is not None:
-        code = trace.tb_frame.f_code
-        if not _is_package(code.co_filename):
-            place = f"line {trace.tb_lineno} of {os.path.basename(code.co_filename)}"
-        trace = trace.tb_next
-    return f"{place}, in the QNode '{_name(qnode)}'" if place.startswith("line") else place
-
-
-def _is_package(filename: str) -> bool:
-    """Whether a file belongs to a package that takes part in building circuits, not to a user."""
-    own = (qml, torch, sys.modules["qcomp"])
-    folders = [os.path.dirname(str(module.__file__)) for module in own]
-    folders.append(os.path.dirname(os.path.realpath(__file__)))
-    return any(filename.startswith(folder + os.sep) for folder in folders)
-
-
-@contextlib.contextmanager
-def _lines_of_operations() -> Iterator[dict[int, str]]:
-    """Note the line of the user's code that each operation is made in, by its identity."""
-    lines: dict[int, str] = {}
-    append = qml.QueuingManager.__dict__["append"]
-
-    def noting(cls: type, obj: object, /, **kwargs: object) -> None:
-        frame = sys._getframe(1)
-        while frame is not None and _is_package(frame.f_code.co_filename):
-            frame = frame.f_back  # type: ignore[assignment]  # None ends the walk
-        if frame is not None:
-            name = os.path.basename(frame.f_code.co_filename)
-            lines[id(obj)] = f"line {frame.f_lineno} of {name}"
-        append.__func__(cls, obj, **kwargs)
-
-    qml.QueuingManager.append = classmethod(noting)
-    try:
-        yield lines
-    finally:
-        qml.QueuingManager.append = append
 
 
 def _qubits(tape: QuantumScript, qnode: Any) -> dict[Any, int]:  # noqa: ANN401  a QNode
@@ -463,156 +443,3 @@ def _depends(why: str, where: str) -> SourceError:
         why=why,
         hint="let the data choose angles, not gates: a rotation by 0 is no gate",
     )
-
-
-def capture_torch_layer(
-    layer: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> torch.nn.Module:
-    """Return what takes the place of a ``qml.qnn.TorchLayer``: same call, same weights.
-
-    It is a copy of the layer whose QNode is a :class:`CapturedQNode`; the layer's own ``forward``
-    runs, and its ``Parameter`` objects are shared.
-
-    Args:
-        layer: The layer.
-        args: Example positional arguments.
-        kwargs: Example keyword arguments.
-
-    Raises:
-        SourceError: If the QNode cannot be captured.
-    """
-    recorded: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    class _Stop(Exception):  # noqa: N818  leaves forward once the QNode's arguments are known
-        pass
-
-    def record(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
-        recorded.append((args, kwargs))
-        raise _Stop
-
-    qnode = vars(layer)["qnode"]
-    with contextlib.suppress(_Stop):
-        _with_qnode(layer, record).forward(*args, **kwargs)
-    if not recorded:
-        raise SourceError(f"the layer {type(layer).__name__} does not call its QNode")
-    captured = CapturedQNode(qnode, *recorded[0])
-    replacement = _with_qnode(layer, captured)
-    attributes = vars(replacement)
-    if captured.gives_list and type(layer)._evaluate_qnode is qml.qnn.TorchLayer._evaluate_qnode:
-
-        def evaluate(x: torch.Tensor) -> torch.Tensor:
-            """Do what the layer's own method does without hstack, which has no good ONNX form."""
-            weights = {name: w.to(x) for name, w in attributes["qnode_weights"].items()}
-            return captured.joined({replacement.input_arg: x, **weights}).type(x.dtype)
-
-        attributes["_evaluate_qnode"] = evaluate
-    attributes["structure"] = captured.structure
-    attributes["exact"] = captured.exact
-    attributes["reference"] = _with_qnode(layer, captured.exact_qnode())
-    return replacement
-
-
-class _Weights(Mapping[str, Any]):
-    """A layer's weights by name, read when they are asked for: an export puts others in."""
-
-    def __init__(self, layer: torch.nn.Module, names: Sequence[str]) -> None:
-        self._parameters, self._names = layer._parameters, tuple(names)
-
-    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  a Parameter or what stands for it
-        return self._parameters[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-
-def _with_qnode(layer: torch.nn.Module, qnode: Callable[..., Any]) -> torch.nn.Module:
-    """Return a shallow copy of a layer around another QNode."""
-    new = copy.copy(layer)
-    attributes = vars(new)
-    for name in ("_parameters", "_buffers", "_modules"):
-        attributes[name] = dict(attributes[name])
-    attributes.pop("forward", None)
-    attributes["qnode"] = qnode
-    attributes["qnode_weights"] = _Weights(new, list(vars(layer)["qnode_weights"]))
-    return new
-
-
-class QNodeCalls:
-    """Captures the QNodes that a module's ``forward`` calls itself.
-
-    Args:
-        where: What messages call the module.
-        notes: Gets a line for each QNode: how it compared with PennyLane's simulator.
-    """
-
-    def __init__(self, where: str, notes: list[str]) -> None:
-        self.where = where
-        self.notes = notes
-        self.captured: dict[object, CapturedQNode] = {}
-        self.calls: dict[object, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
-
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Capture every QNode at its first call, and compare it at the end."""
-
-        def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            key = _call_key(qnode, args, kwargs)
-            if key not in self.captured:
-                with torch.enable_grad():
-                    self.captured[key] = CapturedQNode(qnode, args, kwargs)
-                kept = pytree.tree_map(
-                    lambda v: v.detach().clone() if isinstance(v, torch.Tensor) else v,
-                    (args, kwargs),
-                )
-                self.calls[key] = [kept]
-            return self.captured[key].run(qnode, args, kwargs)
-
-        with _calling(answer):
-            yield
-        for key, captured in self.captured.items():
-            what = f"the QNode '{_name(captured.qnode)}'"
-            self.notes.append(
-                check_capture(
-                    what, torch.nn.Module(), captured, _again(captured.qnode), self.calls[key]
-                )
-            )
-
-    @contextlib.contextmanager
-    def exporting(self) -> Iterator[None]:
-        """Let the captured QNodes answer."""
-
-        def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            key = _call_key(qnode, args, kwargs)
-            if key not in self.captured:
-                raise SourceError(
-                    f"the QNode '{_name(qnode)}' was not called so with the example inputs",
-                    where=self.where,
-                )
-            return self.captured[key].run(qnode, args, kwargs)
-
-        with _calling(answer):
-            yield
-
-
-def _again(qnode: Any) -> Callable[..., CapturedQNode]:  # noqa: ANN401
-    return lambda layer, args, kwargs: CapturedQNode(qnode, args, kwargs)
-
-
-@contextlib.contextmanager
-def _calling(answer: Callable[..., Any]) -> Iterator[None]:
-    call = qml.QNode.__call__
-    qml.QNode.__call__ = answer
-    try:
-        yield
-    finally:
-        qml.QNode.__call__ = call
-
-
-def _call_key(qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:  # noqa: ANN401
-    """Return what tells apart calls that are captured apart: all but the tensors' values."""
-    values, spec = pytree.tree_flatten((args, kwargs))
-    kinds = [v.dim() if isinstance(v, torch.Tensor) else repr(v) for v in values]
-    return getattr(qnode.func, "__code__", qnode.func), str(spec), tuple(kinds)

@@ -41,6 +41,13 @@ class Reading:
     before: tuple[Step, ...] = ()
     final: tuple[int, ...] = ()
 
+    @property
+    def exact(self) -> Reading:
+        """The reading without shots: of samples, the distribution, first wire leading."""
+        if self.kind != "samples":
+            return self
+        return Reading("probs", (), self.before, self.final[::-1])
+
 
 @dataclass(frozen=True, slots=True)
 class Output:

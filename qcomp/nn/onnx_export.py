@@ -19,6 +19,7 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     Each call of the operator becomes one ``ai.qcomp::Circuit`` node, its circuit inside.
     """
     import onnx
+    import onnx_ir
     import onnxscript
 
     schema = onnx.defs.OpSchema
@@ -31,16 +32,20 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         "shots": schema.AttrType.INT,
         "qasm": schema.AttrType.STRING,
     }
-    definition = schema(
-        CIRCUIT_OP,
-        DOMAIN,
-        1,
-        inputs=[schema.FormalParameter("inputs", "T", param_option=variadic, min_arity=1)],
-        outputs=[schema.FormalParameter("output", "T")],
-        type_constraints=[("T", floats, "the dtype of parameters and result")],
-        attributes=[schema.Attribute(name, kind, required=False) for name, kind in kinds.items()],
-    )
-    node = onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), CIRCUIT_OP, definition)
+
+    def operator(result: str) -> Any:  # noqa: ANN401  onnxscript's own
+        definition = schema(
+            CIRCUIT_OP,
+            DOMAIN,
+            1,
+            inputs=[schema.FormalParameter("inputs", "T", param_option=variadic, min_arity=1)],
+            outputs=[schema.FormalParameter("output", result)],
+            type_constraints=[("T", floats, "the dtype of parameters and result")],
+            attributes=[schema.Attribute(n, kind, required=False) for n, kind in kinds.items()],
+        )
+        return onnxscript.values.Op(onnxscript.values.Opset(DOMAIN, 1), CIRCUIT_OP, definition)
+
+    node, sampling = operator("T"), operator("tensor(uint8)")
 
     def translate(
         inputs: Sequence[Any],
@@ -54,6 +59,10 @@ def translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
         attributes: dict[str, Any] = {"circuit": circuit, "kind": kind, "shots": shots}
         if observables:
             attributes["observables"] = observables.split(SEPARATOR)
+        if kind == "samples":
+            bits = sampling(*inputs, qasm=qasm, **attributes)
+            bits.type = onnx_ir.TensorType(onnx_ir.DataType.UINT8)
+            return onnxscript.opset21.CastLike(bits, inputs[0])
         return node(*inputs, qasm=qasm, **attributes)
 
     assert isinstance(circuit_op, torch.library.CustomOpDef)

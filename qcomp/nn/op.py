@@ -20,7 +20,13 @@ from qcomp.errors import UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.observable import Observable
 from qcomp.ir.program import Readout
-from qcomp.simulate import expectation_gradients, probability_gradients, run_readout
+from qcomp.simulate import (
+    expectation_gradients,
+    measures,
+    probability_gradients,
+    run_readout,
+)
+from qcomp.simulate.control_flow import final_measurements
 
 __all__ = [
     "SEPARATOR",
@@ -37,6 +43,8 @@ SEPARATOR = ";"
 """Between the texts of observables, which an operator can only take as one string."""
 
 _known: dict[str, Circuit] = {}
+
+Rows = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def remember_circuit(text: str, circuit: Circuit) -> None:
@@ -60,6 +68,8 @@ def readout_of(kind: str, observables: str, shots: int) -> Readout:
     parsed = tuple(Observable.parse(text) for text in texts)
     if kind == "probs":
         return Readout("probs", (), shots)
+    if kind == "samples":
+        return Readout("samples", (), shots)
     return Readout("expval", parsed, shots)
 
 
@@ -88,9 +98,29 @@ def _width(text: str, kind: str, observables: str) -> int:
     """Return the size of the result's last axis."""
     if kind == "expval":
         return len(observables.split(SEPARATOR))
-    if kind == "probs":
-        return 1 << circuit_of_text(text).num_qubits
-    raise UsageError(f"a torch layer reads 'expval' or 'probs', not '{kind}'")
+    if kind in ("probs", "samples"):
+        circuit = circuit_of_text(text)
+        bits = circuit.num_clbits if measures(circuit) else circuit.num_qubits
+        return 1 << bits if kind == "probs" else bits
+    raise UsageError(f"a torch layer reads 'expval', 'probs' or 'samples', not '{kind}'")
+
+
+def _shape(text: str, kind: str, observables: str, shots: int) -> tuple[int, ...]:
+    """Return the shape of a row's result."""
+    width = _width(text, kind, observables)
+    return (shots, width) if kind == "samples" else (width,)
+
+
+def _by_state(circuit: Circuit, weight: Rows) -> Rows:
+    """Return the cotangent of each basis state from that of the bits it is measured as."""
+    _, final = final_measurements(circuit)
+    if not final:
+        return weight
+    states = np.arange(1 << circuit.num_qubits)
+    outcomes = np.zeros_like(states)
+    for qubit, bit in final:
+        outcomes = outcomes & ~(1 << bit) | (states >> qubit & 1) << bit
+    return weight[:, outcomes]
 
 
 @torch.library.custom_op("qcomp::circuit", mutates_args=())
@@ -110,18 +140,18 @@ def circuit_op(
             circuit's parameters in order, their leading axes broadcast.
         circuit: The circuit's name.
         qasm: Its OpenQASM 3 text.
-        kind: "expval" or "probs".
+        kind: "expval", "probs" (of the measured bits, or of all qubits), or "samples".
         observables: Texts of the observables, joined by ``SEPARATOR``.
         shots: Shots of each row; 0 for the exact result.
         seed: Seed of the shots.
 
     Returns:
-        Tensor[..., K] of the inputs' dtype.
+        Tensor[..., K], of samples Tensor[..., shots, bits], of the inputs' dtype.
     """
     readout = readout_of(kind, observables, shots)
     values = run_readout(circuit_of_text(qasm), readout, rows_of(inputs), seed=seed)
     out = torch.from_numpy(np.ascontiguousarray(values))
-    return out.reshape(*batch_of(inputs), values.shape[-1]).to(inputs[0].device, dtype_of(inputs))
+    return out.reshape(*batch_of(inputs), *values.shape[1:]).to(inputs[0].device, dtype_of(inputs))
 
 
 @circuit_op.register_fake
@@ -134,7 +164,7 @@ def _(
     shots: int,
     seed: int,
 ) -> torch.Tensor:
-    shape = (*batch_of(inputs), _width(qasm, kind, observables))
+    shape = (*batch_of(inputs), *_shape(qasm, kind, observables, shots))
     return torch.empty(shape, dtype=dtype_of(inputs), device=inputs[0].device)
 
 
@@ -164,7 +194,7 @@ def circuit_gradient_op(
         parsed = readout_of(kind, observables, 0).observables
         gradient = expectation_gradients(target, rows, parsed, weight)
     else:
-        gradient = probability_gradients(target, rows, weight)
+        gradient = probability_gradients(target, rows, _by_state(target, weight))
     out = torch.from_numpy(np.ascontiguousarray(gradient))
     return out.reshape(*lead, rows.shape[1]).to(inputs[0].device, dtype_of(inputs))
 
@@ -185,6 +215,8 @@ def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> N
     tensors, _, qasm, kind, observables, _, _ = inputs
     ctx.save_for_backward(*tensors)
     ctx.arguments = (qasm, kind, observables)
+    if kind == "samples":
+        ctx.mark_non_differentiable(output)
 
 
 def _backward(ctx: Any, cotangent: torch.Tensor) -> tuple[Any, ...]:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,12 @@ import torch
 
 qml = pytest.importorskip("pennylane")
 
+from qcomp.errors import SourceError  # noqa: E402  behind the skip
+from qcomp.execute import HybridSession  # noqa: E402
 from qcomp.frontends.capture_check import compare  # noqa: E402
 from qcomp.frontends.pennylane_capture import CapturedQNode  # noqa: E402
+from qcomp.frontends.torch_model import TorchFrontend  # noqa: E402
+from qcomp.ir.program import Program  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -153,3 +158,208 @@ def test_a_transform_that_only_optimises_is_left_to_us() -> None:
     assert CapturedQNode(node, (X, W), {}).structure == (
         CapturedQNode(qnode(entangling), (X, W), {}).structure
     )
+
+
+def nonlinear(inputs: torch.Tensor, weights: torch.Tensor, scale: torch.Tensor) -> Any:
+    for i in range(3):
+        qml.RY(torch.asin(torch.tanh(inputs[..., i])), wires=i)
+        qml.RZ(torch.acos(inputs[..., i] ** 2 / (1 + inputs[..., i] ** 2)), wires=i)
+        qml.RX(scale * weights[0, i], wires=i)
+    qml.BasicEntanglerLayers(weights, wires=range(3))
+    return [qml.expval(qml.Z(i)) for i in range(3)]
+
+
+class Reuploading(torch.nn.Module):
+    """A TorchLayer used twice, one that returns probabilities, and a QNode called in forward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        shapes = {"weights": (2, 3), "scale": ()}
+        device = qml.device("lightning.qubit", wires=3)
+        self.down = torch.nn.Linear(4, 3)
+        layer = qml.QNode(nonlinear, device, diff_method="parameter-shift")
+        self.layer = qml.qnn.TorchLayer(layer, shapes)
+        self.probs = qml.qnn.TorchLayer(qnode(read_probs, [2, "a", 0]), {"weights": (2, 3)})
+        self.theta = torch.nn.Parameter(torch.rand(3))
+        self.up = torch.nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer(self.layer(torch.tanh(self.down(x))))
+        x = self.probs(x)[:, ::2]
+        x = torch.cat([x, x[:, :1] * 2], dim=1)
+
+        @qml.qnode(qml.device("default.qubit"), interface="torch")
+        def closed(angles: torch.Tensor, times: int) -> Any:
+            for i in range(times):
+                qml.RX(angles[:, i] * torch.exp(self.theta[i]), wires=f"q{i}")
+            qml.CNOT(wires=["q0", "q1"])
+            return [qml.expval(qml.Z("q1")), qml.expval(qml.Y("q2")), qml.expval(qml.Z("q0"))]
+
+        return self.up(torch.stack(closed(x.double(), times=3), dim=1).float())
+
+
+def read_probs(inputs: torch.Tensor, weights: torch.Tensor) -> Any:
+    qml.AngleEmbedding(inputs, wires=[0, 2, "a"])
+    qml.BasicEntanglerLayers(weights, wires=[2, 0, "a"])
+    return qml.probs(wires=["a", 0])
+
+
+def run(program: Program, x: np.ndarray) -> np.ndarray:
+    outputs = HybridSession(program).run({program.model.graph.inputs[0].name: x})
+    return np.asarray(outputs[program.model.graph.outputs[0].name])
+
+
+@pytest.fixture(scope="module")
+def model() -> Reuploading:
+    torch.manual_seed(4)
+    return Reuploading().eval()
+
+
+@pytest.fixture(scope="module")
+def program(model: Reuploading) -> Program:
+    return TorchFrontend().read(model, example_inputs=torch.zeros(1, 4))
+
+
+def test_a_model_of_layers_and_qnodes_computes_the_same_for_any_batch(
+    model: Reuploading, program: Program
+) -> None:
+    assert [node.op_type for node in program.circuit_nodes()] == ["Circuit"] * 4
+    assert sorted(program.circuits) == ["closed", "nonlinear", "read_probs"]
+    assert str(program.model.graph.inputs[0].shape) == "[batch,4]"
+    for rows in (1, 6):
+        x = np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32)
+        with torch.no_grad():
+            want = model(torch.from_numpy(x)).numpy()
+        assert np.abs(run(program, x) - want).max() < 5e-6
+
+
+def test_the_comparison_with_the_original_is_told(program: Program) -> None:
+    assert len(program.notes) == 3
+    for note, name in zip(program.notes, ("'closed'", "'layer'", "'probs'"), strict=True):
+        assert name in note
+        assert "in float64 (limit 1e-09)" in note
+
+
+def test_samples_are_drawn_with_the_qnodes_shots() -> None:
+    def bits(inputs: torch.Tensor, weights: torch.Tensor) -> Any:
+        qml.RX(inputs[..., 0] * weights[0], wires="b")
+        qml.CNOT(wires=["b", "a"])
+        qml.X("c")
+        return qml.sample(wires=["c", "a"])
+
+    class Mean(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weights = torch.nn.Parameter(torch.tensor([0.5]))
+            self.node = qml.set_shots(qnode(bits, ["a", "b", "c"]), 400)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.node(x, self.weights).double().mean(dim=1)
+
+    x = torch.tensor([[0.0], [math.pi], [2 * math.pi]])
+    program = TorchFrontend().read(Mean(), example_inputs=x)
+    got = run(program, x.numpy())
+    assert got.shape == (3, 2)
+    assert np.array_equal(got[:, 0], np.ones(3))
+    assert np.abs(got[:, 1] - [0.0, 0.5, 1.0]).max() < 0.1
+
+
+def test_gradients_of_a_captured_qnode_are_pennylanes() -> None:
+    for function in (expressions, products):
+        node = qnode(function, diff_method="backprop")
+        captured = CapturedQNode(node, (X, W), {})
+        gradients = []
+        for run_it in (node, captured):
+            x, w = X.clone().requires_grad_(), W.clone().requires_grad_()
+            (run_it(x, w) ** 2).sum().backward()
+            gradients.append((x.grad, w.grad))
+        for theirs, ours in zip(*gradients, strict=True):
+            assert float((theirs - ours).abs().max()) < 1e-6
+
+
+class Alone(torch.nn.Module):
+    def __init__(self, node: Any) -> None:
+        super().__init__()
+        self.node = node
+        self.w = torch.nn.Parameter(torch.full((2, 3), 0.3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.node(x, self.w)
+
+
+class Foreign(qml.operation.Operation):
+    """An operation that one device alone would know."""
+
+    num_wires = 1
+    num_params = 1
+
+
+def foreign(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(x[:, 0], wires=0)
+    Foreign(x[:, 1], wires=1)
+    return qml.expval(qml.Z(0))
+
+
+def branches(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(x[:, 0], wires=0)
+    if x[0, 1] > 1.0:
+        qml.X(1)
+    return qml.expval(qml.Z(0))
+
+
+def leaves_torch(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(float(x[0, 0]), wires=0)
+    qml.RY(w[0, 0], wires=1)
+    return qml.expval(qml.Z(0))
+
+
+def amplitudes(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.AmplitudeEmbedding(x, wires=range(2), normalize=True, pad_with=0.1)
+    return qml.expval(qml.Z(0))
+
+
+def chosen(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(x[:, 0], wires=0)
+    qml.measure(0, postselect=1)
+    return qml.expval(qml.Z(0))
+
+
+def state(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(x[:, 0], wires=0)
+    return qml.state()
+
+
+def trained_observable(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(x[:, 0], wires=0)
+    return qml.expval(qml.Hamiltonian([w[0, 0], w[0, 1]], [qml.Z(0), qml.X(1)]))
+
+
+def broken(x: torch.Tensor, w: torch.Tensor) -> Any:
+    return qml.expval(qml.Z(0) @ undefined)  # noqa: F821
+
+
+REFUSED = [
+    (foreign, "operation Foreign", "one device"),
+    (branches, "structure depends on data", "decision"),
+    (leaves_torch, "plain number that changes", r"float\(\)"),
+    (amplitudes, "operation AmplitudeEmbedding", "amplitudes are data"),
+    (chosen, r"measure\(postselect", "cannot choose"),
+    (state, "returns state", "no expectation value"),
+    (trained_observable, "coefficients of the observable", ""),
+    (broken, "cannot be built", "NameError"),
+]
+
+
+@pytest.mark.parametrize(("function", "message", "why"), REFUSED, ids=lambda v: "")
+def test_what_cannot_be_captured_is_refused_with_its_line(
+    function: Callable[..., Any], message: str, why: str
+) -> None:
+    with pytest.raises(SourceError, match=message) as stop:
+        TorchFrontend().read(Alone(qnode(function)), example_inputs=torch.full((2, 3), 0.2))
+    assert re.search(why, stop.value.why + stop.value.hint)
+    if "observable" not in message and function is not state:
+        first = function.__code__.co_firstlineno
+        line = re.search(r"line (\d+) of test_pennylane_capture.py", stop.value.where)
+        assert line is not None, stop.value.where
+        assert first < int(line[1]) <= first + 4
+    assert function.__name__ in stop.value.where

@@ -1,0 +1,171 @@
+"""PennyLane in a PyTorch module: ``qml.qnn.TorchLayer``, and QNodes that a ``forward`` calls."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pennylane as qml
+import torch
+from torch.utils import _pytree as pytree
+
+from qcomp.errors import SourceError
+from qcomp.frontends.capture_check import check_capture
+from qcomp.frontends.pennylane_capture import CapturedQNode, name_of
+
+__all__ = ["QNodeCalls", "capture_torch_layer"]
+
+
+def capture_torch_layer(
+    layer: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> torch.nn.Module:
+    """Return what takes the place of a ``qml.qnn.TorchLayer``: same call, same weights.
+
+    It is a copy of the layer whose QNode is a :class:`CapturedQNode`; the layer's own ``forward``
+    runs, and its ``Parameter`` objects are shared.
+
+    Args:
+        layer: The layer.
+        args: Example positional arguments.
+        kwargs: Example keyword arguments.
+
+    Raises:
+        SourceError: If the QNode cannot be captured.
+    """
+    recorded: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+    class _Stop(Exception):  # noqa: N818  leaves forward once the QNode's arguments are known
+        pass
+
+    def record(*args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        recorded.append((args, kwargs))
+        raise _Stop
+
+    qnode = vars(layer)["qnode"]
+    with contextlib.suppress(_Stop):
+        _with_qnode(layer, record).forward(*args, **kwargs)
+    if not recorded:
+        raise SourceError(f"the layer {type(layer).__name__} does not call its QNode")
+    captured = CapturedQNode(qnode, *recorded[0])
+    replacement = _with_qnode(layer, captured)
+    attributes = vars(replacement)
+    if captured.gives_list and type(layer)._evaluate_qnode is qml.qnn.TorchLayer._evaluate_qnode:
+
+        def evaluate(x: torch.Tensor) -> torch.Tensor:
+            """Do what the layer's own method does without hstack, which has no good ONNX form."""
+            weights = {name: w.to(x) for name, w in attributes["qnode_weights"].items()}
+            return captured.joined({replacement.input_arg: x, **weights}).type(x.dtype)
+
+        attributes["_evaluate_qnode"] = evaluate
+    attributes["structure"] = captured.structure
+    attributes["exact"] = captured.exact
+    attributes["reference"] = _with_qnode(layer, captured.exact_qnode())
+    return replacement
+
+
+class _Weights(Mapping[str, Any]):
+    """A layer's weights by name, read when they are asked for: an export puts others in."""
+
+    def __init__(self, layer: torch.nn.Module, names: Sequence[str]) -> None:
+        self._parameters, self._names = layer._parameters, tuple(names)
+
+    def __getitem__(self, name: str) -> Any:  # noqa: ANN401  a Parameter or what stands for it
+        return self._parameters[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def _with_qnode(layer: torch.nn.Module, qnode: Callable[..., Any]) -> torch.nn.Module:
+    """Return a shallow copy of a layer around another QNode."""
+    new = copy.copy(layer)
+    attributes = vars(new)
+    for name in ("_parameters", "_buffers", "_modules"):
+        attributes[name] = dict(attributes[name])
+    attributes.pop("forward", None)
+    attributes["qnode"] = qnode
+    attributes["qnode_weights"] = _Weights(new, list(vars(layer)["qnode_weights"]))
+    return new
+
+
+class QNodeCalls:
+    """Captures the QNodes that a module's ``forward`` calls itself.
+
+    Args:
+        where: What messages call the module.
+        notes: Gets a line for each QNode: how it compared with PennyLane's simulator.
+    """
+
+    def __init__(self, where: str, notes: list[str]) -> None:
+        self.where = where
+        self.notes = notes
+        self.captured: dict[object, CapturedQNode] = {}
+        self.calls: dict[object, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Capture every QNode at its first call, and compare it at the end."""
+
+        def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            key = _call_key(qnode, args, kwargs)
+            if key not in self.captured:
+                with torch.enable_grad():
+                    self.captured[key] = CapturedQNode(qnode, args, kwargs)
+                kept = pytree.tree_map(
+                    lambda v: v.detach().clone() if isinstance(v, torch.Tensor) else v,
+                    (args, kwargs),
+                )
+                self.calls[key] = [kept]
+            return self.captured[key].run(qnode, args, kwargs)
+
+        with _calling(answer):
+            yield
+        for key, captured in self.captured.items():
+            what = f"the QNode '{name_of(captured.qnode)}'"
+            self.notes.append(
+                check_capture(
+                    what, torch.nn.Module(), captured, _again(captured.qnode), self.calls[key]
+                )
+            )
+
+    @contextlib.contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Let the captured QNodes answer."""
+
+        def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+            key = _call_key(qnode, args, kwargs)
+            if key not in self.captured:
+                raise SourceError(
+                    f"the QNode '{name_of(qnode)}' was not called so with the example inputs",
+                    where=self.where,
+                )
+            return self.captured[key].run(qnode, args, kwargs)
+
+        with _calling(answer):
+            yield
+
+
+def _again(qnode: Any) -> Callable[..., CapturedQNode]:  # noqa: ANN401
+    return lambda layer, args, kwargs: CapturedQNode(qnode, args, kwargs)
+
+
+@contextlib.contextmanager
+def _calling(answer: Callable[..., Any]) -> Iterator[None]:
+    call = qml.QNode.__call__
+    qml.QNode.__call__ = answer
+    try:
+        yield
+    finally:
+        qml.QNode.__call__ = call
+
+
+def _call_key(qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:  # noqa: ANN401
+    """Return what tells apart calls that are captured apart: all but the tensors' values."""
+    values, spec = pytree.tree_flatten((args, kwargs))
+    kinds = [v.dim() if isinstance(v, torch.Tensor) else repr(v) for v in values]
+    return getattr(qnode.func, "__code__", qnode.func), str(spec), tuple(kinds)
