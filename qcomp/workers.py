@@ -78,7 +78,10 @@ class Workers:
             self._client = None
 
     def map(
-        self, function: Callable[[T], R], pieces: Iterable[T], label: str = "its work"
+        self,
+        function: Callable[[T], R],
+        pieces: Iterable[T],
+        label: str | Callable[[T], str] = "its work",
     ) -> Iterator[R]:
         """Run a function on every piece; give the results in the order of the pieces.
 
@@ -86,7 +89,7 @@ class Workers:
             function: A function of a module, for other processes have to find it.
             pieces: Taken as workers become free: no more than twice as many as there are workers
                 wait.
-            label: What is done, for messages.
+            label: What is done, for messages; or what says it of a piece.
 
         Raises:
             QcompError: A worker died again and again, or what the function raises.
@@ -112,13 +115,14 @@ class Workers:
             try:
                 result = waiting[0][1].result()
             except Exception as error:
-                self._check_lost(error, label)
+                said = label if isinstance(label, str) else label(waiting[0][0])
+                self._check_lost(error, said)
                 if not _is_death(error):
                     raise
                 deaths += 1
                 if deaths >= _DEATHS:
                     raise QcompError(
-                        f"a worker died {deaths} times while it did {label}",
+                        f"a worker died {deaths} times while it did {said}",
                         why=str(error) or "the process ended without a word",
                         hint="there may be too little memory for as many: give fewer --jobs",
                     ) from error

@@ -43,23 +43,16 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import UsageError, suggest
-from qcomp.passes.calibrate.layer_rows import Geometry, read_columns
-from qcomp.passes.graph.rewriting import check_finite, node_label
-from qcomp.passes.quantize.error_feedback.descent import output_errors
-from qcomp.passes.quantize.error_feedback.finished import Done, Finished
-from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback
+from qcomp.passes.quantize.error_feedback.finished import Done
+from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback, Ready
 from qcomp.passes.quantize.error_feedback.rows import (
     Problem,
     RoundedRows,
-    Shared,
-    round_matrix,
 )
 from qcomp.passes.quantize.gpfq import Gpfq
 from qcomp.passes.quantize.gptaq import Gptaq
 from qcomp.passes.quantize.gptq import Gptq
-from qcomp.passes.quantize.grids import Grid, Grids
-from qcomp.passes.quantize.learn_rounding_graph import Layer
-from qcomp.quantization import FeedbackError
+from qcomp.passes.quantize.grids import Grids
 
 __all__ = ["METHODS", "ChooseMethod"]
 
@@ -79,7 +72,6 @@ METHODS = (
 """What may be chosen from."""
 
 _NEAREST = ("rounding", "lsq", "hqq")
-_AGAINST_FLOAT = ("gptaq", "gptaq-ordered", "gpfq")
 
 
 @dataclass(frozen=True)
@@ -145,57 +137,37 @@ class ChooseMethod(ErrorFeedback):
             return rows * columns**2 / unit
         return 1.0 + (2 * columns**3 / unit if method.startswith("gptaq") else 0.0)
 
-    def _round(
-        self, layer: Layer, geometry: Geometry, moments: Sequence[Shared], finished: Finished
-    ) -> Done:
-        label = node_label(layer.node)
-        columns = read_columns(layer.node, geometry.group)
-        check_finite(layer.weight, columns)
-        weights = [np.ascontiguousarray(part.T) for part in columns]
-        count, inputs = weights[0].shape
-        grid = self._grid(layer.bits, layer.group)
-        tried: dict[str, float] = {}
+    def tried(self, ready: Ready) -> Sequence[ErrorFeedback]:
+        """The passes of the methods that the budget allows."""
+        return [self._candidate(method) for method in self._allowed(ready)[0]]
+
+    def _allowed(self, ready: Ready) -> tuple[list[str], list[str]]:
+        """The methods that the budget allows for a layer, and those that it does not."""
+        allowed: list[str] = []
         left_out: list[str] = []
-        best: tuple[str, list[RoundedRows]] | None = None
         spent = 0.0
         for method in dict.fromkeys(("rounding", *self.methods)):
-            work = self.work(method, count, inputs)
+            work = self.work(method, *ready.shape)
             if spent + work > self.budget and method not in _NEAREST:
                 left_out.append(method)
                 continue
             spent += work
-            candidate = self._candidate(method)
-            own = replace(grid, fit=candidate.fit)
-            parts = []
-            for weight, shared in zip(weights, moments, strict=True):
-                drifts = shared.drift if method in _AGAINST_FLOAT else None
-                given = Shared(shared.hessian, drifts, shared.factors)
-                place = finished.place()
-                part = round_matrix(candidate, own, weight, given, label, finished.workers, place)
-                parts.append(part)
-            tried[method] = sum(
-                _error(weight, part, own, shared)
-                for weight, part, shared in zip(weights, parts, moments, strict=True)
-            )
-            if best is None or tried[method] < tried[best[0]]:
-                best = method, parts
-        assert best is not None
-        method, parts = best
-        error = FeedbackError(
-            label,
-            tried["rounding"],
-            tried[method],
-            sum(part.total for part in parts),
-            sum(part.kept for part in parts),
-            columns.shape[0] * columns.shape[2],
-            tried,
-            tuple(left_out),
+            allowed.append(method)
+        return allowed, left_out
+
+    def _result(self, ready: Ready, parts: Sequence[RoundedRows]) -> Done:
+        """The method of the least error, of what became of a layer by each."""
+        allowed, left_out = self._allowed(ready)
+        size = len(ready.shared)
+        made = {method: parts[i * size : (i + 1) * size] for i, method in enumerate(allowed)}
+        errors = {method: sum(part.left for part in found) for method, found in made.items()}
+        best = min(errors, key=errors.__getitem__)
+        chosen, error, warning = super()._result(ready, made[best])
+        return (
+            replace(chosen, method=f"{best} by choose-method"),
+            replace(error, rounded=errors["rounding"], tried=errors, left_out=tuple(left_out)),
+            warning,
         )
-        levels = np.stack([part.levels.T for part in parts])
-        scales, zeros = [part.scale for part in parts], [part.zero for part in parts]
-        made = self._chosen(layer, geometry, levels, scales, zeros, grid)
-        chosen = replace(made, method=f"{method} by choose-method")
-        return chosen, error, next((part.warning for part in parts if part.warning), "")
 
     def _candidate(self, method: str) -> ErrorFeedback:
         """The pass that rounds by a method, with this one's options."""
@@ -207,10 +179,3 @@ class ChooseMethod(ErrorFeedback):
             return Gpfq(**{**same, "sweeps": 0})
         kind = Gptaq if method.startswith("gptaq") else Gptq
         return kind(**same, order="activation" if method.endswith("-ordered") else "natural")
-
-
-def _error(weight: Floats, part: RoundedRows, grid: Grid, shared: Shared) -> float:
-    """Squared output error against float's outputs, less what no choice can change."""
-    grids = Grids(grid, grid.size(weight.shape[1]), part.scale, part.zero)
-    real = grids.real(part.levels)
-    return float(output_errors(weight, real, shared.hessian, shared.drift).sum())

@@ -25,7 +25,7 @@ import numpy.typing as npt
 from qcomp.errors import UsageError
 from qcomp.passes.quantize.error_feedback.columns import feed_back
 from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback, Problem
-from qcomp.passes.quantize.error_feedback.rows import Shared
+from qcomp.passes.quantize.error_feedback.rows import FactorKey
 from qcomp.passes.quantize.grids import Grids
 
 __all__ = ["Gptq"]
@@ -61,9 +61,9 @@ class Gptq(ErrorFeedback):
                 f"{self.name}: order is '{self.order}'", hint="'natural' or 'activation'"
             )
 
-    def prepare(self, shared: Shared) -> None:
-        """Find the factor of the Hessian."""
-        shared.factor(self.damping, self._order(shared.importance))
+    def factors(self) -> tuple[FactorKey, ...]:
+        """The factor of the Hessian, with its columns in their order."""
+        return ((self.damping, self.order == "activation"),)
 
     def _order(self, importance: npt.NDArray[np.float32]) -> npt.NDArray[np.intp] | None:
         """Which column goes first; None for as they come."""

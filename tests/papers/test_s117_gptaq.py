@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
-from qcomp.passes.quantize.error_feedback.layerwise import Shared, round_matrix
 from qcomp.passes.quantize.error_feedback.moments import Moments
+from qcomp.passes.quantize.error_feedback.rows import Matrix, Rounder, Shared
 from qcomp.passes.quantize.gptaq import Gptaq
 from qcomp.passes.quantize.gptq import Gptq
 from qcomp.passes.quantize.grids import Grid
@@ -61,7 +61,7 @@ def test_rounding_a_layer_takes_at_most_1_6_times_gptqs_time():
         for name, method, drift in (("gptq", Gptq(), None), ("gptaq", Gptaq(), moments.drift)):
             shared = Shared(moments.hessian, drift)
             began = time.process_time()
-            round_matrix(method, Grid(4, 32), weight, shared, name, None, None)
+            list(Rounder().round([Matrix(method, Grid(4, 32), weight, shared, name)]))
             spent = time.process_time() - began
             best[name] = min(best.get(name, spent), spent)
     assert best["gptaq"] <= 1.6 * best["gptq"]

@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -29,10 +31,13 @@ from benchmarks.big_decoder import (
 from qcomp import layer_store, layer_work
 from qcomp.errors import PassError, QcompError
 from qcomp.execute import Session
+from qcomp.ir.program import Program
 from qcomp.model_file import model_bytes
 from qcomp.passes.analyze import quantization_error
 from qcomp.passes.quantize import finished_rounding, streams
-from qcomp.passes.quantize.error_feedback import layerwise
+from qcomp.passes.quantize.error_feedback import layerwise, rows
+from qcomp.passes.quantize.learn_rounding_graph import make_twin
+from qcomp.passmanager import Context
 from qcomp.workers import Workers
 from tests.layered_work import die_once
 
@@ -74,13 +79,13 @@ def compiled(folder: Path, out: str, pipeline: str = GPTQ, **more: object) -> st
 def rounded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The layers that were rounded in this process."""
     done: list[str] = []
-    inner = layerwise.round_matrix
+    inner = rows._round
 
-    def counted(*arguments: object) -> object:
-        done.append(str(arguments[4]))
-        return inner(*arguments)  # type: ignore[arg-type]
+    def counted(slab: rows._Slab) -> rows.RoundedRows:
+        done.append(slab.label)
+        return inner(slab)
 
-    monkeypatch.setattr(layerwise, "round_matrix", counted)
+    monkeypatch.setattr(rows, "_round", counted)
     return done
 
 
@@ -125,10 +130,55 @@ def test_other_weights_data_or_options_take_nothing_from_the_cache(
 
 
 def test_two_local_processes_give_the_same_bytes_and_leave_no_cache(
-    folder: Path, rounded: list[str]
+    folder: Path,
 ) -> None:
     assert compiled(folder, "two", jobs=2) == graph_bytes(folder / "plain")
     assert not (folder / "two.layers").exists()
+
+
+def test_layers_that_do_not_wait_for_each_other_go_to_workers_together(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handed: list[list[str]] = []
+
+    def at_once(
+        self: Workers, function: Callable[[Any], Any], pieces: Iterable[Any], label: object
+    ) -> Iterator[Any]:
+        taken = list(pieces)
+        handed.append([piece.label for piece in taken if isinstance(piece, rows._Slab)])
+        return map(function, taken)
+
+    monkeypatch.setattr(Workers, "map", at_once)
+    assert compiled(folder, "waves", jobs=2) == graph_bytes(folder / "plain")
+    factors = handed[::2]
+    assert not any(factors)  # found in workers before any row is rounded
+    blocks = [
+        [[f"block{b}/{name}" for name in names] for names in (("q", "k", "v"), "o", ("gate", "up"))]
+        + [[f"block{b}/down"]]
+        for b in range(BLOCKS)
+    ]
+    assert handed[1::2] == [*(wave for block in blocks for wave in block), ["logits"]]
+
+
+def test_the_towers_of_a_model_are_rounded_side_by_side(build: Callable[..., Program]) -> None:
+    program = build(
+        """g (float[n, 8] x, float[n, 8] y) => (float[n, 4] z) {
+            a = MatMul(x, a1)
+            b = MatMul(a, a2)
+            c = MatMul(y, b1)
+            d = MatMul(y, b2)
+            s = Add(b, c)
+            z = MatMul(s, last)
+        }""",
+        {
+            name: np.eye(8, 4 if name == "last" else 8, dtype=np.float32)
+            for name in ("a1", "a2", "b1", "b2", "last")
+        },
+    )
+    twin = make_twin(program, Context(), "weights", 4)
+    waves = layerwise._waves(twin, layerwise._groups(twin, True))
+    names = [[[layer.weight for layer in group] for group in wave] for wave in waves]
+    assert names == [[["a1"], ["b1", "b2"]], [["a2"]], [["last"]]]
 
 
 def test_two_workers_of_a_dask_cluster_give_the_same_bytes_and_one_that_dies_is_replaced(
@@ -233,14 +283,14 @@ def test_a_full_disk_is_said_and_what_was_finished_is_not_lost(
 def test_another_error_says_what_is_kept_and_an_early_one_loses_nothing(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    inner = layerwise.round_matrix
+    inner = rows._round
 
-    def broken(*arguments: object) -> object:
-        if arguments[4] == "block1/o":
+    def broken(slab: rows._Slab) -> rows.RoundedRows:
+        if slab.label == "block1/o":
             raise PassError("something is wrong", hint="mend it")
-        return inner(*arguments)  # type: ignore[arg-type]
+        return inner(slab)
 
-    monkeypatch.setattr(layerwise, "round_matrix", broken)
+    monkeypatch.setattr(rows, "_round", broken)
     monkeypatch.setattr(layer_work, "INLINE_LIMIT", 1 << 20)  # as for a large model
     with pytest.raises(PassError) as caught:
         compiled(folder, "broken")

@@ -16,12 +16,14 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import PassError, UsageError
+from qcomp.ir.stages import captured_values
 from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.calibrate.layer_rows import (
     Geometry,
@@ -32,7 +34,14 @@ from qcomp.passes.calibrate.layer_rows import (
 from qcomp.passes.graph.rewriting import check_finite, int_attribute, node_label, static_shape
 from qcomp.passes.quantize.error_feedback.finished import Done, Finished
 from qcomp.passes.quantize.error_feedback.moments import Moments
-from qcomp.passes.quantize.error_feedback.rows import Problem, Shared, round_matrix
+from qcomp.passes.quantize.error_feedback.rows import (
+    FactorKey,
+    Matrix,
+    Problem,
+    RoundedRows,
+    Rounder,
+    Shared,
+)
 from qcomp.passes.quantize.grids import Fit, Grid, Grids
 from qcomp.passes.quantize.learn_rounding_graph import Layer, Stream, Twin, make_twin
 from qcomp.passes.quantize.tied import tied_weights
@@ -44,7 +53,7 @@ if TYPE_CHECKING:
 
     from qcomp.ir.program import Program
 
-__all__ = ["ErrorFeedback", "Problem", "TokenWeights"]
+__all__ = ["ErrorFeedback", "Problem", "Ready", "TokenWeights"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
@@ -130,8 +139,9 @@ class ErrorFeedback(GraphPass):
             Levels uint8[N, K], their grids, and what is to be said about it ("" for nothing).
         """
 
-    def prepare(self, shared: Shared) -> None:
-        """Find what all rows of the layers of one input share, before they go to workers."""
+    def factors(self) -> tuple[FactorKey, ...]:
+        """The factors of a Hessian that :meth:`choose` will ask for."""
+        return ()
 
     def token_weights(
         self,
@@ -228,8 +238,10 @@ class ErrorFeedback(GraphPass):
         groups = _groups(twin, self.layers == "all")
         finished.describe(f"{self.name} {self!r}", twin.program, chunks)
         found = {layer.weight: finished.find(layer) for group in groups for layer in group}
+        waves = _waves(twin, groups)
         last = max(
-            (i for i, g in enumerate(groups) if not all(found[x.weight] for x in g)), default=-1
+            (i for i, w in enumerate(waves) if not all(found[x.weight] for g in w for x in g)),
+            default=-1,
         )
         streams = [Stream(twin.program, finished.stream(chunks) or chunks, ())]
         if self.asymmetric:
@@ -237,18 +249,24 @@ class ErrorFeedback(GraphPass):
         weigh = None
         if last >= 0:
             weigh = self.token_weights(program, [group[0] for group in groups], chunks, context)
-        for index, layers in enumerate(groups):
-            names = self._advance(streams, layers) if index <= last else []
-            for layer in layers:
-                before = found[layer.weight]
-                if before is not None:
-                    layer.put_lazily(before[0])
-                    yield layer, before
-            left = [layer for layer in layers if found[layer.weight] is None]
-            for geometry in dict.fromkeys(_geometry(layer) for layer in left):
-                token = None if weigh is None else partial(weigh, layers[0])
-                inside = [layer for layer in left if _geometry(layer) == geometry]
-                yield from self._rounded(streams, names, geometry, token, inside, finished)
+        for index, wave in enumerate(waves):
+            ready: list[Ready] = []
+            for layers in wave:
+                names = self._advance(streams, layers) if index <= last else []
+                for layer in layers:
+                    before = found[layer.weight]
+                    if before is not None:
+                        layer.put_lazily(before[0])
+                        yield layer, before
+                left = [layer for layer in layers if found[layer.weight] is None]
+                for geometry in dict.fromkeys(_geometry(layer) for layer in left):
+                    token = None if weigh is None else partial(weigh, layers[0])
+                    moments = self._moments(streams, names, geometry, token)
+                    said = "" if all([m.settle() for m in moments]) else _NO_SQUARES
+                    shared = [Shared(moment.hessian, moment.drift) for moment in moments]
+                    inside = [layer for layer in left if _geometry(layer) == geometry]
+                    ready += [Ready(layer, geometry, shared, said) for layer in inside]
+            yield from self._rounded(ready, finished)
 
     def _advance(self, streams: Sequence[Stream], layers: Sequence[Layer]) -> list[str]:
         """Run the streams up to the input of some layers; return its name in each."""
@@ -261,26 +279,21 @@ class ErrorFeedback(GraphPass):
             stream.run(stream.part(nodes, made))
         return [value.name or "" for value in inputs]
 
-    def _rounded(
-        self,
-        streams: Sequence[Stream],
-        names: Sequence[str],
-        geometry: Geometry,
-        weigh: Callable[[int, Array], Floats | None] | None,
-        layers: Sequence[Layer],
-        finished: Finished,
-    ) -> Iterator[tuple[Layer, Done]]:
-        """Round layers that read the same rows; moments and factors are held no longer."""
-        moments = self._moments(streams, names, geometry, weigh)
-        said = "" if all([m.settle() for m in moments]) else _NO_SQUARES
-        shared = [Shared(moment.hessian, moment.drift) for moment in moments]
-        for layer in layers:
-            chosen, error, warning = self._round(layer, geometry, shared, finished)
-            done = finished.keep(layer, (chosen, error, said or warning))
-            layer.put_lazily(done[0])
-            yield layer, done
-        for part in shared:
-            part.forget()
+    def _rounded(self, ready: Sequence[Ready], finished: Finished) -> Iterator[tuple[Layer, Done]]:
+        """Round layers that do not wait for each other; factors are held no longer."""
+        with Rounder(finished.workers, finished.place) as rounder:
+            rounder.prepare([(m, s) for r in ready for m in self.tried(r) for s in r.shared])
+            parts = rounder.round(matrix for r in ready for matrix in self._matrices(r))
+            for r in ready:
+                own = list(islice(parts, len(self.tried(r)) * len(r.shared)))
+                chosen, error, warning = self._result(r, own)
+                done = finished.keep(r.layer, (chosen, error, r.said or warning))
+                r.layer.put_lazily(done[0])
+                yield r.layer, done
+
+    def tried(self, ready: Ready) -> Sequence[ErrorFeedback]:
+        """The methods that round a layer: this one."""
+        return (self,)
 
     def _moments(
         self,
@@ -306,47 +319,33 @@ class ErrorFeedback(GraphPass):
                 moments.add(rows[0][g], floats, weights)
         return found
 
-    def _round(
-        self, layer: Layer, geometry: Geometry, moments: Sequence[Shared], finished: Finished
-    ) -> Done:
-        label = node_label(layer.node)
-        columns = read_columns(layer.node, geometry.group)
+    def _matrices(self, ready: Ready) -> Iterator[Matrix]:
+        """The matrices of a layer, a method after the other."""
+        layer = ready.layer
+        columns = read_columns(layer.node, ready.geometry.group)
         check_finite(layer.weight, columns)
-        grid = self._grid(layer.bits, layer.group)
-        levels = np.empty(columns.shape, dtype=np.uint8)
-        parts = []
-        for g, shared in enumerate(moments):
-            part = round_matrix(
-                self,
-                grid,
-                np.ascontiguousarray(columns[g].T),
-                shared,
-                label,
-                finished.workers,
-                finished.place(),
-            )
-            levels[g] = part.levels.T
-            parts.append(part)
+        weights = [np.ascontiguousarray(part.T) for part in columns]
+        for method in self.tried(ready):
+            grid = method._grid(layer.bits, layer.group)
+            for weight, shared in zip(weights, ready.shared, strict=True):
+                label = node_label(layer.node)
+                yield Matrix(method, grid, weight, shared, label, method.asymmetric)
+
+    def _result(self, ready: Ready, parts: Sequence[RoundedRows]) -> Done:
+        """What became of a layer, of what became of its matrices."""
         error = FeedbackError(
-            label,
+            node_label(ready.layer.node),
             sum(part.rounded for part in parts),
             sum(part.left for part in parts),
             sum(part.total for part in parts),
             sum(part.kept for part in parts),
-            columns.shape[0] * columns.shape[2],
+            sum(len(part.levels) for part in parts),
         )
-        scales, zeros = [part.scale for part in parts], [part.zero for part in parts]
-        chosen = self._chosen(layer, geometry, levels, scales, zeros, grid)
+        chosen = self._chosen(ready.layer, ready.geometry, parts)
         return chosen, error, next((part.warning for part in parts if part.warning), "")
 
     def _chosen(
-        self,
-        layer: Layer,
-        geometry: Geometry,
-        levels: Bytes,
-        scales: Sequence[Floats],
-        zeros: Sequence[Floats],
-        grid: Grid,
+        self, layer: Layer, geometry: Geometry, parts: Sequence[RoundedRows]
     ) -> ChosenWeight:
         """The integers in the weight's own shape, about 0."""
         node = layer.node
@@ -354,6 +353,9 @@ class ErrorFeedback(GraphPass):
         assert value is not None
         assert value.shape is not None
         shape = value.shape.numpy()
+        grid = self._grid(layer.bits, layer.group)
+        levels = np.stack([part.levels.T for part in parts])
+        scales, zeros = [part.scale for part in parts], [part.zero for part in parts]
         half = 1 << (grid.bits - 1)
         integers = (levels.astype(np.int16) - half).astype(np.int8)
         outputs = _output_axis(node)
@@ -379,6 +381,32 @@ class ErrorFeedback(GraphPass):
             grid.bits,
             str(self),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A layer that waits for nothing.
+
+    Attributes:
+        layer: To round.
+        geometry: Of its input.
+        shared: What its matrices share with others of the same input, one for each group.
+        said: What is to be said of its input, "" for nothing.
+    """
+
+    layer: Layer
+    geometry: Geometry
+    shared: Sequence[Shared]
+    said: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of its matrices."""
+        value = self.layer.node.inputs[1]
+        assert value is not None
+        assert value.shape is not None
+        columns = len(self.shared[0].hessian)
+        return int(np.prod(value.shape.numpy())) // (columns * len(self.shared)), columns
 
 
 _NO_SQUARES = "its inputs are too large to be squared, or no numbers: rounded without them"
@@ -444,6 +472,22 @@ def _groups(twin: Twin, everything: bool) -> list[list[Layer]]:
             continue
         groups.setdefault(_input(layer.readers[0]), []).append(layer)
     return list(groups.values())
+
+
+def _waves(twin: Twin, groups: Sequence[list[Layer]]) -> list[list[list[Layer]]]:
+    """Groups that do not wait for each other, together: as many layers lie before each.
+
+    In a chain each is alone; the towers of a model go side by side.
+    """
+    readers = {reader for group in groups for layer in group for reader in layer.readers}
+    depths: dict[ir.Value, int] = {}
+    for node in twin.program.model.graph:
+        depth = max((depths.get(value, 0) for value in captured_values(node)), default=0)
+        depths.update(dict.fromkeys(node.outputs, depth + (node in readers)))
+    waves: dict[int, list[list[Layer]]] = {}
+    for group in groups:
+        waves.setdefault(depths.get(_input(group[0].readers[0]), 0), []).append(group)
+    return [waves[depth] for depth in sorted(waves)]
 
 
 def _rows(array: Array, geometry: Geometry) -> Floats:

@@ -1,15 +1,19 @@
-"""A layer's matrix rounded in slabs of rows, wherever there is a processor for one.
+"""Matrices rounded in slabs of rows, wherever there is a processor for one.
 
-Rows are independent once the moments of the input, and their factor, are known. Slabs have a fixed
-number of rows, so what comes out does not depend on who rounds them, and the memory of a layer is
-that of its weights, its moments and one slab.
+Rows are independent once the moments of the input, and their factor, are known, and so are the
+matrices of layers that do not wait for each other. Slabs have a fixed number of rows, so what comes
+out does not depend on who rounds them, and the memory of a layer is that of its weights, its
+moments and one slab.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +29,14 @@ if TYPE_CHECKING:
     from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback
     from qcomp.workers import Workers
 
-__all__ = ["Problem", "RoundedRows", "Shared", "round_matrix"]
+__all__ = ["Matrix", "Problem", "Rounder", "RoundedRows", "Shared"]
 
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
-Factors = dict[tuple[float, bool], Factor | None]
+FactorKey = tuple[float, bool]
+"""Damping, and whether the columns are ordered by importance."""
+
+Factors = dict[FactorKey, Factor | None]
 
 _SLAB = 1 << 23
 """Weights that are rounded at once, in whole rows (float32: 32 MB)."""
@@ -56,25 +63,18 @@ class Shared:
         """diag(H) float32[K]."""
         return np.einsum("ii->i", self.hessian).copy()
 
-    def factor(self, damping: float, order: npt.NDArray[np.intp] | None) -> Factor | None:
-        """As :meth:`Problem.factor`."""
-        return _factor(self.hessian, self.factors, damping, order)
+    def order(self, ordered: bool) -> npt.NDArray[np.intp] | None:
+        """Which column goes first, by importance; None for as they come."""
+        return np.argsort(-self.importance, kind="stable") if ordered else None
 
     def stored(self, folder: Path) -> StoredShared:
-        """Write it, once, for other processes to map."""
-        if self.folder is None:
-            folder.mkdir(parents=True)
-            self.folder = folder
-            np.save(folder / "hessian.npy", self.hessian)
-            if self.drift is not None:
-                np.save(folder / "drift.npy", self.drift)
-        kept: list[tuple[tuple[float, bool], float | None]] = []
-        for index, (key, factor) in enumerate(self.factors.items()):
-            kept.append((key, None if factor is None else factor.damping))
-            if factor is not None and not (self.folder / f"upper{index}.npy").exists():
-                np.save(self.folder / f"upper{index}.npy", factor.upper)
-                np.save(self.folder / f"dead{index}.npy", factor.dead)
-        return StoredShared(str(self.folder), self.drift is not None, tuple(kept))
+        """Write it for other processes to map."""
+        folder.mkdir(parents=True)
+        self.folder = folder
+        np.save(folder / "hessian.npy", self.hessian)
+        if self.drift is not None:
+            np.save(folder / "drift.npy", self.drift)
+        return StoredShared(str(self.folder), self.drift is not None)
 
     def forget(self) -> None:
         """Remove what was written."""
@@ -89,7 +89,8 @@ class StoredShared:
 
     folder: str
     drifts: bool
-    factors: tuple[tuple[tuple[float, bool], float | None], ...]
+    factors: tuple[tuple[FactorKey, float | None], ...] = ()
+    """Those that are there, with the damping that each took; None for none."""
 
     def mapped(self) -> Shared:
         """Map it.
@@ -105,13 +106,18 @@ class StoredShared:
                 "with --cache",
             )
         factors: Factors = {}
-        for index, (key, damping) in enumerate(self.factors):
+        for key, damping in self.factors:
             factors[key] = None
             if damping is not None:
-                upper = _mapped(folder / f"upper{index}.npy")
-                factors[key] = Factor(upper, damping, np.load(folder / f"dead{index}.npy"))
+                upper = _mapped(folder / _file("upper", key))
+                factors[key] = Factor(upper, damping, np.load(folder / _file("dead", key)))
         drift = _mapped(folder / "drift.npy") if self.drifts else None
         return Shared(_mapped(folder / "hessian.npy"), drift, factors)
+
+
+def _file(name: str, key: FactorKey) -> str:
+    damping, ordered = key
+    return f"{name}-{damping!r}-{ordered}.npy"
 
 
 def _mapped(path: Path) -> Any:  # float32 or float64
@@ -189,53 +195,137 @@ class RoundedRows:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Matrix:
+    """One matrix to round.
+
+    Attributes:
+        method: Chooses the levels.
+        grid: What they are levels of.
+        weight: float32[N, K], rows are output channels.
+        shared: Moments of its input; factors that are found go there.
+        label: Of the layer, for messages.
+        asymmetric: Whether the method knows of the drift; errors always do.
+    """
+
+    method: ErrorFeedback
+    grid: Grid
+    weight: Floats
+    shared: Shared
+    label: str
+    asymmetric: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Slab:
     method: ErrorFeedback
     grid: Grid
     weight: Floats
     shared: Shared | StoredShared
     label: str
+    asymmetric: bool
     mean: float
 
 
-def round_matrix(
-    method: ErrorFeedback,
-    grid: Grid,
-    weight: Floats,
-    shared: Shared,
-    label: str,
-    workers: Workers | None,
-    folder: Path | None,
-) -> RoundedRows:
-    """Round a matrix in slabs of rows.
+class Rounder:
+    """Rounds matrices, here or in other processes; a context manager.
 
     Args:
-        method: Chooses the levels.
-        grid: What they are levels of.
-        weight: float32[N, K], rows are output channels.
-        shared: Moments of its input; factors that are found go there.
-        label: Of the layer, for messages.
-        workers: Where slabs are rounded; here by default.
-        folder: A free place for what other processes have to see.
+        workers: Where slabs of rows are rounded; here by default.
+        place: Gives a free place for what other processes have to see, or None.
     """
-    step = max(1, _SLAB // max(1, weight.shape[1]))
-    handed: Shared | StoredShared = shared
-    if workers is not None and workers.apart and folder is not None:
-        method.prepare(shared)
-        handed = shared.stored(folder)
-    mean = float(np.abs(weight).mean()) if weight.size else 0.0
-    slabs = (
-        _Slab(method, grid, weight[start : start + step], handed, label, mean)
-        for start in range(0, len(weight), step)
-    )
-    if handed is shared or workers is None:
-        return _joined(weight, grid, map(_round, slabs))
-    return _joined(weight, grid, workers.map(_round, slabs, f"the layer '{label}'"))
+
+    def __init__(
+        self, workers: Workers | None = None, place: Callable[[], Path | None] = lambda: None
+    ) -> None:
+        self._workers = workers if workers is not None and workers.apart else None
+        self._place = place
+        self._stored: dict[int, StoredShared] = {}
+        self._written: list[Shared] = []
+
+    def __enter__(self) -> Rounder:
+        """Return this."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Remove what was written for other processes."""
+        for shared in self._written:
+            shared.forget()
+
+    def prepare(self, methods: Sequence[tuple[ErrorFeedback, Shared]]) -> None:
+        """Let workers find the factors that methods need, all at once."""
+        if self._workers is None:
+            return
+        wanted: dict[tuple[int, FactorKey], StoredShared] = {}
+        for method, shared in methods:
+            if id(shared) not in self._stored:
+                folder = self._place()
+                if folder is None:
+                    return
+                self._stored[id(shared)] = shared.stored(folder)
+                self._written.append(shared)
+            for key in method.factors():
+                wanted[id(shared), key] = self._stored[id(shared)]
+        pieces = [(stored, key) for (_, key), stored in wanted.items()]
+        found = self._workers.map(_find_factor, pieces, "a factor of second moments")
+        for (owner, key), damping in zip(wanted, found, strict=True):
+            stored = self._stored[owner]
+            self._stored[owner] = replace(stored, factors=(*stored.factors, (key, damping)))
+
+    def round(self, matrices: Iterable[Matrix]) -> Iterator[RoundedRows]:
+        """Round matrices; what became of each, in their order."""
+        if self._workers is None:
+            for matrix in matrices:
+                found = _joined(matrix.weight.shape, matrix.grid, map(_round, self._slabs(matrix)))
+                yield found
+            return
+        counts: deque[tuple[tuple[int, ...], Grid, int]] = deque()
+
+        def pieces() -> Iterator[_Slab]:
+            for matrix in matrices:
+                slabs = list(self._slabs(matrix))
+                counts.append((matrix.weight.shape, matrix.grid, len(slabs)))
+                yield from slabs
+
+        results = self._workers.map(_round, pieces(), lambda slab: f"the layer '{slab.label}'")
+        for first in results:
+            while not counts[0][2]:  # a matrix without rows
+                yield _joined(*counts.popleft()[:2], iter(()))
+            shape, grid, count = counts.popleft()
+            yield _joined(shape, grid, chain([first], islice(results, count - 1)))
+        while counts:
+            yield _joined(*counts.popleft()[:2], iter(()))
+
+    def _slabs(self, matrix: Matrix) -> Iterator[_Slab]:
+        weight = matrix.weight
+        step = max(1, _SLAB // max(1, weight.shape[1]))
+        shared = self._stored.get(id(matrix.shared), matrix.shared)
+        mean = float(np.abs(weight).mean()) if weight.size else 0.0
+        for start in range(0, len(weight), step):
+            part = weight[start : start + step]
+            yield _Slab(
+                matrix.method, matrix.grid, part, shared, matrix.label, matrix.asymmetric, mean
+            )
 
 
-def _joined(weight: Floats, grid: Grid, parts: Iterator[RoundedRows]) -> RoundedRows:
+def _find_factor(piece: tuple[StoredShared, FactorKey]) -> float | None:
+    """Find a factor and write it beside its Hessian; return the damping it took, None for none."""
+    stored, key = piece
+    damping, ordered = key
+    shared = stored.mapped()
+    factor = _factor(shared.hessian, {}, damping, shared.order(ordered))
+    if factor is None:
+        return None
+    for name, array in (("upper", factor.upper), ("dead", factor.dead)):
+        place = Path(stored.folder) / _file(name, key)
+        part = place.with_suffix(f".{os.getpid()}.npy")
+        np.save(part, array)
+        part.replace(place)
+    return factor.damping
+
+
+def _joined(shape: Sequence[int], grid: Grid, parts: Iterator[RoundedRows]) -> RoundedRows:
     """The slabs in order as one."""
-    levels = np.empty(weight.shape, dtype=np.uint8)
+    levels = np.empty(tuple(shape), dtype=np.uint8)
     found: list[RoundedRows] = []
     start = 0
     for part in parts:
@@ -243,7 +333,7 @@ def _joined(weight: Floats, grid: Grid, parts: Iterator[RoundedRows]) -> Rounded
         start += len(part.levels)
         found.append(part)
     if not found:
-        count = -(-weight.shape[1] // max(1, grid.size(weight.shape[1])))
+        count = -(-shape[1] // max(1, grid.size(shape[1])))
         empty = np.empty((0, count), np.float32)
         return RoundedRows(levels, empty, empty, 0.0, 0.0, 0.0, 0, "")
     return RoundedRows(
@@ -262,7 +352,8 @@ def _round(slab: _Slab) -> RoundedRows:
     """Round some rows."""
     method, weight = slab.method, np.ascontiguousarray(slab.weight)
     shared = slab.shared.mapped() if isinstance(slab.shared, StoredShared) else slab.shared
-    hessian, drift = shared.hessian, shared.drift
+    hessian = shared.hessian
+    drift = shared.drift if slab.asymmetric else None
     nearest = slab.grid.fitted(weight, shared.importance)
     plain = nearest.round(weight)
     problem = Problem(
@@ -280,7 +371,9 @@ def _round(slab: _Slab) -> RoundedRows:
         weight, found, grids, hessian, drift, sweeps=method.sweeps, refits=method.refits
     )
     found, grids, after = better.levels, better.grids, better.errors
-    before = output_errors(weight, nearest.real(plain), hessian, drift)
+    before = output_errors(weight, nearest.real(plain), hessian, shared.drift)
+    if drift is not shared.drift:
+        after = output_errors(weight, grids.real(found), hessian, shared.drift)
     worse = after > before
     return RoundedRows(
         np.where(worse[:, None], plain, found),
