@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from qcomp.errors import SourceError
+from qcomp.frontends.qiskit_circuit import from_qiskit_with_slots
+from qcomp.ir.circuit import Circuit
 from qcomp.ir.expressions import NUMPY, Tree
 
-__all__ = ["tree_of"]
+__all__ = ["read_feature_map", "tree_of"]
 
 
 def tree_of(expression: Any, position: Mapping[str, int]) -> Tree:  # noqa: ANN401
@@ -49,3 +51,16 @@ def _sympy_tree(node: Any, position: Mapping[str, int], whole: str) -> Tree:  # 
     if kind in NUMPY:
         return (kind, *parts)
     raise SourceError(f"the angle {whole} uses the function '{kind}', which cannot be captured")
+
+
+def read_feature_map(source: Any) -> tuple[Circuit, list[Tree], int]:  # noqa: ANN401
+    """Return (circuit, formulas, features) of a Qiskit circuit that encodes samples.
+
+    The circuit's parameters are all features, in Qiskit's order, and then one for each formula.
+
+    Raises:
+        SourceError: If the circuit cannot be read.
+    """
+    circuit, expressions = from_qiskit_with_slots(source)
+    position = {p.name: i for i, p in enumerate(source.parameters)}
+    return circuit, [tree_of(expression, position) for expression in expressions], len(position)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from qcomp.ir.circuit import Circuit
     from qcomp.ir.observable import Observable
     from qcomp.ir.program import Program
+    from qcomp.quantum_kernel import QuantumKernel
     from qcomp.runtime.artifact import Artifact, load
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _PLACES = {
     "Parameter": "qcomp.ir.angle",
     "PassError": "qcomp.errors",
     "Program": "qcomp.ir.program",
+    "QuantumKernel": "qcomp.quantum_kernel",
     "QcompError": "qcomp.errors",
     "SourceError": "qcomp.errors",
     "TargetError": "qcomp.errors",
@@ -61,6 +63,7 @@ __all__ = [
     "PassError",
     "Program",
     "QcompError",
+    "QuantumKernel",
     "SourceError",
     "TargetError",
     "UsageError",

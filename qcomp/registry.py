@@ -142,6 +142,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "remember-circuit": "qcomp.nn.op:remember_circuit",
         "captured-connector": "qcomp.nn.connector:CapturedConnector",
     },
+        "feature-map": "qcomp.frontends.parameter_trees:read_feature_map",
+        "kernel-classifier": "qcomp.nn.kernel_classifier:KernelClassifier",
 }
 """Group -> name -> "module:attribute"; ``services`` are functions that lower layers call up to."""
 

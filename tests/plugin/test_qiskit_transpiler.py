@@ -216,8 +216,10 @@ def test_what_would_not_be_less_stays_as_it_was() -> None:
 
 def test_the_examples_of_the_document_run() -> None:
     text = (ROOT / "docs" / "neighbours.md").read_text()
-    converted, mapped = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    for block in (converted, mapped):
-        names: dict[str, Any] = {}
+    found = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(found) == 3
+    names: dict[str, Any] = {}
+    for block in found:
         exec(compile(block, "neighbours.md", "exec"), names)
     assert fits(names["mapped"], FakeTorino().target)
+    assert len(names["texts"]) == 40
