@@ -27,6 +27,7 @@ would trace its simulator, or run its device and keep the numbers.
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import sys
 from collections.abc import Callable, Iterator
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
     Capturer = Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], torch.nn.Module]
 
-__all__ = ["CAPTURERS", "CALL_SITES", "PROTOCOL", "captured_layers"]
+__all__ = ["CALL_SITES", "CAPTURERS", "PROTOCOL", "capture_module", "captured_layers", "twin"]
 
 CAPTURERS: dict[str, str] = {
     "pennylane.qnn.torch.TorchLayer": "qcomp.frontends.pennylane_layers:capture_torch_layer",
@@ -66,6 +67,16 @@ _FRAMEWORKS = frozenset(
     "qiskit_machine_learning qulacs squlearn tensorcircuit torchquantum".split()
 )
 _NEVER = "torch.nn.modules.module.Module"
+
+
+def twin(layer: torch.nn.Module) -> torch.nn.Module:
+    """Return a shallow copy of a layer: attributes of its own, the same ``Parameter`` objects."""
+    new = copy.copy(layer)
+    attributes = vars(new)
+    for name in ("_parameters", "_buffers", "_modules"):
+        attributes[name] = dict(attributes[name])
+    attributes.pop("forward", None)
+    return new
 
 
 @contextlib.contextmanager
@@ -115,6 +126,46 @@ def captured_layers(
         yield stack.enter_context(
             _swapped(module, {id(f.layer): f.replacement for f in recorder.captured})
         )
+
+
+def capture_module(
+    module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> torch.nn.Module:
+    """Return a module with captured layers in the places of its quantum layers.
+
+    All parameters are the module's own objects; the module itself is left as it was. QNodes that a
+    ``forward`` calls itself stay what they are.
+
+    Args:
+        module: Any module.
+        args: Its positional example inputs.
+        kwargs: Its keyword example inputs.
+
+    Raises:
+        SourceError: See :func:`captured_layers`.
+    """
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    copies: dict[int, torch.nn.Module] = {}
+
+    def copied(part: torch.nn.Module) -> torch.nn.Module:
+        if id(part) not in copies:
+            copies[id(part)] = new = twin(part)
+            for name, child in part._modules.items():
+                if child is not None:
+                    new._modules[name] = copied(child)
+            own_forward = vars(part).get("forward")
+            if own_forward is not None:
+                vars(new)["forward"] = own_forward
+        return copies[id(part)]
+
+    try:
+        with captured_layers(module, args, kwargs, type(module).__name__, []) as swapped:
+            result = copied(swapped)
+    finally:
+        for part, training in modes.items():
+            part.training = training
+    return result.train(module.training)
 
 
 class _Layer:

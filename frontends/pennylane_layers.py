@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from qcomp.errors import SourceError
 from qcomp.frontends.capture_check import check_capture
+from qcomp.frontends.hybrid_layers import twin
 from qcomp.frontends.pennylane_capture import CapturedQNode, name_of
 
 __all__ = ["QNodeCalls", "capture_torch_layer"]
@@ -83,11 +83,8 @@ class _Weights(Mapping[str, Any]):
 
 def _with_qnode(layer: torch.nn.Module, qnode: Callable[..., Any]) -> torch.nn.Module:
     """Return a shallow copy of a layer around another QNode."""
-    new = copy.copy(layer)
+    new = twin(layer)
     attributes = vars(new)
-    for name in ("_parameters", "_buffers", "_modules"):
-        attributes[name] = dict(attributes[name])
-    attributes.pop("forward", None)
     attributes["qnode"] = qnode
     attributes["qnode_weights"] = _Weights(new, list(vars(layer)["qnode_weights"]))
     return new

@@ -140,6 +140,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "save-program": "qcomp.backends.onnx_file:save_program",
         "torch-translations": "qcomp.nn.onnx_export:translation_table",
         "remember-circuit": "qcomp.nn.op:remember_circuit",
+        "capture-module": "qcomp.frontends.hybrid_layers:capture_module",
         "captured-connector": "qcomp.nn.connector:CapturedConnector",
     },
         "feature-map": "qcomp.frontends.parameter_trees:read_feature_map",

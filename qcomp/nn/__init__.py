@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from qcomp.nn.captured import capture
 from qcomp.nn.layer import QuantumLayer
 from qcomp.nn.onnx_export import translation_table
 from qcomp.nn.qat import angle_step_of_error, finish_qat, prepare_qat
@@ -11,6 +12,7 @@ __all__ = [
     "QuantumLayer",
     "Recurrent",
     "angle_step_of_error",
+    "capture",
     "finish_qat",
     "prepare_qat",
     "scan",

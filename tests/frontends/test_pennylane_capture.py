@@ -363,3 +363,26 @@ def test_what_cannot_be_captured_is_refused_with_its_line(
         assert line is not None, stop.value.where
         assert first < int(line[1]) <= first + 4
     assert function.__name__ in stop.value.where
+
+
+def test_a_captured_module_trains_the_weights_of_the_original(model: Reuploading) -> None:
+    import qcomp.nn
+
+    torch.manual_seed(7)
+    original = torch.nn.Sequential(torch.nn.Linear(2, 3), model.probs, torch.nn.Dropout(0.5))
+    before = original[1].weights.detach().clone()
+    fast = qcomp.nn.capture(original, torch.zeros(2, 2))
+    assert [id(p) for p in fast.parameters()] == [id(p) for p in original.parameters()]
+    assert fast.training
+    assert original[1] is model.probs
+    optimizer = torch.optim.SGD(fast.parameters(), lr=0.02)
+    fast.eval()
+    x = torch.rand(8, 2)
+    first = fast(x)[:, 0].sum()
+    first.backward()
+    optimizer.step()
+    assert not torch.equal(original[1].weights, before)
+    assert fast(x)[:, 0].sum().item() < first.item()
+    with torch.no_grad():
+        assert float((original.eval()(x) - fast(x)).abs().max()) < 5e-6
+        original[1].weights.copy_(before)
