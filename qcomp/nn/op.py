@@ -27,6 +27,7 @@ from qcomp.simulate import (
     run_readout,
 )
 from qcomp.simulate.control_flow import final_measurements
+from qcomp.simulate.distinct import on_distinct_rows
 
 __all__ = [
     "SEPARATOR",
@@ -149,7 +150,13 @@ def circuit_op(
         Tensor[..., K], of samples Tensor[..., shots, bits], of the inputs' dtype.
     """
     readout = readout_of(kind, observables, shots)
-    values = run_readout(circuit_of_text(qasm), readout, rows_of(inputs), seed=seed)
+    target = circuit_of_text(qasm)
+
+    def run(rows: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, Any]:
+        return run_readout(target, readout, rows, seed=seed)
+
+    rows = rows_of(inputs)
+    values = run(rows) if shots else on_distinct_rows(rows, run)
     out = torch.from_numpy(np.ascontiguousarray(values))
     return out.reshape(*batch_of(inputs), *values.shape[1:]).to(inputs[0].device, dtype_of(inputs))
 

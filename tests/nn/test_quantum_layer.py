@@ -223,3 +223,20 @@ def test_qasm_inside_the_layer_reads_back_to_the_same_values() -> None:
     before = layer(data)
     op._known.clear()
     assert torch.allclose(layer(data), before, atol=1e-7)
+
+
+def test_equal_rows_run_once_and_the_result_stands_at_every_one_of_them() -> None:
+    from qcomp.simulate.distinct import on_distinct_rows
+
+    seen: list[np.ndarray] = []
+
+    def double(rows: np.ndarray) -> np.ndarray:
+        seen.append(rows)
+        return 2 * rows
+
+    same_start = np.array([[1.0, 2.0], [1.0, 3.0], [1.0, 2.0], [0.0, 3.0], [1.0, 3.0]])
+    assert np.array_equal(on_distinct_rows(same_start, double), 2 * same_start)
+    assert np.array_equal(on_distinct_rows(np.ones((4, 2)), double), np.full((4, 2), 2.0))
+    different = np.array([[1.0, 2.0], [1.0, 3.0]])
+    assert np.array_equal(on_distinct_rows(different, double), 2 * different)
+    assert [len(rows) for rows in seen] == [3, 1, 2]
