@@ -22,6 +22,7 @@ from qcomp.errors import TargetError
 from qcomp.ir.program import Program
 from qcomp.ir.stages import CircuitStage, ClassicalStage, LoopStage, Stage, cut_into_stages
 from qcomp.registry import load
+from qcomp.run_plan import plan_entry
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -74,6 +75,7 @@ class BundleBackend:
             "inputs": [_value(v) for v in graph.inputs if not v.is_initializer()],
             "outputs": [_value(v) for v in graph.outputs],
             "stages": stages,
+            "plan": plan_entry(stages),
             "files": {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in files},
         }
         path = out / MANIFEST

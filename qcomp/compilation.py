@@ -36,6 +36,7 @@ from qcomp.registry import load as load_part
 from qcomp.report import collect
 from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine, TensorLine
 from qcomp.report.rounding import not_stored, rounding_check
+from qcomp.run_plan import plan_lines
 
 if TYPE_CHECKING:
     from qcomp.execute import HybridSession
@@ -322,6 +323,7 @@ class Compilation:
             bound=collect.bound_line(self.context.get(KeptLayers)),
             checks=tuple(checks),
             budget=collect.budget_lines(self.context.ledger),
+            runs=() if self.graph is None else plan_lines(artifact.manifest["stages"]),
             warnings=tuple(self.context.warnings + unstored)
             + tuple(self.source.notes)
             + tuple(n for c in self.source.circuits.values() for n in c.notes),
@@ -336,10 +338,8 @@ class Compilation:
 
         from qcomp.report.tensors import tensor_lines
 
-        graphs = graph_files(artifact.manifest["stages"])
-        models = [ir.load(artifact.path / name) for name in graphs]
-        names = self.source.model.graph.initializers
-        statistics = self.context.get(TensorStatistics)
+        models = [ir.load(artifact.path / n) for n in graph_files(artifact.manifest["stages"])]
+        names, statistics = self.source.model.graph.initializers, self.context.get(TensorStatistics)
         machine = None if self.graph is None else self.graph.integers
         return tensor_lines(models, record, statistics, names, machine)
 

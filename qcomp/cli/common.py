@@ -228,6 +228,16 @@ def show_table(
     Console(width=width, stderr=err).print(table, markup=False)
 
 
+def show_runs(runs: Sequence[Mapping[str, Any]]) -> None:
+    """Print how the circuits of an artifact are to be run, a line a stage."""
+    columns = ("circuit stage", "circuit", "loop", "level", "batch", "products", "settings",
+               "shots", "row bytes", "rows at once")  # fmt: skip
+    fields = ("node", "circuit", "loop", "level", "batch", "products", "settings", "shots",
+              "row_bytes", "rows")  # fmt: skip
+    rows = [["not grouped" if run[key] is None else run[key] for key in fields] for run in runs]
+    show_table(columns, rows)
+
+
 def pass_observer(
     print_after: list[str] | None, json_output: bool = False
 ) -> Callable[[PassRecord, Program], None] | None:

@@ -43,7 +43,7 @@ def explain_command(
 ) -> None:
     """Run the command."""
     from qcomp.artifact_format import REPORT
-    from qcomp.cli.common import emit_json, show_table
+    from qcomp.cli.common import emit_json, show_runs, show_table
     from qcomp.errors import UsageError
     from qcomp.report.data import Report
     from qcomp.report.explain import explain
@@ -57,6 +57,8 @@ def explain_command(
     if json_output:
         emit_json(asdict(found))
         return
+    if found.runs:
+        show_runs([asdict(line) for line in found.runs])
     if found.operators:
         show_table(
             (

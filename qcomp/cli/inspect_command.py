@@ -43,7 +43,7 @@ def inspect_command(
 ) -> None:
     """Run the command."""
     from qcomp.artifact_format import MANIFEST, all_stages
-    from qcomp.cli.common import emit_json, show_table
+    from qcomp.cli.common import emit_json, show_runs, show_table
     from qcomp.runtime.artifact import load
 
     path = Path(source)
@@ -74,6 +74,9 @@ def inspect_command(
         show_table(("operator", "type", "outputs"), rows)
     for depth, stage in all_stages(data.get("stages", [])):
         print(f"{'  ' * depth}stage {stage['kind']}: {stage.get('file') or stage['node']}")
+    if runs := data.get("plan", {}).get("runs"):
+        show_runs(runs)
+        print(f"values between graph and circuits: {data['plan']['crossings']}")
     if circuits:
         counts = list(data["circuits"].values())
         table = [(key, *(count[key] for count in counts)) for key in counts[0]]

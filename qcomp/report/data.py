@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from qcomp.errors import SourceError
 from qcomp.report.accuracy import AccuracyLine, BoundLine, KeptLine
+from qcomp.run_plan import RunLine
 
 __all__ = [
     "SCHEMA",
@@ -355,6 +356,7 @@ class Report:
         bound: What ``--max-drop`` kept in float; None without one.
         checks: What was checked, and what was not.
         budget: The error budget's ledger.
+        runs: How the circuits of a hybrid model are to be run.
         warnings: What the user should know, one sentence each.
     """
 
@@ -372,6 +374,7 @@ class Report:
     bound: BoundLine | None = None
     checks: tuple[CheckLine, ...] = ()
     budget: tuple[BudgetLine, ...] = ()
+    runs: tuple[RunLine, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:

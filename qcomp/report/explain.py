@@ -9,6 +9,7 @@ from typing import Literal
 
 from qcomp.errors import UsageError, suggest
 from qcomp.report.data import LayerLine, Report, TensorLine
+from qcomp.run_plan import RunLine
 
 __all__ = ["Explanation", "OperatorLine", "explain"]
 
@@ -46,10 +47,11 @@ class OperatorLine:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Operators, quantized ones first, and tensors, in graph order."""
+    """Operators, quantized ones first, and tensors, in graph order; how circuits are to be run."""
 
     operators: tuple[OperatorLine, ...]
     tensors: tuple[TensorLine, ...]
+    runs: tuple[RunLine, ...] = ()
 
 
 def explain(report: Report, names: Sequence[str] = ()) -> Explanation:
@@ -65,6 +67,8 @@ def explain(report: Report, names: Sequence[str] = ()) -> Explanation:
     """
     found = report.quantization
     if found is None or not (found.layers or found.left_in_float):
+        if report.runs and not names:
+            return Explanation((), (), report.runs)
         raise UsageError(
             "the artifact has no quantized graph to explain",
             hint="compile for cpu-int8 or cpu-dynamic-int8; 'qcomp inspect' shows what it holds",
@@ -75,7 +79,7 @@ def explain(report: Report, names: Sequence[str] = ()) -> Explanation:
         operators.append(OperatorLine(op.layer, op.op, state, why=op.reason))
     tensors = found.tensors
     if not names:
-        return Explanation(tuple(operators), tensors)
+        return Explanation(tuple(operators), tensors, report.runs)
     known = [*(line.name for line in operators), *(line.name for line in tensors)]
     for name in names:
         if not any(_matches(name, one) for one in known):

@@ -121,19 +121,24 @@ class Walk:
             values: Name -> array; gets what the stages give.
             shift: What is added to the place of a circuit.
         """
-        for stage in stages:
+        done: set[int] = set()
+        for index, stage in enumerate(stages):
+            if index in done:
+                continue
+            if isinstance(stage, CircuitPart):
+                same = _same_circuit(stages, index)
+                done.update(same)
+                parts = [stages[i] for i in same]
+                self._run_circuits([p for p in parts if isinstance(p, CircuitPart)], values, shift)
+                continue
             given = {**stage.constants, **values}
             if any(name not in given for name in stage.inputs):
                 continue
             if isinstance(stage, GraphPart):
                 session = self._session(stage.path)
                 values |= session.run({name: given[name] for name in stage.inputs})
-            elif isinstance(stage, LoopPart):
-                values |= self._run_loop(stage, given, shift) or {}
             else:
-                result = self._run_circuit(stage, given, shift)
-                if result is not None:
-                    values[stage.output] = result
+                values |= self._run_loop(stage, given, shift) or {}
 
     def _run_loop(
         self, loop: LoopPart, given: Mapping[str, Any], shift: int
@@ -147,18 +152,51 @@ class Walk:
 
         return run_loop(loop.form, given, step)
 
-    def _run_circuit(
-        self, stage: CircuitPart, given: Mapping[str, Any], shift: int
-    ) -> Array | None:
+    def _run_circuits(
+        self, parts: Sequence[CircuitPart], values: dict[str, Any], shift: int
+    ) -> None:
+        """Run stages of one circuit as one batch, once all that they need is known."""
         from qcomp.execute import circuit_parameters
 
-        arrays = [given[name] for name in stage.inputs]
-        rows, lead = circuit_parameters(arrays, stage.circuit, stage.node)
-        result = self._answer(stage.place + shift, stage.circuit, stage.readout, rows)
+        first = parts[0]
+        found = []
+        for part in parts:
+            given = [values.get(name, part.constants.get(name)) for name in part.inputs]
+            if any(array is None for array in given):
+                return
+            found.append(circuit_parameters(given, part.circuit, part.node))
+        rows = found[0][0] if len(found) == 1 else np.concatenate([rows for rows, _ in found])
+        result = self._answer(first.place + shift, first.circuit, first.readout, rows)
         if result is None:
-            return None
-        shaped = result.reshape(*lead, *result.shape[1:])
-        return shaped if stage.dtype is None else shaped.astype(stage.dtype, copy=False)
+            return
+        start = 0
+        for part, (own, lead) in zip(parts, found, strict=True):
+            shaped = result[start : start + len(own)].reshape(*lead, *result.shape[1:])
+            start += len(own)
+            values[part.output] = (
+                shaped if part.dtype is None else shaped.astype(part.dtype, copy=False)
+            )
+
+
+def _same_circuit(stages: Sequence[Part], index: int) -> list[int]:
+    """Return the stages of one level that run the circuit of stage ``index``, itself the first.
+
+    Circuit stages that follow one another do not wait for one another.
+    """
+    first = stages[index]
+    assert isinstance(first, CircuitPart)
+    found = [index]
+    for other in range(index + 1, len(stages)):
+        stage = stages[other]
+        if isinstance(stage, GraphPart):
+            break
+        if (
+            isinstance(stage, CircuitPart)
+            and stage.file == first.file
+            and stage.readout == first.readout
+        ):
+            found.append(other)
+    return found
 
 
 def read_stages(folder: Path, entries: Sequence[Mapping[str, Any]]) -> tuple[list[Part], int]:
