@@ -32,6 +32,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "bind-to-slots": "qcomp.passes.graph.bind_to_slots:BindToSlots",
         "partition": "qcomp.passes.graph.partition:Partition",
         "measure-sensitivity": "qcomp.passes.allocate.measure_sensitivity:MeasureSensitivity",
+        "hessian-sensitivity": "qcomp.passes.allocate.hessian_sensitivity:HessianSensitivity",
         "allocate-bits": "qcomp.passes.allocate.allocate_bits:AllocateBits",
         "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",
         "rotate": "qcomp.passes.graph.rotate:Rotate",
@@ -91,6 +92,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "resynthesize-pauli-networks": "qcomp.passes.synthesize.pauli_networks:"
         "ResynthesizePauliNetworks",
         "reduce-t-count": "qcomp.passes.synthesize.t_count.reduce_t_count:ReduceTCount",
+        "allocate-angles": "qcomp.passes.allocate.angle_allocate:AllocateAngles",
         "synthesize-rotations": "qcomp.passes.synthesize.clifford_t.synthesize_rotations:"
         "SynthesizeRotations",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
@@ -111,6 +113,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "qiskit": "qcomp.frontends.qiskit_circuit:QiskitFrontend",
         "pytket": "qcomp.frontends.pytket_circuit:PytketFrontend",
         "cirq": "qcomp.frontends.cirq_circuit:CirqFrontend",
+        "pennylane": "qcomp.frontends.pennylane_tape:PennylaneFrontend",
     },
     "backends": {
         "openqasm3": "qcomp.backends.openqasm3.backend:OpenQasm3Backend",
@@ -137,14 +140,19 @@ GROUPS: dict[str, dict[str, str]] = {
         "from-pytket": "qcomp.frontends.pytket_circuit:from_pytket",
         "to-cirq": "qcomp.backends.cirq_circuit:to_cirq",
         "from-cirq": "qcomp.frontends.cirq_circuit:from_cirq",
+        "from-samples": "qcomp.submit.direct:from_samples",
+        "from-ibm": "qcomp.submit.direct:from_ibm",
+        "provider-sampler": "qcomp.submit.direct:provider_sampler",
         "save-program": "qcomp.backends.onnx_file:save_program",
         "torch-translations": "qcomp.nn.onnx_export:translation_table",
         "remember-circuit": "qcomp.nn.op:remember_circuit",
+        "to-pennylane": "qcomp.backends.pennylane_tape:to_pennylane",
+        "from-pennylane": "qcomp.frontends.pennylane_tape:from_pennylane",
         "capture-module": "qcomp.frontends.hybrid_layers:capture_module",
-        "captured-connector": "qcomp.nn.connector:CapturedConnector",
-    },
         "feature-map": "qcomp.frontends.parameter_trees:read_feature_map",
         "kernel-classifier": "qcomp.nn.kernel_classifier:KernelClassifier",
+        "captured-connector": "qcomp.nn.connector:CapturedConnector",
+    },
 }
 """Group -> name -> "module:attribute"; ``services`` are functions that lower layers call up to."""
 

@@ -29,6 +29,7 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from qcomp.errors import PassError, UsageError
 from qcomp.model_file import model_bytes
@@ -48,7 +49,7 @@ from qcomp.sensitivity import BitChoice, Sensitivities, TensorSensitivity
 if TYPE_CHECKING:
     from qcomp.ir.program import Program
 
-__all__ = ["MeasureSensitivity", "TensorOptions", "rounded"]
+__all__ = ["MeasureSensitivity", "TensorOptions", "rounded", "sampled_changes"]
 
 _LARGEST = 1 << 29
 """Bytes of float weights up to which a graph is run."""
@@ -269,17 +270,18 @@ _CHANNELS = 96
 """Output channels on which the ways to store one tensor are compared with each other."""
 
 
-def _columns(place: Place) -> Floats:
-    """A tensor as float32[channels or rows, values of each]."""
-    tensor = constant_tensor(place.weight)
-    assert tensor is not None
-    with read_weight(tensor) as array:
-        real = np.array(array, np.float32)
+def _columns(place: Place, array: npt.NDArray[np.generic] | None = None) -> Floats:
+    """A tensor, or another one of its shape, as float32[channels or rows, values of each]."""
+    if array is None:
+        tensor = constant_tensor(place.weight)
+        assert tensor is not None
+        with read_weight(tensor) as found:
+            array = np.array(found, np.float32)
     if place.table:
-        return real
+        return np.asarray(array, np.float32)
     node = place.nodes[0]
-    geometry = layer_geometry(node, real.shape)
-    columns = weight_columns(node, real, geometry.group)
+    geometry = layer_geometry(node, array.shape)
+    columns = weight_columns(node, array, geometry.group)
     return np.ascontiguousarray(columns.transpose(0, 2, 1)).reshape(place.shape)
 
 
@@ -308,7 +310,25 @@ def rounded(place: Place, way: Way, options: TensorOptions) -> Floats:
 
 def _parts(place: Place, options: TensorOptions) -> list[Floats]:
     """D of evenly spaced channels for every way, float32[K, channels]."""
+    return [change.T for change in sampled_changes(place, options)[0]]
+
+
+def sampled_changes(
+    place: Place, options: TensorOptions, beside: npt.NDArray[np.generic] | None = None
+) -> tuple[list[Floats], float, Floats | None]:
+    """What every way moves evenly spaced channels by.
+
+    Args:
+        place: The tensor.
+        options: How it is rounded.
+        beside: An array of the tensor's shape, of which the same channels are wanted.
+
+    Returns:
+        float32[channels, K] for every way, all channels over these, and those of the other array.
+    """
     rows = _columns(place)
     step = max(1, len(rows) // _CHANNELS)
     some = np.ascontiguousarray(rows[::step])
-    return [(_round(some, way, place, options) - some).T for way in place.ways]
+    changes = [_round(some, way, place, options) - some for way in place.ways]
+    other = None if beside is None else _columns(place, beside)[::step]
+    return changes, len(rows) / len(some), other

@@ -22,10 +22,15 @@ better keep it, whatever the method.
 d is 1 for the updates, 1 more for a descent at the end (``sweeps``) and 2 for each of its
 ``refits`` (:mod:`qcomp.passes.quantize.error_feedback.descent`). A unit of work is what ``gptq``
 takes for the layer; ``budget`` units may be spent on each, so that the model takes as many times
-GPTQ's work at most (the moments of the inputs, which all share, apart). Candidates that would pass
-it are left out, cheap ones never. Nothing depends on the time that work takes: the same data give
-the same choice.
+GPTQ's work at most (the moments of the inputs, which all share, and ``rivals`` apart). Candidates
+that would pass it are left out, cheap ones never. Nothing depends on the time that work takes: the
+same data give the same choice.
 ``awq``, ``rotate`` and ``smooth-activations`` change the graph for all layers and stand before.
+
+The least error of each layer is not the least of the model: what is nearer to float behind one
+layer may be taken the wrong way by the next. So ``rivals`` round the whole model once more, a
+method each, and of these and the choice layer by layer the one stays whose outputs are nearest to
+float's on some rows that nothing was rounded on, where there are any.
 
 Preconditions: calibration data; ``quantize-weights`` or ``quantize-static`` behind it stores them.
 Preserved: everything; the graph does not change.
@@ -35,7 +40,7 @@ Source: ours; the methods are those of arXiv:2210.17323, arXiv:2504.02692 and ar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar
 
@@ -43,6 +48,11 @@ import numpy as np
 import numpy.typing as npt
 
 from qcomp.errors import UsageError, suggest
+from qcomp.execute import HybridSession
+from qcomp.ir.program import Program
+from qcomp.model_file import model_bytes
+from qcomp.passes.analyze.output_loss import distance, output_loss
+from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.quantize.error_feedback.finished import Done
 from qcomp.passes.quantize.error_feedback.layerwise import ErrorFeedback, Ready
 from qcomp.passes.quantize.error_feedback.rows import (
@@ -53,9 +63,12 @@ from qcomp.passes.quantize.gpfq import Gpfq
 from qcomp.passes.quantize.gptaq import Gptaq
 from qcomp.passes.quantize.gptq import Gptq
 from qcomp.passes.quantize.grids import Grids
+from qcomp.passmanager import Context
+from qcomp.quantization import ChosenWeights, FeedbackErrors
 
 __all__ = ["METHODS", "ChooseMethod"]
 
+Array = npt.NDArray[np.generic]
 Floats = npt.NDArray[np.float32]
 Bytes = npt.NDArray[np.uint8]
 
@@ -70,6 +83,12 @@ METHODS = (
     "gpfq",
 )
 """What may be chosen from."""
+
+_LARGEST = 1 << 29
+"""Bytes of float weights up to which whole models are compared."""
+
+_JUDGED = 16
+"""Samples that they are compared on."""
 
 _NEAREST = ("rounding", "lsq", "hqq")
 
@@ -95,6 +114,7 @@ class ChooseMethod(ErrorFeedback):
     Attributes:
         methods: What is tried; ``rounding`` always is.
         budget: Units of work for each layer: times GPTQ's.
+        rivals: Methods for the whole model that the outputs are compared with; none for none.
     """
 
     name: ClassVar[str] = "choose-method"
@@ -102,6 +122,7 @@ class ChooseMethod(ErrorFeedback):
 
     methods: tuple[str, ...] = ("lsq", "gptq-ordered", "gptaq-ordered", "gptaq")
     budget: float = 6.0
+    rivals: tuple[str, ...] = ("gptq-ordered",)
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -110,18 +131,63 @@ class ChooseMethod(ErrorFeedback):
             UsageError: An option outside its range.
         """
         super().__post_init__()
-        for method in self.methods:
+        for method in (*self.methods, *self.rivals):
             if method not in METHODS:
                 raise UsageError(
                     f"choose-method: there is no method '{method}'", hint=suggest(method, METHODS)
                 )
-        if self.symmetric and "hqq" in self.methods:
+        if self.symmetric and "hqq" in (*self.methods, *self.rivals):
             raise UsageError(
                 "choose-method: hqq moves zero points, which symmetric=true fixes",
                 hint="leave it out",
             )
         if self.budget < 0:
             raise UsageError(f"choose-method: budget is at least 0, not {self.budget:g}")
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Choose integers layer by layer, and against those of single methods.
+
+        Raises:
+            PassError: No calibration data, or a weight with NaN or infinity.
+            UsageError: Data that does not fit the model, or bits that no layer can have.
+        """
+        start = context.branch()
+        super().run(program, context)
+        before = start.get(ChosenWeights) or ChosenWeights()
+        made = context.get(ChosenWeights) or ChosenWeights()
+        if not self.rivals or made.weights.keys() == before.weights.keys():
+            return False
+        if program.circuits or model_bytes(program.model) > _LARGEST:
+            return False
+        judge = _Judge(program, self._judged(program, context))
+        least = judge.of(made)
+        for method in self.rivals:
+            rival = start.branch()
+            self._candidate(method).run(program, rival)
+            weights = rival.need(ChosenWeights, self.name)
+            if (error := judge.of(weights)) < least:
+                least = error
+                said = f"{method} for all layers by choose-method"
+                new = {
+                    name: weight if name in before.weights else replace(weight, method=said)
+                    for name, weight in weights.weights.items()
+                }
+                context.put(ChosenWeights(new))
+                errors = rival.need(FeedbackErrors, self.name)
+                context.put(replace(errors, method=errors.method.replace("gptq", self.name)))
+        return False
+
+    def _judged(self, program: Program, context: Context) -> Mapping[str, Array]:
+        """Rows behind those that weights are rounded on; the first ones where there are no more."""
+        assert context.calibration is not None
+        first: Mapping[str, Array] = {}
+        seen = 0
+        for feeds in checked_batches(program.model, context.calibration(), _JUDGED):
+            first = first or feeds
+            if seen >= self.rows:
+                return feeds
+            seen += max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
+        return first
 
     def choose(self, problem: Problem) -> tuple[Bytes, Grids, str]:
         """Round to nearest: what is tried is tried layer by layer."""
@@ -179,3 +245,29 @@ class ChooseMethod(ErrorFeedback):
             return Gpfq(**{**same, "sweeps": 0})
         kind = Gptaq if method.startswith("gptaq") else Gptq
         return kind(**same, order="activation" if method.endswith("-ordered") else "natural")
+
+
+class _Judge:
+    """Compares a model whose weights are rounded with float, by its outputs.
+
+    Args:
+        program: In float.
+        feeds: Rows.
+    """
+
+    def __init__(self, program: Program, feeds: Mapping[str, Array]) -> None:
+        self._program, self._feeds = program, feeds
+        self._losses = output_loss(program, "auto")
+        self._real = HybridSession(program).run(feeds)
+
+    def of(self, chosen: ChosenWeights) -> float:
+        """What the outputs lose by these integers."""
+        import onnx_ir as ir
+
+        model = self._program.model.clone()
+        for name, weight in chosen.weights.items():
+            value = model.graph.initializers.get(name)
+            if value is not None:
+                value.const_value = ir.tensor(weight.real(), name=name)
+        program = Program(model, self._program.circuits, self._program.source)
+        return distance(self._losses, self._real, HybridSession(program).run(self._feeds))
