@@ -20,64 +20,25 @@ from pennylane import pytrees
 from torch.utils import _pytree as pytree
 
 from qcomp import registry
-from qcomp.errors import QcompError, SourceError
+from qcomp.errors import SourceError
 from qcomp.frontends.pennylane_angles import Leaf, Slot, angle_forms, identifier
-from qcomp.frontends.pennylane_lines import decisions_refused, lines_of_operations, place_of
+from qcomp.frontends.pennylane_circuit import (
+    build_circuit,
+    level_of,
+    name_of,
+    qubits_of,
+    tape_of,
+)
+from qcomp.frontends.pennylane_decisions import decisions_refused
+from qcomp.frontends.pennylane_lines import lines_of_operations
 from qcomp.frontends.pennylane_readout import Output, Reading, readings_of
 from qcomp.frontends.pennylane_steps import Step, Steps, steps_of
 from qcomp.ir.angle import Angle, Parameter
-from qcomp.ir.circuit import Circuit
 
 if TYPE_CHECKING:
     from pennylane.tape import QuantumScript
 
-__all__ = ["CapturedQNode", "build_circuit", "name_of"]
-
-_FAITHFUL = frozenset(
-    "cancel_inverses combine_global_phases commute_controlled compile decompose "
-    "defer_measurements dynamic_one_shot broadcast_expand merge_amplitude_embedding "
-    "merge_rotations optimize_tape pattern_matching_optimization remove_barrier "
-    "single_qubit_fusion split_non_commuting split_to_single_terms transpile undo_swaps "
-    "unitary_to_rot".split()
-)
-"""Transforms that change how a QNode is computed and not what: the circuit is taken before them."""
-
-
-def build_circuit(
-    steps: Sequence[Step],
-    angles: Sequence[Angle],
-    num_qubits: int,
-    num_clbits: int,
-    params: Sequence[str] = (),
-    name: str = "circuit",
-    final: Sequence[int] = (),
-) -> Circuit:
-    """Return the circuit of steps.
-
-    Args:
-        steps: The operations.
-        angles: Their angles in order.
-        num_qubits: Its qubits.
-        num_clbits: The bits that the steps write.
-        params: Its parameters in order.
-        name: Its name.
-        final: Qubits measured at the end, into bits after the others.
-    """
-    circuit = Circuit(num_qubits, num_clbits + len(final), params, name)
-    todo = iter(angles)
-    for step in steps:
-        values = [next(todo) for _ in step.params]
-        body = (
-            circuit.if_(step.condition) if step.condition is not None else contextlib.nullcontext()
-        )
-        with body:
-            if step.name == "barrier":
-                circuit.barrier(*step.qubits)
-            else:
-                circuit.append(step.name, step.qubits, values, step.clbit)
-    for bit, qubit in enumerate(final, num_clbits):
-        circuit.measure(qubit, bit)
-    return circuit
+__all__ = ["CapturedQNode"]
 
 
 class CapturedQNode:
@@ -100,7 +61,7 @@ class CapturedQNode:
     def __init__(self, qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:  # noqa: ANN401
         self.qnode = qnode
         self._exact = False
-        self._level = _level(qnode)
+        self._level = level_of(qnode)
         values, self._spec = pytree.tree_flatten((args, kwargs))
         self._leaves = _leaves(qnode, values, args, kwargs)
         tapes: list[QuantumScript] = []
@@ -109,8 +70,8 @@ class CapturedQNode:
             call = self._drawn(values, which)
             line_of = self._line_finder(call)
             with decisions_refused(name_of(qnode)):
-                tapes.append(_tape(qnode, call, self._level))
-            self._qubits = _qubits(tapes[0], qnode)
+                tapes.append(tape_of(qnode, call, self._level))
+            self._qubits = qubits_of(tapes[0], qnode)
             steps.append(steps_of(tapes[-1], self._qubits, line_of))
         self._shots = _shots(tapes[0])
         self.gives_list = type(qnode._qfunc_output) is list
@@ -231,7 +192,7 @@ class CapturedQNode:
         kwargs: dict[str, Any],  # noqa: ANN401
     ) -> list[torch.Tensor]:
         """Return the angles that are computed here: those with a batch axis, those without."""
-        tape = _tape(qnode, (args, kwargs), self._level)
+        tape = tape_of(qnode, (args, kwargs), self._level)
         steps = steps_of(tape, self._qubits)
         _same_steps(self._steps, steps, lambda index: f"operation {index} of '{name_of(qnode)}'")
         params = [value for step in steps.steps for value in step.params]
@@ -292,7 +253,7 @@ class CapturedQNode:
     def _line_finder(self, call: tuple[tuple[Any, ...], dict[str, Any]]) -> Callable[[int], str]:
         def line_of(index: int) -> str:
             with lines_of_operations() as lines:
-                tape = _tape(self.qnode, call, self._level)
+                tape = tape_of(self.qnode, call, self._level)
             name = name_of(self.qnode)
             if index < len(tape.operations) and id(tape.operations[index]) in lines:
                 return f"{lines[id(tape.operations[index])]}, in the QNode '{name}'"
@@ -311,62 +272,6 @@ def _distributions(tape: QuantumScript) -> Any:  # noqa: ANN401  tapes and a fun
         for process in tape.measurements
     ]
     return [tape.copy(measurements=measured)], lambda results: results[0]
-
-
-def name_of(qnode: Any) -> str:  # noqa: ANN401  a QNode
-    """Return the name of a QNode's function."""
-    return str(getattr(qnode.func, "__name__", "circuit"))
-
-
-def _level(qnode: Any) -> str:  # noqa: ANN401  a QNode
-    """Return how far a QNode's own transforms are applied: not at all where all are faithful."""
-    names = [
-        getattr(step.tape_transform or step.transform, "__name__", "")
-        for step in qnode.compile_pipeline
-    ]
-    return "top" if all(name in _FAITHFUL for name in names) else "user"
-
-
-def _tape(
-    qnode: Any,
-    call: tuple[tuple[Any, ...], dict[str, Any]],
-    level: str,  # noqa: ANN401
-) -> QuantumScript:
-    """Return the tape of a call.
-
-    Raises:
-        SourceError: If the QNode's function fails, or a transform makes several tapes of it.
-    """
-    args, kwargs = call
-    try:
-        tape = qnode.construct(args, kwargs)
-        batch = qnode.compile_pipeline((tape,))[0] if level == "user" else (tape,)
-    except QcompError:
-        raise
-    except Exception as error:  # a QNode is anybody's code
-        raise SourceError(
-            f"the circuit of the QNode '{name_of(qnode)}' cannot be built",
-            where=place_of(error, name_of(qnode)),
-            why=f"{type(error).__name__}: {str(error).strip()[:300]}",
-            hint="a circuit may take tensors as angles, and not decide by their values",
-        ) from error
-    if len(batch) != 1:
-        raise SourceError(
-            f"a transform of the QNode '{name_of(qnode)}' makes {len(batch)} circuits of one",
-            hint="take the transform off; qcomp has mitigation and cutting of its own",
-        )
-    return batch[0]
-
-
-def _qubits(tape: QuantumScript, qnode: Any) -> dict[Any, int]:  # noqa: ANN401  a QNode
-    """Return wire -> qubit: in the device's order where it has one, only wires that are used."""
-    known = qnode.device.wires
-    order = list(tape.wires)
-    if known is not None:
-        all_read = any(not m.wires and m.mv is None for m in tape.measurements)
-        used = set(order)
-        order = [wire for wire in known if wire in used or all_read]
-    return {wire: qubit for qubit, wire in enumerate(order)}
 
 
 def _shots(tape: QuantumScript) -> int:

@@ -13,7 +13,8 @@ from torch.utils import _pytree as pytree
 from qcomp.errors import SourceError
 from qcomp.frontends.capture_check import check_capture
 from qcomp.frontends.hybrid_layers import twin
-from qcomp.frontends.pennylane_capture import CapturedQNode, name_of
+from qcomp.frontends.pennylane_capture import CapturedQNode
+from qcomp.frontends.pennylane_circuit import name_of
 
 __all__ = ["QNodeCalls", "capture_torch_layer"]
 

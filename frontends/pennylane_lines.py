@@ -5,16 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pennylane as qml
-import torch
-from torch.overrides import TorchFunctionMode
 
-from qcomp.errors import SourceError
-
-__all__ = ["decisions_refused", "lines_of_operations", "place_of"]
+__all__ = ["is_package", "lines_of_operations", "place_of"]
 
 
 def place_of(error: BaseException, name: str) -> str:
@@ -28,13 +23,13 @@ def place_of(error: BaseException, name: str) -> str:
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if not _is_package(code.co_filename):
+        if not is_package(code.co_filename):
             place = f"line {trace.tb_lineno} of {os.path.basename(code.co_filename)}"
         trace = trace.tb_next
     return f"{place}, in the QNode '{name}'" if place.startswith("line") else place
 
 
-def _is_package(filename: str) -> bool:
+def is_package(filename: str) -> bool:
     """Whether a file belongs to Python, to an installed package or to qcomp, not to a user."""
     packages = os.path.dirname(os.path.dirname(str(qml.__file__)))
     own = os.path.dirname(str(sys.modules["qcomp"].__file__))
@@ -55,7 +50,7 @@ def lines_of_operations() -> Iterator[dict[int, str]]:
 
     def noting(cls: type, obj: object, /, **kwargs: object) -> None:
         frame = sys._getframe(1)
-        while frame is not None and _is_package(frame.f_code.co_filename):
+        while frame is not None and is_package(frame.f_code.co_filename):
             frame = frame.f_back  # type: ignore[assignment]  # None ends the walk
         if frame is not None:
             name = os.path.basename(frame.f_code.co_filename)
@@ -67,47 +62,3 @@ def lines_of_operations() -> Iterator[dict[int, str]]:
         yield lines
     finally:
         qml.QueuingManager.append = append
-
-
-@contextlib.contextmanager
-def decisions_refused(name: str) -> Iterator[None]:
-    """Refuse, in the block, that a user's code decides by a tensor's value.
-
-    Args:
-        name: The QNode's name.
-
-    Raises:
-        SourceError: From ``if x > 0`` and the like, with the line.
-    """
-    with _Decisions(name):
-        yield
-
-
-class _Decisions(TorchFunctionMode):
-    """Sees ``bool(tensor)``; that of packages, which check arguments by it, is let through."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__()
-        self.name = name
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Any,  # noqa: ANN401  torch's protocol
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:  # noqa: ANN401  what the function gives
-        if func is torch.Tensor.__bool__:
-            frame = sys._getframe(1)
-            torch_itself = os.path.dirname(str(torch.__file__)) + os.sep
-            while frame.f_back is not None and frame.f_code.co_filename.startswith(torch_itself):
-                frame = frame.f_back
-            if not _is_package(frame.f_code.co_filename):
-                file = os.path.basename(frame.f_code.co_filename)
-                raise SourceError(
-                    "the circuit's structure depends on data",
-                    where=f"line {frame.f_lineno} of {file}, in the QNode '{self.name}'",
-                    why="a decision is made by the value of a tensor",
-                    hint="let the data choose angles, not gates: a rotation by 0 is no gate",
-                )
-        return func(*args, **(kwargs or {}))

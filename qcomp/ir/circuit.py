@@ -337,6 +337,21 @@ class Circuit(Builder):
         assert isinstance(result, Circuit)
         return result
 
+    def to_pennylane(
+        self, values: Mapping[str, Any] | Sequence[Any] = (), wires: Sequence[Any] | None = None
+    ) -> Any:  # noqa: ANN401  PennyLane is optional
+        """Return a PennyLane tape; ``values`` are the parameters', numbers or tensors."""
+        return load("services", "to-pennylane")(self, values, wires)
+
+    @staticmethod
+    def from_pennylane(
+        source: object, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Circuit:
+        """Return the circuit of a PennyLane tape, or of a QNode called with arguments."""
+        result = load("services", "from-pennylane")(source, args, kwargs)
+        assert isinstance(result, Circuit)
+        return result
+
     @staticmethod
     def from_qasm(text: str) -> Circuit:
         """Return the circuit of OpenQASM 2 or 3 text."""
