@@ -1,4 +1,4 @@
-"""One small circuit many times over: quanvolution over patches, and banks of circuits in parallel."""
+"""One small circuit many times over: quanvolution over patches, banks of circuits in parallel."""
 
 from __future__ import annotations
 
