@@ -82,3 +82,8 @@ class Ledger:
             for entry in self.entries
             if entry.kind == "approximation" and entry.measure == OPERATOR_NORM
         )
+
+    @property
+    def spent_norm(self) -> float:
+        """What they did change circuits by at most, operator norm: the sum of what was measured."""
+        return sum(entry.spent for entry in self.entries if entry.measure == OPERATOR_NORM)

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qcomp.accuracy_bound import run_within
+from qcomp.angle_limits import circuit_pipeline
 from qcomp.artifact_format import graph_files, sha256
 from qcomp.binding import BoundCircuits
+from qcomp.bits_bound import run_in_bits
 from qcomp.bundling import slot_checks, write_bundle
+from qcomp.circuit_checks import check_circuit
 from qcomp.companions import copy_companions
 from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
@@ -34,7 +37,7 @@ from qcomp.quantization import (
 )
 from qcomp.registry import load as load_part
 from qcomp.report import collect
-from qcomp.report.data import AccuracyLine, CheckLine, Report, Result, Sizes, SourceLine, TensorLine
+from qcomp.report.data import AccuracyLine, CheckLine, Report, Sizes, SourceLine, TensorLine
 from qcomp.report.rounding import not_stored, rounding_check
 from qcomp.run_plan import plan_lines
 
@@ -222,15 +225,16 @@ class Compilation:
         for target in (self.circuit, self.graph):
             if target is None:
                 continue
-            text = target.pipeline(effort)
-            if pipeline is not None and (target is self.graph or self.graph is None):
-                text = pipeline
+            own = target is self.graph or self.graph is None
+            text = circuit_pipeline(self.context, target, effort, pipeline if own else None)
             if target is self.graph and self._generates and _GENERATE not in text:
                 text = f"{_GENERATE},{text.lstrip()}"
             self._pipelines[target.name] = text
             if target is self.graph:
                 self._check_schemes(text)
             self.context.target = target
+            if target is self.graph and run_in_bits(self, text, observer):
+                continue
             if target is self.graph and self.drop is not None:
                 run_within(self, self.drop, text, observer)
             else:
@@ -344,34 +348,18 @@ class Compilation:
         return tensor_lines(models, record, statistics, names, machine)
 
     def _circuit_sections(self) -> list[Any]:
-        from qcomp.equivalence import check
-
         bound = self.context.get(BoundCircuits) or BoundCircuits({})
         sections = []
-        only_bits = any(kind.only_bits for kind in self._classes())
-        from_zero = any(kind.from_zero for kind in self._classes())
         for name, after in self.program.circuits.items():
             before = bound.source_of(name, self.source.circuits)
-            verdict = check(
-                before, after, self.context.seed, only_bits=only_bits, from_zero=from_zero
-            )
-            if verdict.equal is False and not self._may_differ():
-                raise PassError(
-                    f"the circuit '{name}' does not do what its source does, so it is not written",
-                    why=f"{verdict.how}: error {verdict.error:.3g}",
-                    hint="run again with --verify-each to find the pass, and report it",
-                )
-            result: Result = "not checked" if verdict.equal is None else "failed"
-            if verdict.equal:
-                result = "measured" if verdict.error else "proved"
-            line = CheckLine(
-                f"the bits of the circuit '{name}' are those of its source"
-                if only_bits
-                else f"the circuit '{name}' does what its source does",
-                verdict.how,
-                result,
-                None if verdict.equal is None else verdict.error,
-                "largest difference",
+            line = check_circuit(
+                name,
+                before,
+                after,
+                self.context,
+                only_bits=any(kind.only_bits for kind in self._classes()),
+                from_zero=any(kind.from_zero for kind in self._classes()),
+                may_differ=self._may_differ(),
             )
             counts = before.stats().to_dict()
             sections.append(

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qcomp.angle_limits import AngleLimits
 from qcomp.artifact_format import MANIFEST, REPORT
 from qcomp.atomic import atomic_folder
+from qcomp.byte_budget import ByteBudget
 from qcomp.deadline import Deadline
 from qcomp.errors import QcompError, SourceError, TargetError, UsageError, suggest
 from qcomp.expected_tokens import expecting
@@ -209,6 +211,12 @@ def compile(  # noqa: A001  the name that users of compilers expect
     metric: object = None,
     higher_is_better: bool | None = None,
     max_drop: object = None,
+    max_bytes: object = None,
+    max_error: object = None,
+    max_observable_error: object = None,
+    max_t: object = None,
+    observables: Sequence[str] = (),
+    states: object = None,
     method: str | None = None,
     evaluation: str | Path | None = None,
     tokenizer: str | Path | None = None,
@@ -255,6 +263,16 @@ def compile(  # noqa: A001  the name that users of compilers expect
         higher_is_better: Whether more of a function's figure is better; it is, by default.
         max_drop: How much worse the figure may get: ``"0.5%"`` of the source's, or a number in its
             own units. The worst layers stay in float until that is met.
+        max_bytes: How large the graph's file may be, such as ``"2MB"``: where a pipeline shares bits
+            out (``cpu-mixed``), each tensor gets so many that the outputs lose least.
+        max_error: How much the circuit may change, in operator norm up to a global phase, where a
+            machine has no rotations of any angle: they become Clifford gates and T.
+        max_observable_error: How much an observable may change on any row of ``states``, in its
+            place; a number or ``"1%"``.
+        max_t: The most T gates, in their place; the change is then made least.
+        observables: What is looked at, such as ``"Z0*Z1"``; Z of each qubit by default.
+        states: The states that the circuit begins in, [rows, 2^n], or a ``.npz`` file with an array
+            ``states``; |0...0> by default.
         method: How weights of few bits are rounded: ``auto`` (per layer, by measured output error),
             ``gptq``, ``gptaq``, ``gpfq``, ``rounding``; as the target's pipeline does by default.
         evaluation: A text that source and artifact are judged on: perplexity and divergence of a
@@ -309,6 +327,15 @@ def compile(  # noqa: A001  the name that users of compilers expect
     context = Context(seed=seed, verify_each=verify_each)
     if progress is not None:
         context.progress = progress
+    limits = AngleLimits.of(max_error, max_observable_error, max_t, observables, states)
+    if limits is not None:
+        if circuit is None:
+            raise UsageError("the source has no circuit whose rotations could be approximated")
+        context.put(limits)
+    if max_bytes is not None:
+        if graph is None:
+            raise UsageError("a limit on bytes is for graphs, the source has none")
+        context.put(ByteBudget.parse(max_bytes))
     job = Compilation(program, graph, circuit, context)
     job.take_rules(exclude, include, override)
     if evaluation is not None and Path(evaluation).suffix in (".npz", ".npy") and labels is None:

@@ -114,7 +114,6 @@ GROUPS: dict[str, dict[str, str]] = {
         "pytket": "qcomp.frontends.pytket_circuit:PytketFrontend",
         "cirq": "qcomp.frontends.cirq_circuit:CirqFrontend",
         "pennylane": "qcomp.frontends.pennylane_tape:PennylaneFrontend",
-        "pennylane": "qcomp.frontends.pennylane_tape:PennylaneFrontend",
     },
     "backends": {
         "openqasm3": "qcomp.backends.openqasm3.backend:OpenQasm3Backend",
@@ -147,8 +146,6 @@ GROUPS: dict[str, dict[str, str]] = {
         "save-program": "qcomp.backends.onnx_file:save_program",
         "torch-translations": "qcomp.nn.onnx_export:translation_table",
         "remember-circuit": "qcomp.nn.op:remember_circuit",
-        "to-pennylane": "qcomp.backends.pennylane_tape:to_pennylane",
-        "from-pennylane": "qcomp.frontends.pennylane_tape:from_pennylane",
         "to-pennylane": "qcomp.backends.pennylane_tape:to_pennylane",
         "from-pennylane": "qcomp.frontends.pennylane_tape:from_pennylane",
         "capture-module": "qcomp.frontends.hybrid_layers:capture_module",

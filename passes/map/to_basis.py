@@ -256,8 +256,8 @@ def _name_rotations(run: Run, translation: Translation) -> tuple[Run, Phase]:
             f"the gate 'rz({text})' cannot be made from the basis {translation}",
             where=f"qubit {int(run.qubit[which[i], 0])}, {int(bad.sum())} such rotations in all",
             why="a basis without angles makes multiples of pi/4 only",
-            hint="writing other angles in such gates is not part of it: add rz to the gates, or "
-            "approximate the rotations first",
+            hint="approximate them: --max-error 1e-3 (or --max-t 3000), 'synthesize-rotations' in a "
+            "pipeline; or add rz to the gates",
         )
     lengths = np.ones(len(run), dtype=np.int64)
     for k, names in translation.powers.items():

@@ -51,6 +51,8 @@ Examples:
 
   qcomp compile circuit.qasm -t machine.json --initial-layout 3,4,5 -o out
 
+  qcomp compile circuit.qasm -t clifford+t --max-error 1e-3 -o out
+
 OUT is a folder: graphs as .onnx, circuits as .qasm, program.json, report.html and report.json.
 """
 
@@ -104,6 +106,52 @@ def compile_command(
             metavar="0.5%",
             help="Keep the worst layers in float until the metric drops by at most so much of the "
             "source's figure; without %, in the metric's own units.",
+        ),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(
+            "--max-bytes",
+            metavar="2MB",
+            help="The graph's file has at most so many bytes: bits go to the tensors that the "
+            "outputs depend on (-t cpu-mixed).",
+        ),
+    ] = None,
+    max_error: Annotated[
+        str | None,
+        typer.Option(
+            "--max-error",
+            metavar="1e-3",
+            help="Rotations become Clifford gates and T (-t clifford+t); the circuit changes by at "
+            "most so much in operator norm.",
+        ),
+    ] = None,
+    max_observable_error: Annotated[
+        str | None,
+        typer.Option(
+            "--max-observable-error",
+            metavar="0.01",
+            help="The same, and no observable changes by more on any row of --states.",
+        ),
+    ] = None,
+    max_t: Annotated[
+        str | None,
+        typer.Option(
+            "--max-t", metavar="N", help="The same with at most N T gates, as near as they come."
+        ),
+    ] = None,
+    observable: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--observable",
+            metavar="Z0*Z1",
+            help="What is looked at, by default Z of each qubit. Repeatable.",
+        ),
+    ] = None,
+    states: Annotated[
+        Path | None,
+        typer.Option(
+            "--states", help=".npz with the states that the circuit begins in (states), a row each."
         ),
     ] = None,
     method: Annotated[
@@ -215,6 +263,12 @@ def compile_command(
             metric=metric,
             higher_is_better=False if lower_is_better else None,
             max_drop=max_drop,
+            max_bytes=max_bytes,
+            max_error=max_error,
+            max_observable_error=max_observable_error,
+            max_t=max_t,
+            observables=observable or (),
+            states=states,
             method=method,
             evaluation=evaluation,
             tokenizer=tokenizer,
@@ -253,7 +307,8 @@ def _show(report: dict[str, Any], time_passes: bool) -> None:
         if sizes.get(before) and sizes.get(after)
     ]
     for circuit in report["circuits"]:
-        for key in ("gates", "two_qubit", "depth"):
+        synthesised = any(line["kind"] == "approximation" for line in report["budget"])
+        for key in ("gates", "two_qubit", *(("t_count",) if synthesised else ()), "depth"):
             rows.append(
                 (f"{circuit['name']}: {key}", circuit["before"][key], circuit["after"][key])
             )

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from qcomp.angle_accuracies import AngleAccuracies
+from qcomp.angle_accuracies import AngleAccuracies, AngleAccuracy
 from qcomp.budget import OPERATOR_NORM
 from qcomp.errors import PassError, UsageError
 from qcomp.ir.angle import Parameter
@@ -186,14 +186,15 @@ def test_the_phase_stays_in_a_conditional_body() -> None:
 def test_accuracies_that_were_allocated_are_kept() -> None:
     circuit = layered(2, 1)
     context = Context()
-    context.put(AngleAccuracies({circuit.name: (1e-2, 1e-5)}))
+    context.put(AngleAccuracies({circuit.name: (AngleAccuracy(1e-2), AngleAccuracy(1e-5))}))
     SynthesizeRotations().run(circuit, context)
     assert context.ledger.entries[0].promised == pytest.approx(1e-2 + 1e-5)
 
 
 def test_accuracies_of_another_circuit_are_refused() -> None:
     circuit = layered(2, 1)
-    for wrong in ((1e-2,), (1e-2, 1e-2, 1e-2)):
+    some = AngleAccuracy(1e-2)
+    for wrong in ((some,), (some,) * 3, (some, AngleAccuracy(1e-3, ("t",)))):
         context = Context()
         context.put(AngleAccuracies({circuit.name: wrong}))
         with pytest.raises(PassError, match="other rotations"):

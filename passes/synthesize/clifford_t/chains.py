@@ -28,7 +28,9 @@ from qcomp.passes.synthesize.clifford_t.normal_form import (
     rz_quaternion,
 )
 from qcomp.passes.synthesize.clifford_t.rotations import (
+    FINEST,
     Point,
+    pareto,
     rotation_front,
     rotation_word,
     unitary_front,
@@ -79,17 +81,26 @@ class Chain:
         rest = iter(points)
         for names in self.names:
             gates += next(rest).word.gates if names is None else names
+        return self.written(gates)
+
+    def written(self, gates: Sequence[str]) -> Point:
+        """Return the chain written with gates that somebody chose."""
         word = normal_form(gates)
         return Point(word.t_count, word.distance(self.target), word)
 
     def within(self, epsilon: float, direct_t: int) -> Point:
         """Return the cheapest way found to write the chain within epsilon.
 
-        Each rotation by itself with an equal share, or the whole chain at once where a search among
-        unitaries with at most ``direct_t`` T gates finds one that takes fewer.
+        Each rotation by itself, all to one accuracy, or the whole chain at once where a search
+        among unitaries with at most ``direct_t`` T gates finds one that takes fewer.
         """
-        share = epsilon / len(self.angles)
-        point = self.joined([rotation_word(*angle, share) for angle in self.angles])
+        share = epsilon
+        while True:
+            chosen = [rotation_word(*angle, share) for angle in self.angles]
+            point = self.joined(chosen)
+            if point.error <= epsilon:
+                break
+            share = max(p.error for p in chosen) * (1 - 1e-9)
         if len(self.angles) > 1 and direct_t > 0:
             most = min(direct_t, point.t_count - 1)
             found = unitary_front(self.target, epsilon, epsilon, most)
@@ -105,19 +116,20 @@ class Chain:
             finest: Operator norm that the last one is within.
             direct_t: T gates up to which the whole chain is searched for at once.
         """
-        fronts = [rotation_front(*angle, coarsest, finest / len(self.angles))
-                  for angle in self.angles]  # fmt: skip
-        if len(self.angles) == 1:
+        share = len(self.angles)
+        fronts = [rotation_front(*angle, coarsest / share, finest / share) for angle in self.angles]
+        if len(self.index) == 1:
             return fronts[0]
-        # Ways with equal slopes: the same error over all rotations, halved step by step.
+        # All rotations within the same error, which falls from one way to the next.
         points: list[Point] = []
-        share = coarsest / len(self.angles)
+        epsilon = coarsest
         while True:
-            chosen = [_first_within(front, share) for front in fronts]
+            chosen = [_first_within(front, epsilon) for front in fronts]
             points.append(self.joined(chosen))
-            if points[-1].error <= finest:
+            worst = max(point.error for point in chosen)
+            if points[-1].error <= finest or worst > epsilon or worst <= FINEST:
                 break
-            share = max(point.error for point in chosen) * (1 - 1e-9)
+            epsilon = worst * (1 - 1e-9)
         if direct_t > 0:
             points += unitary_front(self.target, coarsest, finest, direct_t)
         return pareto(points)
@@ -125,15 +137,6 @@ class Chain:
 
 def _first_within(front: Sequence[Point], epsilon: float) -> Point:
     return next((point for point in front if point.error <= epsilon), front[-1])
-
-
-def pareto(points: Sequence[Point]) -> list[Point]:
-    """Return the points that no other beats in both T and error, T rising."""
-    out: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.t_count, p.error)):
-        if not out or point.error < out[-1].error:
-            out.append(point)
-    return out
 
 
 def rough(run: Run) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from qcomp.ir.angle import PI, radians
 from qcomp.passes.synthesize.clifford_t import table
 from qcomp.passes.synthesize.clifford_t.normal_form import Word, normal_form, rz_quaternion
 
-__all__ = ["FINEST", "Point", "rotation_front", "rotation_word", "unitary_front"]
+__all__ = ["FINEST", "Point", "pareto", "rotation_front", "rotation_word", "unitary_front"]
 
 FINEST = 1e-13
 """The least accuracy that float64 can vouch for."""
@@ -32,6 +33,13 @@ COARSE = 4e-3
 _QUARTER = PI >> 1
 _ASKED = 2.0
 """What the engine is asked for, over the operator norm that its results then have at most."""
+
+
+_SWEPT_T = 20
+"""T gates up to which a front of a rotation comes from one sweep over all unitaries."""
+
+_NEARER = 1 - 1e-9
+"""A next choice is nearer than the one before by at least so much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,31 +140,46 @@ def rotation_word(frac: int, rem: float, epsilon: float) -> Point:
 def rotation_front(frac: int, rem: float, coarsest: float, finest: float) -> list[Point]:
     """Return the choices for a rotation from one accuracy to another, T rising, errors falling.
 
-    The first is the cheapest within ``coarsest``; each next one is the cheapest that is nearer than
-    the one before, until one is within ``finest``. Cost: one synthesis a point, about 1.5 T apart.
+    Words with few T are all in it; then the cheapest within ``coarsest``, and as each next one the
+    cheapest that is nearer than the one before, until one is within ``finest``. Cost: a synthesis a
+    point, about 1.5 T apart.
 
     Args:
         frac: Units of pi / 2**60.
         rem: Radians.
-        coarsest: Operator norm; 2 for all.
+        coarsest: Operator norm.
         finest: Operator norm.
     """
+    target = rz_quaternion(radians(frac) + rem)
+    points = unitary_front(target, 2.0, max(finest, COARSE), _SWEPT_T)
+    epsilon = min(coarsest, points[-1].error * _NEARER)
+    while points[-1].error > max(finest, FINEST):
+        points.append(rotation_word(frac, rem, max(epsilon, FINEST)))
+        epsilon = points[-1].error * _NEARER
+    return pareto(points)
+
+
+def pareto(points: Sequence[Point]) -> list[Point]:
+    """Return the points that no other beats in both T and error, T rising."""
     out: list[Point] = []
-    epsilon = coarsest
-    while True:
-        point = rotation_word(frac, rem, epsilon)
-        while out and out[-1].t_count >= point.t_count:
-            out.pop()
-        out.append(point)
-        if point.error <= max(finest, FINEST):
-            return out
-        epsilon = max(point.error * (1 - 1e-9), FINEST)
+    for point in sorted(points, key=lambda p: (p.t_count, p.error)):
+        if not out or point.error < out[-1].error:
+            out.append(point)
+    return out
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def _unitary(target: tuple[float, float, float, float], epsilon: float, most_t: int) -> Word | None:
-    """Return the shortest word for any unitary within epsilon."""
-    return table.shortest(np.array(target), epsilon, most_t)
+def _swept(
+    target: tuple[float, ...], coarsest: float, finest: float, most_t: int
+) -> tuple[Point, ...]:
+    """Return the points of a sweep, up to the first that is within ``finest``."""
+    point = np.array(target)
+    out: list[Point] = []
+    for word in table.sweep(point, coarsest, most_t):
+        out.append(Point(word.t_count, word.distance(point), word))
+        if out[-1].error <= finest:
+            break
+    return tuple(pareto(out))
 
 
 def unitary_front(
@@ -170,17 +193,4 @@ def unitary_front(
         finest: Operator norm.
         most_t: Beyond so many T gates the search ends; its time doubles with each.
     """
-    a, b, c, d = (float(x) for x in target)
-    out: list[Point] = []
-    epsilon = coarsest
-    while True:
-        word = _unitary((a, b, c, d), epsilon, most_t)
-        if word is None:
-            return out
-        point = Point(word.t_count, word.distance(target), word)
-        while out and out[-1].t_count >= point.t_count:
-            out.pop()
-        out.append(point)
-        if point.error <= max(finest, FINEST):
-            return out
-        epsilon = point.error * (1 - 1e-9)
+    return list(_swept(tuple(float(x) for x in target), coarsest, finest, most_t))

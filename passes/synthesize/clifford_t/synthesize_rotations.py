@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.angle_accuracies import AngleAccuracies
+from qcomp.angle_accuracies import AngleAccuracies, AngleAccuracy
 from qcomp.budget import OPERATOR_NORM
 from qcomp.errors import PassError, UsageError
 from qcomp.ir.circuit import Circuit
@@ -66,8 +66,8 @@ class SynthesizeRotations(CircuitPass):
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the circuit in Clifford gates, T and gates with parameters."""
-        given = context.get(AngleAccuracies)
-        wanted = None if given is None else given.of(circuit)
+        allocated = context.get(AngleAccuracies)
+        wanted = None if allocated is None else allocated.of(circuit)
         promised: list[float] = []
         spent: list[float] = []
 
@@ -78,13 +78,16 @@ class SynthesizeRotations(CircuitPass):
                 return run, forms, phase
             points = []
             for chain in chains:
-                epsilon = self.epsilon * len(chain.angles)
+                given = AngleAccuracy(self.epsilon * len(chain.angles))
                 if wanted is not None:
                     if len(promised) >= len(wanted):
                         raise _other(circuit)
-                    epsilon = wanted[len(promised)]
-                promised.append(epsilon)
-                points.append(chain.within(epsilon, self.direct_t))
+                    given = wanted[len(promised)]
+                point = None if given.gates is None else chain.written(given.gates)
+                if point is not None and point.error > given.error:
+                    raise _other(circuit)
+                points.append(point or chain.within(given.error, self.direct_t))
+                promised.append(given.error)
                 spent.append(points[-1].error)
             run, more = write(run, chains, points)
             return run, forms, Phase(phase.frac + more.frac, phase.rem + more.rem, phase.row)
