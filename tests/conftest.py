@@ -11,6 +11,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # One thread for every numeric library: the tests share two cores. Set before they are imported.
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
+os.environ["QCOMP_CACHE"] = "off"  # what an earlier suite computed says nothing about this one
 
 import pytest  # noqa: E402  the environment is set first
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,7 +27,7 @@ Examples:
 
   qcomp run out --input x.npz --output y.npz
 
-  qcomp run out --input x.npz --shots 4096 --device aer
+  qcomp run out --input x.npz --shots 4096 --device aer --errors
 
   qcomp run out --input x.npz --device aer --noise fake_torino --zne exponential
 
@@ -41,7 +42,17 @@ def run_command(
     shots: Annotated[
         int | None, typer.Option("--shots", min=0, help="Samples a circuit; 0: exact values.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="sim or aer.")] = "sim",
+    device: Annotated[
+        str,
+        typer.Option("--device", help="sim, aer, lightning, braket or ibm:NAME (docs/running.md)."),
+    ] = "sim",
+    errors: Annotated[
+        bool, typer.Option("--errors", help="Give the standard error of each value too.")
+    ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep results of devices other than sim on disk."),
+    ] = True,
     batch: Annotated[int, typer.Option("--batch", min=1, help="Rows in flight.")] = 256,
     preprocess: Annotated[
         str | None,
@@ -88,39 +99,49 @@ def run_command(
     mitigation = _mitigation(zne, scales, folding, readout_mitigation)
     feeds = load_inputs(data, loaded.input_specs, preprocess=preprocess) if data else {}
     rows = next((len(array) for array in feeds.values() if np.ndim(array)), 1)
+
+    def run(progress: Callable[[int], None] | None) -> Any:  # noqa: ANN401  arrays
+        return loaded(
+            feeds,
+            shots=shots,
+            device=device,
+            seed=seed,
+            batch_size=batch,
+            progress=progress,
+            noise=noise,
+            mitigation=mitigation,
+            errors=errors,
+            cache=cache,
+        )
+
     with bars() as progress:
         if progress is None:
-            result = loaded(
-                feeds,
-                shots=shots,
-                device=device,
-                seed=seed,
-                batch_size=batch,
-                noise=noise,
-                mitigation=mitigation,
-            )
+            result = run(None)
         else:
             with progress.task("running", rows) as task:
-                result = loaded(
-                    feeds,
-                    shots=shots,
-                    device=device,
-                    seed=seed,
-                    batch_size=batch,
-                    progress=task.advance,
-                    noise=noise,
-                    mitigation=mitigation,
-                )
-    outputs = result if isinstance(result, dict) else {loaded.outputs[0]: result}
+                result = run(task.advance)
+    found, spread = result if errors else (result, None)
+    outputs = found if isinstance(found, dict) else {loaded.outputs[0]: found}
+    bounds = spread if isinstance(spread, dict) else {loaded.outputs[0]: spread}
+    known = {f"{n}.error": np.asarray(a) for n, a in bounds.items() if a is not None}
     if output is not None:
         with atomic_file(output) as path, path.open("wb") as file:
-            np.savez(file, **outputs)
+            np.savez(file, **outputs, **known)  # type: ignore[arg-type]
     if json_output:
-        emit_json({name: np.asarray(array).tolist() for name, array in outputs.items()})
+        lists = {name: np.asarray(array).tolist() for name, array in outputs.items()}
+        if errors:
+            lists = {
+                name: {
+                    "values": values,
+                    "errors": known[f"{name}.error"].tolist() if f"{name}.error" in known else None,
+                }
+                for name, values in lists.items()
+            }
+        emit_json(lists)
         return
     shown = [
         (name, str(array.dtype), str(list(array.shape)), np.array2string(array[:2], threshold=8))
-        for name, array in ((n, np.asarray(a)) for n, a in outputs.items())
+        for name, array in ((n, np.asarray(a)) for n, a in {**outputs, **known}.items())
     ]
     show_table(("output", "dtype", "shape", "first rows"), shown)
     if output is not None:
@@ -133,7 +154,7 @@ def _mitigation(zne: str | None, scales: str, folding: str, readout: bool) -> Mi
     Raises:
         UsageError: If a method is unknown, or the scales are no numbers.
     """
-    from typing import Any, cast
+    from typing import cast
 
     from qcomp.errors import UsageError
     from qcomp.mitigation.options import Mitigation

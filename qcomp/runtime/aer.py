@@ -13,12 +13,13 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.layout import unmapped
 from qcomp.ir.observable import Observable
 from qcomp.ir.program import Readout
-from qcomp.mitigation.grouping import combine, group_observables
+from qcomp.mitigation.grouping import Group, combine, group_observables
 from qcomp.mitigation.options import Mitigation
 from qcomp.mitigation.readout import Confusion, nearest_distribution
 from qcomp.mitigation.zne import zero_noise
+from qcomp.runtime.estimates import Estimate, estimate, grouped_errors
 
-__all__ = ["run_aer"]
+__all__ = ["estimate_aer", "run_aer"]
 
 Array = NDArray[np.generic]
 Rows = NDArray[np.float64]
@@ -33,7 +34,22 @@ def run_aer(
     noise: str | None = None,
     mitigation: Mitigation | None = None,
 ) -> Array:
+    """Return the values of :func:`estimate_aer`."""
+    return estimate_aer(circuit, readout, rows, shots, seed, noise, mitigation).values
+
+
+def estimate_aer(
+    circuit: Circuit,
+    readout: Readout,
+    rows: Rows,
+    shots: int | None,
+    seed: int,
+    noise: str | None = None,
+    mitigation: Mitigation | None = None,
+) -> Estimate:
     """Return what a circuit gives back for each row of parameters, on qiskit-aer.
+
+    Standard errors are those of the shots; values that were extrapolated or corrected have none.
 
     Args:
         circuit: The circuit; a mapped one runs on its own physical qubits.
@@ -59,10 +75,14 @@ def run_aer(
     _check(readout, count, wanted)
     job = _Aer(circuit, rows, count, seed, noise)
     if readout.kind != "expval":
-        return job.bits(readout, wanted.readout)
+        bits = job.bits(readout, wanted.readout)
+        return Estimate(bits, None) if wanted.readout else estimate(readout, bits, count)
+    if wanted.zne is None and count and not wanted.readout:
+        return Estimate(*job.sampled(job.circuit, readout.observables))
     if wanted.zne is None:
-        return job.values(job.circuit, readout.observables, wanted.readout)
-    return zero_noise(
+        values = job.values(job.circuit, readout.observables, wanted.readout)
+        return Estimate(values, None if count else np.zeros(values.shape))
+    extrapolated = zero_noise(
         job.circuit,
         lambda folded: job.values(folded, readout.observables, wanted.readout),
         scales=wanted.scales,
@@ -70,7 +90,8 @@ def run_aer(
         method=wanted.zne,
         asymptote=_asymptote(readout.observables, wanted),
         seed=seed,
-    ).values
+    )
+    return Estimate(extrapolated.values, None)
 
 
 def _asymptote(observables: Sequence[Observable], wanted: Mitigation) -> NDArray[np.float64] | None:
@@ -170,8 +191,10 @@ class _Aer:
         self, circuit: Circuit, observables: tuple[Observable, ...], mitigate: bool
     ) -> NDArray[np.float64]:
         """Return expectation values, float64[B, K], of the circuit or a folded one."""
+        if self.count and mitigate:
+            return self._corrected(circuit, observables)
         if self.count:
-            return self._sampled(circuit, observables, mitigate)
+            return self.sampled(circuit, observables)[0]
         from qiskit.quantum_info import SparsePauliOp
 
         wires = range(circuit.num_qubits)
@@ -193,9 +216,24 @@ class _Aer:
         data = [result.data(b) for b in range(len(theirs))]
         return np.array([[np.real(d[f"e{k}"]) for k in range(len(operators))] for d in data])
 
-    def _sampled(
-        self, circuit: Circuit, observables: tuple[Observable, ...], mitigate: bool
-    ) -> NDArray[np.float64]:
+    def sampled(self, circuit: Circuit, observables: tuple[Observable, ...]) -> tuple[Rows, Rows]:
+        """Return means over shots and their standard errors, float64[B, K] each."""
+        groups, bits = self._groups(circuit, observables)
+        found = [g.values(b) for g, b in zip(groups, bits, strict=True)]
+        own = [b[:, :, list(g.qubits)] for g, b in zip(groups, bits, strict=True)]
+        count = len(observables)
+        return combine(groups, found, count), grouped_errors(groups, own, count)
+
+    def _corrected(self, circuit: Circuit, observables: tuple[Observable, ...]) -> Rows:
+        """Return means over shots without readout errors."""
+        groups, bits = self._groups(circuit, observables)
+        confusion = self._calibrated(range(circuit.num_qubits))
+        found = [confusion.values(g, b) for g, b in zip(groups, bits, strict=True)]
+        return combine(groups, found, len(observables))
+
+    def _groups(
+        self, circuit: Circuit, observables: tuple[Observable, ...]
+    ) -> tuple[Sequence[Group], NDArray[np.uint8]]:
         """Measure each group of products that commute qubit by qubit with all the shots."""
         n = circuit.num_qubits
         groups = group_observables(observables)
@@ -205,13 +243,7 @@ class _Aer:
             rotated = circuit.compose(tail).measure_all()
             circuits += [rotated.bind(row.tolist()) for row in self.rows]
         bits = [m[:, -n:] for m in self._memory(circuits, self.count)]
-        stacked = np.array(bits).reshape(len(groups), len(self.rows), self.count, n)
-        if not mitigate:
-            found = [g.values(b) for g, b in zip(groups, stacked, strict=True)]
-        else:
-            confusion = self._calibrated(range(n))
-            found = [confusion.values(g, b) for g, b in zip(groups, stacked, strict=True)]
-        return combine(groups, found, len(observables))
+        return groups, np.array(bits).reshape(len(groups), len(self.rows), self.count, n)
 
     def _calibrated(self, wires: Sequence[int]) -> Confusion:
         """Return the confusion matrices of wires, from all zeros and all ones."""

@@ -14,7 +14,9 @@ import numpy as np
 from qcomp.artifact_format import FORMAT, MANIFEST, REPORT, VERSION, sha256
 from qcomp.atomic import atomic_folder
 from qcomp.errors import QcompError, SourceError, UsageError, suggest
-from qcomp.runtime.devices import DEVICES, run_on
+from qcomp.runtime.devices import check_device, estimate_on
+from qcomp.runtime.estimates import Estimate
+from qcomp.runtime.propagate import Errors, output_errors
 from qcomp.runtime.stages import (
     Answer,
     Array,
@@ -120,6 +122,8 @@ class Artifact:
         progress: Callable[[int], None] | None = None,
         noise: str | None = None,
         mitigation: Mitigation | None = None,
+        errors: bool = False,
+        cache: bool = True,
         **named: object,
     ) -> Any:  # noqa: ANN401  one array or a dict of arrays
         """Run on a batch.
@@ -127,16 +131,20 @@ class Artifact:
         Args:
             arrays: The inputs in order, samples on the first axis; or one mapping name -> array.
             shots: Samples a circuit in place of what was compiled in; 0 for exact values.
-            device: Where circuits run: ``sim`` (built in) or ``aer`` (qiskit-aer).
+            device: Where circuits run: ``sim`` (built in), ``aer``, ``lightning``, ``braket`` or
+                ``ibm:NAME``; see docs/running.md.
             seed: Seed of the samples.
             batch_size: Rows in flight; all at once by default, or as many as the model fixes.
             progress: Called with the number of rows done since the last call.
             noise: Name of a machine whose noise circuits have on ``aer``, such as ``fake_torino``.
             mitigation: What is done about noise.
+            errors: Return the standard errors of the outputs too.
+            cache: Take results of devices other than ``sim`` from disk, and keep them there.
             named: Inputs by name.
 
         Returns:
-            The output as an array if there is one, else name -> array.
+            The output as an array if there is one, else name -> array. With ``errors`` a pair: the
+            outputs, and in the same form their standard errors, None where there are none.
 
         Raises:
             UsageError: If an input is missing, unknown or of the wrong shape.
@@ -145,33 +153,29 @@ class Artifact:
         sampled, fixed = _sampling(self.input_specs)
         rows = next((len(feeds[n]) for n in self.inputs if n in sampled and np.ndim(feeds[n])), 1)
         step = fixed or batch_size or max(rows, 1)
-        if step >= rows or not feeds:
-            results = self.run(
-                feeds, shots=shots, device=device, seed=seed, noise=noise, mitigation=mitigation
-            )
-            if progress is not None:
-                progress(rows)
-        else:
-            parts = []
-            for start in range(0, rows, step):
-                part = {
+        whole = step >= rows or not feeds
+        parts = []
+        for start in range(0, 1 if whole else rows, step):
+            part = (
+                feeds
+                if whole
+                else {
                     name: array[start : start + step] if name in sampled else array
                     for name, array in feeds.items()
                 }
-                parts.append(
-                    self.run(
-                        part,
-                        shots=shots,
-                        device=device,
-                        seed=seed + start,
-                        noise=noise,
-                        mitigation=mitigation,
-                    )
-                )
-                if progress is not None:
-                    progress(min(step, rows - start))
-            results = {name: np.concatenate([p[name] for p in parts]) for name in self.outputs}
-        return results[self.outputs[0]] if len(self.outputs) == 1 else results
+            )
+            parts.append(
+                self._run(part, shots, device, seed + start, noise, mitigation, errors, cache)
+            )
+            if progress is not None:
+                progress(rows if whole else min(step, rows - start))
+        results = {n: _joined([values[n] for values, _ in parts]) for n in self.outputs}
+        alone = self.outputs[0] if len(self.outputs) == 1 else None
+        shown = results if alone is None else results[alone]
+        if not errors:
+            return shown
+        spread = {n: _joined([found[n] for _, found in parts]) for n in self.outputs}
+        return shown, spread if alone is None else spread[alone]
 
     def _feeds(self, arrays: Sequence[object], named: Mapping[str, object]) -> dict[str, Any]:
         if len(arrays) == 1 and isinstance(arrays[0], Mapping):
@@ -205,14 +209,40 @@ class Artifact:
         mitigation: Mitigation | None = None,
     ) -> dict[str, Any]:
         """Run every stage on one batch and return all outputs by name."""
-        if device not in DEVICES:
-            raise UsageError(f"there is no device '{device}'", hint=suggest(device, DEVICES))
+        return self._run(feeds, shots, device, seed, noise, mitigation, False, False)[0]
+
+    def _run(
+        self,
+        feeds: Mapping[str, Any],
+        shots: int | None,
+        device: str,
+        seed: int,
+        noise: str | None,
+        mitigation: Mitigation | None,
+        errors: bool,
+        cache: bool,
+    ) -> tuple[dict[str, Any], dict[str, Errors]]:
+        """Run every stage on one batch; return all outputs by name, and their errors if wanted."""
+        check_device(device)
+        known: dict[int, Estimate] = {}
 
         def on_device(place: int, circuit: Circuit, readout: Readout, rows: Rows) -> Array:
-            return run_on(device, circuit, readout, rows, shots, seed + place, noise, mitigation)
+            known[place] = estimate_on(
+                device, circuit, readout, rows, shots, seed + place, noise, mitigation, cache=cache
+            )
+            return known[place].values
 
         values = self.walk(feeds, on_device)
-        return {name: values[name] for name in self.outputs}
+        outputs = {name: values[name] for name in self.outputs}
+        if not errors:
+            return outputs, {}
+        given = {part.output for part in circuit_parts(self._stages)}
+        return outputs, output_errors(
+            lambda answer: self.walk(feeds, lambda place, *_: answer(place)),
+            known,
+            {name: name in given for name in self.outputs},
+            seed,
+        )
 
     def walk(self, feeds: Mapping[str, Any], answer: Answer) -> dict[str, Any]:
         """Run the stages on one batch, circuits wherever ``answer`` runs them.
@@ -250,6 +280,12 @@ def load(path: str | Path) -> Artifact:
     """
     path = Path(path)
     return Artifact(path.parent if path.name == MANIFEST else path)
+
+
+def _joined(parts: Sequence[Any]) -> Any:  # noqa: ANN401  an array, or None where one is missing
+    if any(part is None for part in parts):
+        return None
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _as_array(value: object) -> Any:  # noqa: ANN401  an array of any type

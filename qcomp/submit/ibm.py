@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.errors import TargetError, UsageError, suggest
+from qcomp.ir.observable import Observable
 from qcomp.submit.patience import causes
 from qcomp.submit.provider import Batch, Estimate, Machine, Piece, State, Trouble
 from qcomp.submit.record import redacted
@@ -23,7 +24,7 @@ from qcomp.submit.settings import Setting
 if TYPE_CHECKING:
     from qiskit import QuantumCircuit
 
-__all__ = ["IbmProvider", "circuit_seconds", "isa_faults"]
+__all__ = ["IbmMachine", "IbmProvider", "circuit_seconds", "isa_faults"]
 
 Bits = NDArray[np.uint8]
 
@@ -64,18 +65,18 @@ class IbmProvider:
         """
         fakes = _fakes()
         if device in fakes:
-            return _IbmMachine(device, fakes[device]())
+            return IbmMachine(device, _fake(device))
         if device.startswith("fake"):
             raise UsageError(f"there is no device '{device}'", hint=suggest(device, fakes))
         if offline:
             twin = "fake_" + device.removeprefix("ibm_")
-            return _IbmMachine(device, fakes[twin]() if twin in fakes else None, offline=True)
+            return IbmMachine(device, fakes[twin]() if twin in fakes else None, offline=True)
         from qiskit.providers.exceptions import QiskitBackendNotFoundError
         from qiskit_ibm_runtime import QiskitRuntimeService
 
         service = QiskitRuntimeService()
         try:
-            return _IbmMachine(device, service.backend(device), service)
+            return IbmMachine(device, service.backend(device), service)
         except QiskitBackendNotFoundError:
             names = [backend.name for backend in service.backends()]
             raise UsageError(
@@ -87,7 +88,9 @@ class IbmProvider:
         return _explain(error)
 
 
-class _IbmMachine:
+class IbmMachine:
+    """One machine, real or fake."""
+
     interval = 2.0
 
     def __init__(
@@ -188,6 +191,46 @@ class _IbmMachine:
         return Estimate(None, "", seconds, tuple(notes))
 
     # --- tasks ---------------------------------------------------------------------------
+
+    def expectations(
+        self, setting: Setting, observables: Sequence[Observable], seed: int
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return expectation values and their standard errors, float64[B, K] each.
+
+        All rows and observables go to ``EstimatorV2`` as the arrays of one PUB.
+
+        Args:
+            setting: The circuit in the machine's own gates, without measurements; its rows; the
+                shots that the precision asked for stands for.
+            observables: On the circuit's qubits.
+            seed: Seed for a simulator.
+        """
+        from qiskit.quantum_info import SparsePauliOp
+        from qiskit_ibm_runtime import EstimatorV2
+
+        circuit = setting.circuit
+        operators = [
+            SparsePauliOp.from_sparse_list(
+                [("".join(p for _, p in word), [q for q, _ in word], c) for c, word in o.terms],
+                circuit.num_qubits,
+            )
+            for o in observables
+        ]
+        options: dict[str, Any] = {}
+        if self._service is None:
+            options["simulator"] = {"seed_simulator": seed}
+        estimator = EstimatorV2(mode=self._backend, options=options)
+        names = _free(setting)
+        columns = [circuit.params.index(name) for name in names]
+        rows = setting.rows[:, columns] if names else setting.rows[:1, :0]
+        values = {names: rows} if names else None
+        pub = (circuit.to_qiskit(), [[operator] for operator in operators], values)
+        answer = estimator.run([pub], precision=1 / np.sqrt(setting.shots)).result()[0]
+        shape = (len(operators), len(setting.rows))
+        found = [
+            np.broadcast_to(np.asarray(a), shape).T for a in (answer.data.evs, answer.data.stds)
+        ]
+        return np.array(found[0], dtype=np.float64), np.array(found[1], dtype=np.float64)
 
     def send(self, batch: Batch) -> str:
         """Hand the circuits to a sampler; rows of parameters go with their circuit."""
@@ -344,6 +387,12 @@ def _fakes() -> Mapping[str, Any]:
     classes = [c for c in vars(fake_provider).values() if isinstance(c, type)]
     named = ((getattr(c, "backend_name", None), c) for c in classes)
     return {str(name): c for name, c in sorted(named, key=lambda n: str(n[0])) if name}
+
+
+@functools.cache
+def _fake(name: str) -> Any:  # noqa: ANN401
+    """Return a fake backend; its noise model takes seconds to make, and is kept."""
+    return _fakes()[name]()
 
 
 def _reason(job: Any) -> str | None:  # noqa: ANN401

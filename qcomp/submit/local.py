@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.errors import UsageError, suggest
 from qcomp.ir.program import Readout
 from qcomp.submit.provider import Batch, Estimate, Machine, Piece, State, Trouble
 from qcomp.submit.settings import Setting
@@ -20,14 +19,13 @@ ROWS_A_TASK = 64
 
 
 class LocalProvider:
-    """``--device sim`` (built in) and ``--device aer`` (qiskit-aer)."""
+    """``--device sim`` (built in), ``aer``, ``lightning``: what ``qcomp run`` has."""
 
     def connect(self, device: str, *, offline: bool = False) -> Machine:
         """Return a simulator; nothing of it needs a network."""
-        from qcomp.runtime.devices import DEVICES
+        from qcomp.runtime.devices import check_device
 
-        if device not in DEVICES:
-            raise UsageError(f"there is no device '{device}'", hint=suggest(device, DEVICES))
+        check_device(device)
         return _Simulator(device)
 
     def explain(self, error: Exception) -> Trouble:

@@ -30,13 +30,23 @@ from qcomp.ir.circuit import Circuit, RegisterDecl
 from qcomp.ir.observable import Observable
 from qcomp.ir.program import Readout
 from qcomp.mitigation.grouping import Group, combine, group_observables
+from qcomp.runtime.estimates import estimate, grouped_errors
 from qcomp.simulate import measures
 from qcomp.simulate.control_flow import final_measurements
 
 if TYPE_CHECKING:
     from qcomp.runtime.artifact import Artifact
 
-__all__ = ["DEFAULT_SHOTS", "Call", "Setting", "WideError", "pending_calls", "turned"]
+__all__ = [
+    "DEFAULT_SHOTS",
+    "Call",
+    "Setting",
+    "WideError",
+    "call_of",
+    "observed",
+    "pending_calls",
+    "turned",
+]
 
 DEFAULT_SHOTS = 1024
 """Shots where neither the caller nor the readout says a number."""
@@ -144,6 +154,16 @@ class Call:
         out = [np.bincount(row, minlength=1 << width) / len(row) for row in index]
         return np.stack(out) if out else np.zeros((0, 1 << width))
 
+    def errors(self, bits: Sequence[Bits]) -> NDArray[np.float64] | None:
+        """Return the standard error of each value of :meth:`decode`, None where there is none."""
+        if self.readout.kind != "expval":
+            values = self.decode(bits)
+            return estimate(self.readout, values, bits[0].shape[1]).errors
+        chosen = [b[:, :, list(c)] for b, c in zip(bits, self.columns, strict=True)]
+        if not chosen:
+            return np.zeros((self.rows, len(self.readout.observables)))
+        return grouped_errors(self.groups, chosen, len(self.readout.observables))
+
     def _expectations(self, bits: Sequence[Bits]) -> Array:
         values: list[NDArray[np.float64]] = []
         for group, columns, found in zip(self.groups, self.columns, bits, strict=True):
@@ -208,7 +228,7 @@ def pending_calls(
         ) -> Array | None:
             key = (number, place)
             if key not in known:
-                call = _call(key, circuit, readout, rows, shots, gates)
+                call = call_of(key, circuit, readout, rows, shots, gates)
                 settings = tuple(replace(s, profile=profile) for s in call.settings)
                 calls.append(replace(call, settings=settings))
             return known.get(key)
@@ -217,7 +237,7 @@ def pending_calls(
     return calls, values
 
 
-def _call(
+def call_of(
     key: Key,
     circuit: Circuit,
     readout: Readout,
@@ -225,6 +245,19 @@ def _call(
     shots: int | None,
     gates: Collection[str] | None,
 ) -> Call:
+    """Return what a machine has to run for one readout.
+
+    Args:
+        key: (batch, place among the stages).
+        circuit: The circuit.
+        readout: What it has to give.
+        rows: float64[B, P].
+        shots: Shots of each setting, or None for what the readout says.
+        gates: Gates of the machine's target, for the change of basis; None for all.
+
+    Raises:
+        TargetError: If the readout cannot be had of a machine.
+    """
     if readout.kind == "state":
         raise TargetError(
             f"the circuit '{circuit.name}' gives amplitudes, which no machine measures",
@@ -254,13 +287,8 @@ def _expectation_call(
     shots: int,
     gates: Collection[str] | None,
 ) -> Call:
-    body, final = final_measurements(circuit)
-    if final:
-        circuit = circuit.copy(body=body)
-    dephased = {qubit for qubit, _ in final}
-    layout = circuit.layout
-    observables = [o if layout is None else layout.observable(o) for o in readout.observables]
-    groups = group_observables([_after(o, dephased) for o in observables])
+    circuit, observables = observed(circuit, readout)
+    groups = group_observables(observables)
     read = [group for group in groups if group.qubits]
     settings, columns = [], []
     for number, group in enumerate(read):
@@ -276,6 +304,17 @@ def _expectation_call(
     constant = tuple(group for group in groups if not group.qubits)
     taken = (tuple(settings), tuple(columns), tuple(read), constant)
     return Call(key, readout, len(rows), *taken)
+
+
+def observed(circuit: Circuit, readout: Readout) -> tuple[Circuit, list[Observable]]:
+    """Return the circuit without measurements at its end, and its observables as they are there."""
+    body, final = final_measurements(circuit)
+    if final:
+        circuit = circuit.copy(body=body)
+    dephased = {qubit for qubit, _ in final}
+    layout = circuit.layout
+    observables = [o if layout is None else layout.observable(o) for o in readout.observables]
+    return circuit, [_after(o, dephased) for o in observables]
 
 
 def _after(observable: Observable, dephased: set[int]) -> Observable:
