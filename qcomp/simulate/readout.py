@@ -44,7 +44,15 @@ from qcomp.simulate.exact import (
 )
 from qcomp.simulate.paulis import PauliTable, pauli_table
 
-__all__ = ["run_readout", "sample", "sampled_expectations"]
+__all__ = [
+    "estimated_expectations",
+    "measures",
+    "measures_inside",
+    "reordered",
+    "run_readout",
+    "sample",
+    "sampled_expectations",
+]
 
 _SQRT_HALF = np.sqrt(0.5)
 
@@ -140,24 +148,46 @@ def sampled_expectations(
     Raises:
         UsageError: If an observable does not fit, or the circuit is too large.
     """
+    return estimated_expectations(circuit, params, observables, shots, rng)[0]
+
+
+def estimated_expectations(
+    circuit: Circuit,
+    params: ArrayLike | None,
+    observables: Sequence[Observable | str],
+    shots: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what :func:`sampled_expectations` does, and the standard errors, float64[B, K] each.
+
+    Shots of one setting give the variance of each observable's share there, covariances between
+    its words included; settings are independent.
+    """
     if shots < 1:
         raise UsageError(f"sampling needs at least 1 shot, not {shots}")
     rows = parameter_rows(circuit, params)
     table = pauli_table(observables, circuit.num_qubits)
     table = table.dephased([qubit for qubit, _ in final_measurements(circuit)[1]])
     words = np.zeros((len(rows), len(table)))
+    variance = np.zeros((len(rows), table.coefficients.shape[1]))
     for part in row_chunks(circuit.num_qubits, len(rows)):
         known: Leaf | None = None
         for xs, ys, group in table.bases():
             found = [known] if known else list(leaves(circuit, rows[part], shots, rng))
             if len(found) == 1 and len(found[0].rows) == part.stop - part.start:
                 known = found[0] if not measures_inside(circuit) else None
+            moments = np.zeros((2, part.stop - part.start, variance.shape[1]))
             for leaf in found:
                 rotated = _rotated(leaf.states, xs, ys)
                 counts = _counts(leaf, squared(rotated), rng)
                 signs = _signs(table, group, counts.shape[1])
                 words[part.start + leaf.rows[:, None], group] += counts @ signs / shots
-    return words @ table.coefficients
+                share = signs @ table.coefficients[group]
+                moments[0, leaf.rows] += counts @ share / shots
+                moments[1, leaf.rows] += counts @ share**2 / shots
+            spread = np.maximum(moments[1] - moments[0] ** 2, 0)
+            variance[part] += spread / max(1, shots - 1)
+    return words @ table.coefficients, np.sqrt(variance)
 
 
 def measures_inside(circuit: Circuit) -> bool:
@@ -251,7 +281,7 @@ def run_readout(
                 values = bit_distribution(circuit, rows)
             else:
                 values = probabilities(circuit, rows)
-            return _reordered(values, order)
+            return reordered(values, order)
         case "bits":
             bits = sample(circuit, rows, 1, rng)[:, 0]
             return bits[:, list(_checked(order, bits.shape[1]))]
@@ -267,7 +297,7 @@ def run_readout(
                 raise UsageError("readout 'state' is exact, it cannot be had with shots")
             if order and len(order) != virtual:
                 raise UsageError("the order of a state must name every qubit")
-            return _reordered(statevector(circuit, rows)[:, : 1 << virtual], order)
+            return reordered(statevector(circuit, rows)[:, : 1 << virtual], order)
 
 
 def _checked(order: tuple[int, ...], size: int) -> tuple[int, ...]:
@@ -285,7 +315,7 @@ def _checked(order: tuple[int, ...], size: int) -> tuple[int, ...]:
     return order
 
 
-def _reordered(values: NDArray[np.generic], order: tuple[int, ...]) -> NDArray[np.generic]:
+def reordered(values: NDArray[np.generic], order: tuple[int, ...]) -> NDArray[np.generic]:
     """Return [B, 2^m] with new index bit i the old bit order[i], the others summed over."""
     if not order:
         return values
