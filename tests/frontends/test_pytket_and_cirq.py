@@ -232,9 +232,9 @@ def test_measurements_resets_and_conditions_keep_their_distribution(host: str) -
 def test_the_hosts_themselves_run_what_they_are_given() -> None:
     circuit = measured()
     meant = bit_distribution(circuit, None)[0]
-    found = cirq.Simulator(seed=1).run(circuit.to_cirq(), repetitions=4000).measurements
+    found = cirq.Simulator(seed=1).run(circuit.to_cirq(), repetitions=500).measurements
     bits = np.concatenate([found["m"], found["out_0"], found["out_1"]], axis=1) @ [1, 2, 4]
-    assert np.abs(np.bincount(bits, minlength=8) / 4000 - meant).max() < 0.04
+    assert np.abs(np.bincount(bits, minlength=8) / 500 - meant).max() < 0.1
     host = circuit.to_pytket()
     assert {r.name for r in host.q_registers} == {"data", "qAnc"}
     assert host.n_gates_of_type(OpType.Measure) == 3
