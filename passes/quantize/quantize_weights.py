@@ -99,6 +99,9 @@ _FITS: dict[str, Fit] = {"rtn": "minmax", "mse": "mse", "lsq": "lsq", "hqq": "hq
 _FEW = 1
 """Rows up to which MatMulNBits is faster than an s8 product."""
 
+_FEW_OF_LARGE = 4
+"""The same for weights of at least 2^20 values in blocks of at least 128."""
+
 _MANY = 1 << 30
 
 
@@ -211,7 +214,10 @@ class QuantizeWeights(GraphPass):
         form = self.form
         if self.tokens != "any":
             rows = _rows(node) or {"decode": 1}.get(self.tokens, _MANY)
-            form = "matmulnbits" if rows <= _FEW else "int8"
+            value = node.inputs[1]
+            assert value is not None
+            large = group >= 128 and float_weight(value).size >= 1 << 20
+            form = "matmulnbits" if rows <= (_FEW_OF_LARGE if large else _FEW) else "int8"
         return replace(self, bits=bits, group=group, form=form, method=cast("Method", method))
 
     def _look_up(

@@ -152,6 +152,25 @@ def test_expected_and_known_rows_choose_the_form(build, rng, tokens, rows, kerne
     assert [layer.kernel for layer in record.layers] == [kernel]
 
 
+@pytest.mark.parametrize(
+    ("size", "rows", "group", "kernel"),
+    [
+        (1024, 4, 128, "MatMulNBits"),
+        (1024, 5, 128, "DynamicQuantizeMatMul"),
+        (1024, 4, 32, "DynamicQuantizeMatMul"),
+        (512, 4, 128, "DynamicQuantizeMatMul"),
+    ],
+)
+def test_a_few_rows_of_a_large_weight_in_large_blocks_are_few(
+    build, rng, size, rows, group, kernel
+):
+    graph = f"g (float[{rows}, {size}] x) => (float[{rows}, {size}] y) {{ y = MatMul(x, w) }}"
+    program = build(graph, {"w": rng.normal(0, 0.2, (size, size)).astype(np.float32)})
+    context = ran(program, f"quantize-weights{{tokens=both,group={group}}}", None)
+    (layer,) = context.need(QuantizationRecord, "here").layers
+    assert layer.kernel == kernel
+
+
 CNN = """
     g (float[n, 3, 8, 8] x) => (float[n, 10] y) {
         c = Conv<pads=[1,1,1,1]>(x, w1, b1)
