@@ -4,8 +4,8 @@ An output that a circuit gives has the circuit's own errors. An output behind cl
 them by resampling: the stages run ``RESAMPLES`` times with circuits' values drawn anew around those
 found, normal with their errors, and the spread of the outputs is their error (Efron, Tibshirani
 1993, chapter 6, the parametric bootstrap). Values of one circuit are drawn one by one, as if they
-erred independently: those that share their shots may be correlated. Circuits that depend on other circuits keep their
-values: what an error does to their angles is left out.
+erred independently: those that share their shots may be correlated. Circuits that depend on other
+circuits keep their values: what an error does to their angles is left out.
 """
 
 from __future__ import annotations

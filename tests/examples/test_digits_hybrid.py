@@ -93,3 +93,5 @@ def test_compiling_keeps_the_accuracy(
     exact = points(artifact(held_back[0]), held_back[1])
     print(f"float {reference:.2f}, {target} {exact:.2f}")
     assert abs(exact - reference) <= allowed
+    sampled = points(artifact(held_back[0], shots=1000, seed=1), held_back[1])
+    assert abs(sampled - reference) <= 2.0
