@@ -137,3 +137,16 @@ def test_a_tensor_whose_bits_do_not_matter_gets_the_fewest():
     assert bits[2] - bits[1] == pytest.approx(1.0)
     assert 5 * bits.sum() == pytest.approx(40)
     np.testing.assert_array_equal(reverse_water_filling([0.0], [3], max_bits=9, low=2), [2.0])
+
+
+def test_water_filling_saves_half_a_bit_a_weight_for_a_factor_of_two_between_the_means():
+    """Against the same bits for all with the same error: N / 2 log2(AM / GM) of s / n."""
+    rng = np.random.default_rng(5)
+    s, n = 10.0 ** rng.uniform(-2, 3, 9), rng.uniform(1, 50, 9)
+    error = 1e-4
+    uniform = n.sum() * np.log(s.sum() / error) / np.log(4)
+    bits = reverse_water_filling(s, n, max_error=error, high=60.0)
+    arithmetic = s.sum() / n.sum()
+    geometric = np.exp((n * np.log(s / n)).sum() / n.sum())
+    saved = n.sum() / 2 * np.log2(arithmetic / geometric)
+    assert uniform - (n * bits).sum() == pytest.approx(saved, rel=1e-9)
