@@ -11,8 +11,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from qcomp.errors import QcompError, SourceError
+from qcomp.ir.program import Comparison
 
-__all__ = ["LIMITS", "Arguments", "Call", "check_capture", "compare", "describe"]
+__all__ = ["LIMITS", "Arguments", "Call", "check_capture", "compare"]
 
 LIMITS = {torch.float64: 1e-9, torch.float32: 5e-6}
 """dtype that both run in -> the largest difference, relative to max(1, |value|)."""
@@ -27,8 +28,8 @@ def check_capture(
     replacement: Any,  # noqa: ANN401  a module, or a function with the same attributes
     capture: Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], Any],
     calls: list[Arguments],
-) -> str:
-    """Compare what a layer and its capture give; return one line that says how they compared.
+) -> Comparison:
+    """Compare what a layer and its capture give.
 
     First on the example inputs as they are; then, in float64 where the layer runs in it, on inputs
     drawn from the range of the examples, on inputs from [-pi, pi] with other weights, and with one
@@ -67,16 +68,8 @@ def check_capture(
         longer = _one_row_more(call)
         if longer is not None:
             look(longer, double=True, must=False)
-    return describe(where, rows, worst)
-
-
-def describe(where: str, rows: int, worst: dict[torch.dtype, float]) -> str:
-    """Return one line on a comparison of ``rows`` rows."""
-    figures = ", ".join(
-        f"{difference:.1e} in {str(dtype).removeprefix('torch.')} (limit {LIMITS[dtype]:g})"
-        for dtype, difference in sorted(worst.items(), key=lambda item: str(item[0]))
-    )
-    return f"{where} was captured: {rows} rows of inputs differ from the original by {figures}"
+    errors = ((str(dtype).removeprefix("torch."), error) for dtype, error in worst.items())
+    return Comparison(where, rows, tuple(sorted(errors)))
 
 
 def compare(original: object, captured: object, *, where: str = "") -> dict[torch.dtype, float]:

@@ -38,6 +38,8 @@ from qcomp.errors import QcompError, SourceError, UsageError
 if TYPE_CHECKING:
     import torch
 
+    from qcomp.ir.program import Comparison
+
     Capturer = Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], torch.nn.Module]
 
 __all__ = ["CALL_SITES", "CAPTURERS", "PROTOCOL", "capture_module", "captured_layers", "twin"]
@@ -53,8 +55,8 @@ CAPTURERS: dict[str, str] = {
 CALL_SITES: dict[str, str] = {"pennylane": "qcomp.frontends.pennylane_layers:QNodeCalls"}
 """Package -> "module:class" that captures the package's circuits where a ``forward`` calls them.
 
-The class is made with (where, notes); its context manager ``recording()`` is entered while the
-module runs once on its example inputs, ``exporting()`` while it is exported.
+The class is made with (where, comparisons); its context manager ``recording()`` is entered while
+the module runs once on its example inputs, ``exporting()`` while it is exported.
 """
 
 PROTOCOL = "__qcomp_circuit__"
@@ -85,7 +87,7 @@ def captured_layers(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     where: str,
-    notes: list[str],
+    comparisons: list[Comparison],
 ) -> Iterator[torch.nn.Module]:
     """Give a module that ``torch.export`` can take: its quantum layers are captured ones.
 
@@ -96,14 +98,15 @@ def captured_layers(
         args: Its positional example inputs.
         kwargs: Its keyword example inputs.
         where: What messages call the module.
-        notes: Gets one line for each captured layer: how it compared with the original.
+        comparisons: Gets one for each captured layer: how it compared with the original.
 
     Raises:
         SourceError: If a quantum layer is unknown, cannot be captured, or its capture does not
             give the original's values.
     """
     layers = _quantum_layers(module)
-    sites = [_attribute(spec)(where, notes) for name, spec in CALL_SITES.items() if _loaded(name)]
+    specs = [spec for package, spec in CALL_SITES.items() if package in sys.modules]
+    sites = [_attribute(spec)(where, comparisons) for spec in specs]
     if not layers and not sites:
         yield module
         return
@@ -117,7 +120,7 @@ def captured_layers(
     for found in recorder.captured:
         assert found.replacement is not None
         what = f"quantum layer '{found.name}' ({type(found.layer).__name__})"
-        notes.append(
+        comparisons.append(
             check_capture(what, found.layer, found.replacement, found.capture, found.calls)
         )
     with contextlib.ExitStack() as stack:
@@ -342,10 +345,6 @@ def _attribute(spec: str) -> Any:  # noqa: ANN401  a function or a class of the 
             "installed",
             hint=f"pip install {package.replace('_', '-')}",
         ) from error
-
-
-def _loaded(package: str) -> bool:
-    return package in sys.modules
 
 
 @contextlib.contextmanager

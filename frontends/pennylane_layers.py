@@ -15,6 +15,7 @@ from qcomp.frontends.capture_check import check_capture
 from qcomp.frontends.hybrid_layers import twin
 from qcomp.frontends.pennylane_capture import CapturedQNode
 from qcomp.frontends.pennylane_circuit import name_of
+from qcomp.ir.program import Comparison
 
 __all__ = ["QNodeCalls", "capture_torch_layer"]
 
@@ -96,12 +97,12 @@ class QNodeCalls:
 
     Args:
         where: What messages call the module.
-        notes: Gets a line for each QNode: how it compared with PennyLane's simulator.
+        comparisons: Gets one for each QNode: how it compared with PennyLane's simulator.
     """
 
-    def __init__(self, where: str, notes: list[str]) -> None:
+    def __init__(self, where: str, comparisons: list[Comparison]) -> None:
         self.where = where
-        self.notes = notes
+        self.comparisons = comparisons
         self.captured: dict[object, CapturedQNode] = {}
         self.calls: dict[object, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
 
@@ -125,7 +126,7 @@ class QNodeCalls:
             yield
         for key, captured in self.captured.items():
             what = f"the QNode '{name_of(captured.qnode)}'"
-            self.notes.append(
+            self.comparisons.append(
                 check_capture(
                     what, torch.nn.Module(), captured, _again(captured.qnode), self.calls[key]
                 )

@@ -15,7 +15,7 @@ from qcomp import registry
 from qcomp.errors import QcompError, SourceError, UsageError
 from qcomp.frontends.hybrid_layers import captured_layers
 from qcomp.frontends.torch_archive import load_exported_program
-from qcomp.ir.program import OPSET, Program, is_circuit_node
+from qcomp.ir.program import OPSET, Comparison, Program, is_circuit_node
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -82,6 +82,7 @@ class TorchFrontend:
             UsageError: If a module comes without example inputs.
         """
         notes: list[str] = []
+        comparisons: list[Comparison] = []
         where = str(source) if isinstance(source, (str, os.PathLike)) else type(source).__name__
         if isinstance(source, (str, os.PathLike)):
             program = load_exported_program(source)
@@ -89,7 +90,7 @@ class TorchFrontend:
             program = cast("ExportedProgram", source)
         elif self.accepts(source):
             program = _export_module(
-                source, example_inputs, dynamic_batch, dynamic_shapes, where, notes
+                source, example_inputs, dynamic_batch, dynamic_shapes, where, notes, comparisons
             )
         else:
             raise SourceError(f"a {type(source).__name__} is not a PyTorch model")
@@ -102,6 +103,7 @@ class TorchFrontend:
         if not isinstance(result, Program):
             raise TypeError("the ONNX frontend must return a Program")
         result.notes += notes
+        result.comparisons += comparisons
         result.source = where
         return result
 
@@ -127,6 +129,7 @@ def _export_module(
     dynamic_shapes: object,
     where: str,
     notes: list[str],
+    comparisons: list[Comparison],
 ) -> ExportedProgram:
     """Return the exported program of a module."""
     import torch
@@ -145,7 +148,7 @@ def _export_module(
     with (
         _evaluating(module),
         _quiet(),
-        captured_layers(module, args, kwargs, where, notes) as module,
+        captured_layers(module, args, kwargs, where, comparisons) as module,
     ):
         try:
             return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)

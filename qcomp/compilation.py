@@ -282,6 +282,7 @@ class Compilation:
         """Run the artifact that was written, compare it with the source, and say what was done."""
         circuits = self._circuit_sections()
         checks = [section.check for section in circuits if section.check is not None]
+        checks += collect.comparison_lines(self.source.comparisons)
         checks += slot_checks(self.context) + self._compare(artifact)
         accuracy = self._accuracy(artifact, checks)
         rounding = self.context.get(FeedbackErrors)

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
     from qcomp.ir.circuit import Circuit
 
-__all__ = ["CIRCUIT_OP", "DOMAIN", "Program", "Readout", "is_circuit_node", "readout_of"]
+__all__ = [
+    "CIRCUIT_OP",
+    "DOMAIN",
+    "Comparison",
+    "Program",
+    "Readout",
+    "is_circuit_node",
+    "readout_of",
+]
 
 DOMAIN = "ai.qcomp"
 """Domain of the quantum node."""
@@ -57,6 +65,22 @@ class Readout:
             raise UsageError("a readout has observables exactly when its kind is 'expval'")
         if self.shots < 0 or (self.kind == "state" and self.shots):
             raise UsageError(f"a readout '{self.kind}' cannot take {self.shots} shots")
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a part that was captured compared with its original when it was read.
+
+    Attributes:
+        what: The part.
+        rows: Rows of inputs that both were given.
+        errors: (dtype, error) pairs: where both computed in that dtype, the largest
+            ``|captured - original| / max(1, |original|)``.
+    """
+
+    what: str
+    rows: int
+    errors: tuple[tuple[str, float], ...]
 
 
 def is_circuit_node(node: ir.Node) -> bool:
@@ -104,6 +128,7 @@ class Program:
         self.circuits: dict[str, Circuit] = dict(circuits or {})
         self.source = source
         self.notes: list[str] = []
+        self.comparisons: list[Comparison] = []
 
     @staticmethod
     def of_circuit(circuit: Circuit, readout: Readout | None = None) -> Program:
@@ -140,6 +165,7 @@ class Program:
         """Return an independent program; tensors and circuits are shared, as nothing edits them."""
         new = Program(self.model.clone(), self.circuits, self.source)
         new.notes = list(self.notes)
+        new.comparisons = list(self.comparisons)
         return new
 
     def circuit_nodes(self) -> list[ir.Node]:

@@ -31,6 +31,7 @@ from qcomp.report.theory import against_theory
 if TYPE_CHECKING:
     from qcomp.budget import Ledger
     from qcomp.ir.circuit import Circuit
+    from qcomp.ir.program import Comparison
     from qcomp.largest_drop import KeptLayers
     from qcomp.passmanager import PassRecord
     from qcomp.quantization import (
@@ -47,6 +48,7 @@ __all__ = [
     "bound_line",
     "budget_lines",
     "circuit_section",
+    "comparison_lines",
     "file_lines",
     "pass_lines",
     "quantization_section",
@@ -86,6 +88,21 @@ def budget_lines(ledger: Ledger) -> tuple[BudgetLine, ...]:
 def target_line(target: Target, effort: str = "", pipeline: str = "") -> TargetLine:
     """Return the line of a machine."""
     return TargetLine(target.name, target.title, target.kind, tuple(target.basis), effort, pipeline)
+
+
+def comparison_lines(comparisons: Iterable[Comparison]) -> list[CheckLine]:
+    """Return the checks of captured parts against their originals, a line for each dtype."""
+    return [
+        CheckLine(
+            f"{comparison.what} and its capture",
+            f"outputs on {comparison.rows} rows of inputs, computed in {dtype}",
+            "measured",
+            error,
+            "relative to max(1, |value|)",
+        )
+        for comparison in comparisons
+        for dtype, error in comparison.errors
+    ]
 
 
 def file_lines(folder: Path) -> tuple[FileLine, ...]:

@@ -94,7 +94,10 @@ def test_a_foreign_layer_that_states_its_circuit_compiles_and_runs() -> None:
     assert len(artifact.circuits) == 1
     assert np.abs(artifact(x) - want).max() < 0.2
     assert np.abs(artifact(x) - want).mean() < 0.02
-    assert any("'state' (StateLayer) was captured" in w for w in artifact.report["warnings"])
+    checks = [c for c in artifact.report["checks"] if "'state' (StateLayer)" in c["what"]]
+    assert ["float32" in check["how"] for check in checks] == [True, False]
+    assert all(check["result"] == "measured" for check in checks)
+    assert checks[1]["error"] < 1e-9
 
 
 def test_what_a_layer_states_wrongly_is_told() -> None:

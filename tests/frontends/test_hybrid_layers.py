@@ -128,9 +128,14 @@ def test_layers_of_a_table_become_circuits_and_a_shared_layer_keeps_one_weight()
     assert list(program.circuits) == ["foreign"]
     weights = [name for name in program.model.graph.initializers if "theta" in name]
     assert len(weights) == 2
-    assert len(program.notes) == 2
-    assert "'quantum.0' (Foreign) was captured" in program.notes[0]
-    assert "in float64 (limit 1e-09)" in program.notes[0]
+    assert [c.what for c in program.comparisons] == [
+        "quantum layer 'quantum.0' (Foreign)",
+        "quantum layer 'quantum.2' (Foreign)",
+    ]
+    for comparison in program.comparisons:
+        assert comparison.rows == 9
+        assert {dtype for dtype, _ in comparison.errors} == {"float32", "float64"}
+        assert dict(comparison.errors)["float64"] < 1e-9
     x = np.random.default_rng(0).normal(size=(7, 3)).astype(np.float32)
     with torch.no_grad():
         want = model(torch.from_numpy(x)).numpy()
@@ -191,22 +196,3 @@ def test_a_quantum_layer_in_a_plain_list_is_refused_with_what_to_do() -> None:
 def test_a_model_that_fails_on_its_examples_says_so() -> None:
     with table(capture), pytest.raises(SourceError, match="does not run on its example inputs"):
         TorchFrontend().read(Model(), example_inputs=torch.zeros(2, 5))
-
-
-def test_a_hybrid_of_another_framework_compiles_and_runs() -> None:
-    import qcomp
-
-    torch.manual_seed(2)
-    model = Model().eval()
-    x = np.random.default_rng(3).normal(size=(64, 3)).astype(np.float32)
-    with table(capture):
-        artifact = qcomp.compile(
-            model,
-            target="cpu-int8+ibm-heron",
-            example_inputs=torch.zeros(2, 3),
-            calibration={"x": x},
-        )
-    with torch.no_grad():
-        want = model(torch.from_numpy(x)).numpy()
-    assert np.abs(artifact(x) - want).mean() < 0.05
-    assert any("was captured" in line for line in artifact.report["warnings"])

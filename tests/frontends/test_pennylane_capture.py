@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ qml = pytest.importorskip("pennylane")
 from qcomp.errors import SourceError  # noqa: E402  behind the skip
 from qcomp.execute import HybridSession  # noqa: E402
 from qcomp.frontends.capture_check import compare  # noqa: E402
+from qcomp.frontends.circuit_protocol import capture_protocol  # noqa: E402
 from qcomp.frontends.pennylane_capture import CapturedQNode  # noqa: E402
 from qcomp.frontends.torch_model import TorchFrontend  # noqa: E402
 from qcomp.ir.program import Program  # noqa: E402
@@ -234,10 +236,13 @@ def test_a_model_of_layers_and_qnodes_computes_the_same_for_any_batch(
 
 
 def test_the_comparison_with_the_original_is_told(program: Program) -> None:
-    assert len(program.notes) == 3
-    for note, name in zip(program.notes, ("'closed'", "'layer'", "'probs'"), strict=True):
-        assert name in note
-        assert "in float64 (limit 1e-09)" in note
+    names = [comparison.what for comparison in program.comparisons]
+    assert names == [
+        "the QNode 'closed'",
+        "quantum layer 'layer' (TorchLayer)",
+        "quantum layer 'probs' (TorchLayer)",
+    ]
+    assert all(dict(c.errors)["float64"] < 1e-9 for c in program.comparisons)
 
 
 def test_samples_are_drawn_with_the_qnodes_shots() -> None:
@@ -386,3 +391,16 @@ def test_a_captured_module_trains_the_weights_of_the_original(model: Reuploading
     with torch.no_grad():
         assert float((original.eval()(x) - fast(x)).abs().max()) < 5e-6
         original[1].weights.copy_(before)
+
+
+def test_the_examples_of_the_document_run() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "hybrid.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "hybrid.md", "exec"), names)
+    assert names["scores"].shape == (5, 3)
+    assert len(CapturedQNode(names["circuit"], (X[:, :2], names["layer"].weights), {}).structure)
+    layer = names["Reuploading"]()
+    x = torch.rand(6, 1)
+    stated = capture_protocol(layer, (x,), {})
+    assert compare(layer(x), stated(x))[torch.float32] < 5e-6

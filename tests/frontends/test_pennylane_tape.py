@@ -151,7 +151,7 @@ def test_the_transform_leaves_what_it_cannot_read_and_reduces_the_rest() -> None
         return qml.expval(qml.Z(1)), qml.expval(bit)
 
     torch = pytest.importorskip("torch")
-    x = torch.tensor([0.3, 0.5, 0.1, 0.9], requires_grad=True)
+    x = torch.tensor([0.3, 0.5, 0.1, 0.9], requires_grad=True, dtype=torch.float64)
     tape = qml.workflow.construct_tape(optimize_tape(mixed), level="user")(x)
     names = [type(operation).__name__ for operation in tape.operations if operation.wires]
     assert names == ["AmplitudeEmbedding", "MidMeasure", "Conditional"]

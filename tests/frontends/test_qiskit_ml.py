@@ -389,7 +389,7 @@ def test_a_model_is_read_and_compiled_as_it_was_written() -> None:
     program = qcomp.read(model, example_inputs=x[:2])
     (found,) = HybridSession(program).run({"x": x.numpy()}).values()
     assert np.abs(found - meant).max() <= 5e-6
-    assert sum("was captured" in note for note in program.notes) == 2
+    assert len(program.comparisons) == 2
     assert isinstance(model.first, TorchConnector)
     calibration = {"x": np.random.default_rng(0).normal(size=(32, 5)).astype(np.float32)}
     artifact = qcomp.compile(
