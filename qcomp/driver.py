@@ -21,6 +21,7 @@ from qcomp.expected_tokens import expecting
 from qcomp.ir.program import Program
 from qcomp.layer_work import layer_work
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
+from qcomp.read_options import check_options, with_examples
 from qcomp.registry import load as load_part
 from qcomp.registry import names
 from qcomp.rounding_method import with_method
@@ -76,6 +77,7 @@ def read(source: object, **options: Any) -> Program:  # noqa: ANN401  a frontend
     for name in names("frontends"):
         frontend = load_part("frontends", name)()
         if frontend.accepts(source):
+            check_options(frontend.read, options, name)
             program = frontend.read(source, **options)
             assert isinstance(program, Program)
             return program
@@ -197,6 +199,7 @@ def deadline_of(seconds: float | None, effort: str, pipeline: str | None) -> Dea
 
 def compile(  # noqa: A001  the name that users of compilers expect
     source: object,
+    example_inputs: object = None,
     *,
     target: object = None,
     device: object = None,
@@ -239,6 +242,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
 
     Args:
         source: Anything :func:`read` takes.
+        example_inputs: Of a PyTorch module, as :func:`read` takes them.
         target: A target's name or JSON file, or a classical and a quantum one joined:
             ``cpu-int8+ibm-heron``; a :class:`~qcomp.target.Target`; a Qiskit ``BackendV2`` or
             ``Target``. May be left out where ``device`` says its gates.
@@ -309,6 +313,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
     """
     from qcomp.compilation import Compilation
 
+    options = with_examples(options, example_inputs)
     graph, circuit = choose_targets(
         target,
         device=device,
