@@ -18,11 +18,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from qcomp.errors import PassError
+from qcomp.errors import PassError, UsageError
 from qcomp.largest_drop import Drop, KeptLayer, KeptLayers
 from qcomp.loop_bodies import run_passes
 from qcomp.model_file import model_bytes
-from qcomp.quantization import FloatReference, NodeRules, QuantizationRecord, rules_of
+from qcomp.quantization import (
+    FloatReference,
+    NodeRules,
+    QuantizationRecord,
+    StoredCaches,
+    rules_of,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     from qcomp.ir.program import Program
     from qcomp.passmanager import Context, PassRecord
 
-__all__ = ["Trial", "run_within", "search"]
+__all__ = ["Trial", "run_within", "score_of", "search"]
 
 Observer = Callable[["PassRecord", "Program"], None]
 
@@ -167,9 +173,15 @@ def run_within(job: Compilation, drop: Drop, text: str, observer: Observer | Non
         if kept:
             facts.put(rules_of(facts).joined(NodeRules(exclude=tuple(kept))))
         records = run_passes(own, text, facts, None if kept else observer)
-        return Trial(own, facts, records, _score(job, HybridSession(own)))
+        if facts.get(StoredCaches) is not None:
+            raise UsageError(
+                "a largest drop cannot be held: the cache comes in and goes out in integers",
+                why="labelled samples are float's, and with an empty past nothing of it is rounded",
+                hint="leave --max-drop or quantize-cache out",
+            )
+        return Trial(own, facts, records, score_of(job, HybridSession(own)))
 
-    source = _score(job, job.source_session())
+    source = score_of(job, job.source_session())
     first = attempt(())
     layers = _worst_layers(job, first)
     found, names, trials = search(attempt, first, [x.node for x in layers], drop, source)
@@ -194,7 +206,7 @@ def run_within(job: Compilation, drop: Drop, text: str, observer: Observer | Non
     _explain(job.context, kept)
 
 
-def _score(job: Compilation, session: HybridSession) -> Score:
+def score_of(job: Compilation, session: HybridSession) -> Score:
     """The figure of a program on the labelled samples."""
     assert job.labels is not None
     scorer = job.scorer()

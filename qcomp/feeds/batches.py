@@ -142,7 +142,8 @@ class _ColumnBatches:
         if not isinstance(steps, FunctionPreprocess):
             rules = steps.rules if steps else {}
             for name in conversion.names:
-                self.sources[name] = _source_name(name, rules.get(name), columns, conversion)
+                if name in conversion.required or name in columns.headers or name in rules:
+                    self.sources[name] = _source_name(name, rules.get(name), columns, conversion)
             counts = {
                 source: columns.length(source)
                 for name, source in self.sources.items()
@@ -183,8 +184,9 @@ class _ColumnBatches:
         rules = self.steps.rules if self.steps else {}
         batch = dict(self.constants)
         for name in self.conversion.sampled:
-            rows = cursor[self.sources[name]]
-            batch[name] = _ruled(rules.get(name), rows, name, self.columns)
+            if name in self.sources:
+                rows = cursor[self.sources[name]]
+                batch[name] = _ruled(rules.get(name), rows, name, self.columns)
         return batch
 
 

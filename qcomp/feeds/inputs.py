@@ -33,6 +33,18 @@ class Input(NamedTuple):
     dtype: DTypeLike
     shape: Sequence[int | str | None] | None
 
+    def empty_past(self, samples: int) -> Array | None:
+        """Keys or values of a past without a token; None for an input that is not of that kind.
+
+        Args:
+            samples: Samples of the batch.
+        """
+        shape = self.shape or ()
+        if "past" not in self.name.lower() or len(shape) < 4:
+            return None
+        sizes = [dim if isinstance(dim, int) else 0 for dim in shape[1:]]
+        return None if all(sizes) else np.zeros([samples, *sizes], self.dtype)
+
 
 def inputs_of(model: ir.Model) -> list[Input]:
     """Return the inputs of a graph that have to be given, in order."""
@@ -53,7 +65,8 @@ class Conversion:
 
     Inputs whose first dimension may be any, or is the same number for all, are sampled: samples
     come first. Among inputs of both kinds, the wholly fixed ones and the scalars are constants:
-    the same array goes with every batch.
+    the same array goes with every batch. A past (keys and values before the tokens at hand) that is
+    not given is empty.
 
     Args:
         inputs: What the model takes.
@@ -61,6 +74,7 @@ class Conversion:
 
     Attributes:
         names: Names of the inputs, in order.
+        required: Those that have to be given.
         sampled: Those that have samples first.
         constant: Those given once.
         fixed: The number of samples of every batch where the model fixes it, else None.
@@ -69,6 +83,7 @@ class Conversion:
     def __init__(self, inputs: Sequence[Input], *, finite: bool = True) -> None:
         self.inputs = {item[0]: Input(item[0], np.dtype(item[1]), item[2]) for item in inputs}
         self.names = tuple(self.inputs)
+        self.required = tuple(n for n, item in self.inputs.items() if item.empty_past(1) is None)
         self.finite = finite
         if not self.inputs:
             raise UsageError("the model takes no input, so no data can be given to it")
@@ -101,10 +116,13 @@ class Conversion:
                 be cast without loss, or values that are not finite.
         """
         batch: dict[str, Array] = {}
+        given = [np.asarray(arrays[name]) for name in self.sampled if name in arrays]
+        samples = max((array.shape[0] for array in given if array.ndim), default=0)
         for name, item in self.inputs.items():
-            if name not in arrays:
+            past = item.empty_past(samples) if name not in arrays else None
+            if name not in arrays and past is None:
                 raise missing_input(name, self.names, arrays)
-            array = np.asarray(arrays[name])
+            array = np.asarray(arrays[name] if past is None else past)
             self._check_shape(item, array)
             batch[name] = self._cast(item, array, start)
         counts = {name: batch[name].shape[0] for name in self.sampled}

@@ -63,13 +63,14 @@ def labels_for(
         UsageError: If there are no labels, or not as many as samples.
     """
     columns = _open(data)
-    names = Conversion(_inputs(inputs)).names
+    conversion = Conversion(_inputs(inputs))
+    names = conversion.names
     steps = load(preprocess, names)
     if isinstance(steps, RulePreprocess):
         steps = steps.for_evaluation()
     rule, others = _find(columns, names, steps)
     labels = _checked(rule(columns.whole(rule.source)), rule.source, columns)
-    if _holds_samples(columns, names, steps, others):
+    if _holds_samples(columns, conversion.required, steps, others):
         batches = calibration_batches(data, inputs, batch_size=batch_size, preprocess=steps)
         is_calibration = False
     elif calibration is not None:

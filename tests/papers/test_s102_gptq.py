@@ -45,8 +45,7 @@ def test_gptq_keeps_two_bit_digits(tmp_path):
     assert digits_accuracy(f"{choose},{store}", tmp_path) >= 97.3
 
 
-def test_a_product_with_a_vector_is_six_times_as_small_and_much_faster(tmp_path):
-    """How much faster: benchmarks/forms.py measures it on an idle machine (the row asks for 4)."""
+def test_a_product_with_a_vector_is_six_times_as_small_and_exact_to_what_its_kernel_adds(tmp_path):
     rng = np.random.default_rng(0)
     K = 2048
     model = from_text(
@@ -68,13 +67,31 @@ def test_a_product_with_a_vector_is_six_times_as_small_and_much_faster(tmp_path)
     y, real = (s.run({"x": x})["y"] for s in (small, Session(exact)))
     # What 8-bit activations inside the kernel add.
     assert np.abs(y - real).max() <= 0.006 * np.abs(real).max()
-    floating, row = Session(model), {"x": x[:1]}
-    times: dict[Session, float] = {}
-    for _ in range(40):
-        for session in (floating, small):
-            began = time.process_time()
-            for _ in range(10):
-                session.run(row)
-            spent = time.process_time() - began
-            times[session] = min(times.get(session, spent), spent)
-    assert times[floating] >= 1.5 * times[small]
+
+
+def test_products_with_a_vector_are_four_times_as_fast(tmp_path):
+    """Four of 2048 x 2048, whose 64 MB in float do not stay in the cache; CPU time in turns."""
+    rng = np.random.default_rng(0)
+    K = 2048
+    model = from_text(
+        f"""<ir_version: 10, opset_import: ["" : 21]>
+        products (float[n, {K}] x) => (float[n, {K}] y) {{
+            a = MatMul (x, w0)
+            b = MatMul (a, w1)
+            c = MatMul (b, w2)
+            y = MatMul (c, w3)
+        }}""",
+        **{f"w{i}": (rng.standard_normal((K, K)) / 45).astype(np.float32) for i in range(4)},
+    )
+    row = {"x": rng.standard_normal((1, K)).astype(np.float32)}
+    store = "quantize-weights{group=32,symmetric=false}"
+    sessions = Session(model), compiled(model, store, row, tmp_path)[0]
+    best = [np.inf, np.inf]
+    for turn in range(300):
+        for which, session in enumerate(sessions):
+            began = time.thread_time()
+            session.run(row)
+            best[which] = min(best[which], time.thread_time() - began)
+        if turn > 30 and best[0] >= 4.5 * best[1]:
+            break
+    assert best[0] >= 4 * best[1]

@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
+import qcomp
 from qcomp.backends.onnx_int import OnnxIntBackend
 from qcomp.errors import PassError, UsageError
 from qcomp.execute import Session
@@ -284,3 +285,39 @@ def test_other_bits_and_old_opsets_are_one_error_each():
     program = Program(ir.from_proto(from_text(TURNED.replace('"" : 21', '"" : 17'))))
     with pytest.raises(PassError, match="opset 17, at least 18"):
         QuantizeCache().run(program, Context())
+
+
+LABELLED = "canonicalise,fold-constants,calibrate,quantize-static"
+
+
+def labelled(tmp_path, pipeline, max_drop):
+    ids = texts()[:4]
+    return qcomp.compile(
+        char_model.graph(char_model.load()[0], past=True),
+        target="cpu-int8",
+        pipeline=pipeline,
+        calibration={"ids": ids},
+        labels={"ids": ids[:, :-1], "labels": ids[:, 1:]},
+        metric="perplexity",
+        max_drop=max_drop,
+        out=tmp_path / "out",
+    )
+
+
+def test_a_past_that_no_data_is_given_for_is_empty(tmp_path):
+    """For calibration and for labels; nothing else is made up."""
+    report = labelled(tmp_path, LABELLED, "50%").report
+    assert report["accuracy"][0]["compiled"] < 1.5 * report["accuracy"][0]["source"]
+    with pytest.raises(UsageError, match="no array for the model's input 'ids'"):
+        qcomp.compile(
+            char_model.graph(char_model.load()[0], past=True),
+            target="cpu-int8",
+            calibration={"past_key_values.0.key": np.zeros((4, 4, 3, 32), np.float32)},
+        )
+
+
+def test_a_largest_drop_is_refused_where_the_cache_is_in_integers(tmp_path):
+    with pytest.raises(UsageError, match="the cache comes in and goes out in integers") as caught:
+        labelled(tmp_path, f"{LABELLED},quantize-cache", "1%")
+    assert "leave --max-drop or quantize-cache out" in caught.value.hint
+    assert not (tmp_path / "out").exists()

@@ -35,6 +35,12 @@ def model(shared):
     return load
 
 
+W4A8 = (
+    "canonicalise,fold-constants,canonicalise,fuse-batch-norm,calibrate{method=percentile},"
+    "gptq{group=0,symmetric=true,scheme=static},quantize-static{weight-bits=4},correct-bias"
+)
+
+
 @pytest.mark.parametrize(
     ("name", "pipeline", "decibels", "drop", "size", "kernels"),
     [
@@ -49,6 +55,7 @@ def model(shared):
             0.3,
             {"QLinearConv": 19, "QLinearAdd": 9, "QGemm": 1},
         ),
+        ("resnet20_cifar", W4A8, 12.5, 0.02, 0.18, {"QLinearConv": 19, "QGemm": 1}),
     ],
 )
 def test_a_real_model_keeps_its_accuracy_and_runs_as_integers(
@@ -57,8 +64,9 @@ def test_a_real_model_keeps_its_accuracy_and_runs_as_integers(
     path, calib, images, labels = model(name)
     context = Context(calibration=lambda: iter([{"input": calib}]))
     program = qcomp.read(path)
-    target = get_target(pipeline)
-    Pipeline.parse(target.pipeline()).run(program, context)
+    target = get_target("cpu-int8" if pipeline == W4A8 else pipeline)
+    text = pipeline if pipeline == W4A8 else target.pipeline()
+    Pipeline.parse(text).run(program, context)
     out = tmp_path / "out.onnx"
     OnnxIntBackend().write(program, out, target, context)
     before = Session(path).run({"input": images})["logits"]
