@@ -3,8 +3,8 @@
 Ten measurements of a patient go through a linear layer into four angles, a circuit of Qiskit's
 with four expectation values, and a linear layer to the progress of diabetes a year later.
 
-``python examples/qiskit_regressor/regressor.py`` trains it in seconds: qcomp differentiates the
-captured circuit. Then it compiles the module, and says R^2 of the original and of the artifact.
+``python examples/qiskit_regressor/regressor.py`` trains it in seconds, as qcomp differentiates the
+captured circuit, compiles the module, and says R^2 of the original and of the artifact.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ class Regressor(torch.nn.Module):
         self.before = torch.nn.Linear(10, QUBITS)
         self.quantum = TorchConnector(network)
         self.after = torch.nn.Linear(QUBITS, 1)
-        self.register_buffer("label", torch.tensor([mean, deviation]))
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("deviation", torch.tensor(deviation))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the progress of the disease, [batch, 1]."""
         angles = math.pi / 2 * (1 + torch.tanh(self.before(x)))
-        return self.label[0] + self.label[1] * self.after(self.quantum(angles))
+        return self.mean + self.deviation * self.after(self.quantum(angles))
 
 
 def folds() -> list[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
@@ -73,7 +74,7 @@ def train(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Regressor:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for _ in range(EPOCHS):
         error = model(torch.from_numpy(x))[:, 0] - torch.from_numpy(y)
-        loss = torch.mean((error / model.label[1]) ** 2)
+        loss = torch.mean((error / model.deviation) ** 2)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -82,18 +83,17 @@ def train(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Regressor:
     return model.eval()
 
 
-def compiled(model: Regressor, x: np.ndarray, target: str = "cpu-int8+ibm-heron") -> qcomp.Artifact:
+def compiled(model: Regressor, x: np.ndarray) -> qcomp.Artifact:
     """Return the artifact: an INT8 graph, and the circuit in the gates of IBM's Heron."""
-    example = torch.from_numpy(x[:2])
-    return qcomp.compile(model, target=target, calibration={"x": x}, example_inputs=example)
+    options = {"calibration": {"x": x}, "example_inputs": torch.from_numpy(x[:2])}
+    return qcomp.compile(model, target="cpu-int8+ibm-heron", **options)
 
 
 if __name__ == "__main__":
     x, y, x_test, y_test = folds()[2]
     regressor = train(x, y)
     artifact = compiled(regressor, x)
-    with torch.no_grad():
-        original = regressor(torch.from_numpy(x_test)).numpy()
+    original = regressor(torch.from_numpy(x_test)).detach().numpy()
     print(f"R^2 of the model in torch, circuits by Qiskit: {r2_score(y_test, original):.3f}")
     print(f"R^2 of the artifact, exact: {r2_score(y_test, artifact(x_test)):.3f}")
     print(f"R^2 of the artifact, 4096 shots: {r2_score(y_test, artifact(x_test, shots=4096)):.3f}")
