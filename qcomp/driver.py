@@ -267,8 +267,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
         higher_is_better: Whether more of a function's figure is better; it is, by default.
         max_drop: How much worse the figure may get: ``"0.5%"`` of the source's, or a number in its
             own units. The worst layers stay in float until that is met.
-        max_bytes: How large the graph's file may be, such as ``"2MB"``: where a pipeline shares bits
-            out (``cpu-mixed``), each tensor gets so many that the outputs lose least.
+        max_bytes: How large the graph's file may be, such as ``"2MB"``: where a pipeline shares
+            bits out (``cpu-mixed``), each tensor gets so many that the outputs lose least.
         max_error: How much the circuit may change, in operator norm up to a global phase, where a
             machine has no rotations of any angle: they become Clifford gates and T.
         max_observable_error: How much an observable may change on any row of ``states``, in its

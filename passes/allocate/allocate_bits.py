@@ -16,6 +16,8 @@ them.
 ``max-ratio`` states the bytes over those of the same tensors in ``uniform`` bits and blocks of 32,
 tables in 8 bits.
 
+``--max-bytes`` and ``--max-drop`` of a compile take the place of a budget that the pass has not.
+
 Preconditions: ``measure-sensitivity`` or another pass that leaves Sensitivities.
 Preserved: everything; leaves NodeRules and an AllocatedBits fact. The predicted error goes into the
 ledger of whoever stores the weights, not of this pass.
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from qcomp.byte_budget import TensorBudget
 from qcomp.errors import PassError, UsageError
 from qcomp.node_rules import Override
 from qcomp.passes.allocate.solve import (
@@ -104,7 +107,7 @@ class AllocateBits(GraphPass):
         table = context.need(Sensitivities, "measure-sensitivity")
         if not table.tensors:
             return False
-        budget = self._budget(table)
+        budget = self._budget(table, context)
         items = [[(float(c.bytes), c.error) for c in t.choices] for t in table.tensors]
         ways = self._solve(table, items, budget)
         picked = [t.choices[w] for t, w in zip(table.tensors, ways, strict=True)]
@@ -130,7 +133,10 @@ class AllocateBits(GraphPass):
         context.put(rules_of(context).joined(NodeRules(override=tuple(rules))))
         return False
 
-    def _budget(self, table: Sensitivities) -> int | None:
+    def _budget(self, table: Sensitivities, context: Context) -> int | None:
+        asked = context.get(TensorBudget)
+        if asked is not None:
+            return asked.bytes
         if self.max_error:
             return None
         if self.max_bytes:

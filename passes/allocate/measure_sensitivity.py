@@ -67,6 +67,7 @@ class TensorOptions(GraphPass):
         symmetric: Whether blocks will have no zero points.
         fit: How grids are fitted.
         tables: Whether tables that are looked up may have other bits than 8.
+        convolutions: Whether convolutions get bits, too, as ``quantize-static`` will store them.
         rows: Calibration samples, at most.
         feedback: What error feedback behind will leave of the error of a layer rounded to nearest;
             tables are rounded without it.
@@ -81,6 +82,7 @@ class TensorOptions(GraphPass):
     symmetric: bool = False
     fit: Fit = "lsq"
     tables: bool = True
+    convolutions: bool = False
     rows: int = 4
     feedback: float = 1.0
     needs_data: bool = True
@@ -116,6 +118,7 @@ class TensorOptions(GraphPass):
             self.form,
             symmetric=self.symmetric,
             tables=self.tables,
+            convolutions=self.convolutions,
         )
 
     def data(self, program: Program, context: Context) -> list[dict[str, Array]]:
@@ -288,8 +291,8 @@ def _columns(place: Place, array: npt.NDArray[np.generic] | None = None) -> Floa
 def _round(rows: Floats, way: Way, place: Place, options: TensorOptions) -> Floats:
     whole = place.table and not way.group
     fit: Fit = "minmax" if whole else options.fit
-    symmetric = whole or options.symmetric or options.form == "static"
-    grid = Grid(way.bits, way.group, symmetric, fit, positive=options.form == "static")
+    symmetric = whole or options.symmetric or place.form == "static"
+    grid = Grid(way.bits, way.group, symmetric, fit, positive=place.form == "static")
     grids = grid.fitted(rows)
     return np.asarray(grids.real(grids.round(rows)), np.float32)
 

@@ -52,6 +52,7 @@ class Place:
         nodes: Operators that read it, the first one first.
         table: Whether rows of it are looked up.
         shape: (output channels or rows, values of each).
+        form: How it is stored; of tables nothing.
         ways: Ways to store it, fewest bytes first.
     """
 
@@ -59,6 +60,7 @@ class Place:
     nodes: tuple[ir.Node, ...]
     table: bool
     shape: tuple[int, int]
+    form: Form
     ways: tuple[Way, ...]
 
     @property
@@ -100,6 +102,7 @@ def find_places(
     *,
     symmetric: bool = False,
     tables: bool = True,
+    convolutions: bool = False,
     least_rows: int = 64,
 ) -> list[Place]:
     """Return the tensors that may have any of some numbers of bits, in graph order.
@@ -114,16 +117,18 @@ def find_places(
         form: How weights of layers are stored.
         symmetric: Whether blocks have no zero points.
         tables: Whether tables that are looked up may have other bits than 8.
+        convolutions: Whether convolutions are among them, with a scale an output channel.
         least_rows: Tables with fewer rows are left out.
     """
     found: dict[tuple[ir.Value, bool], Place] = {}
     readers: dict[tuple[ir.Value, bool], list[ir.Node]] = {}
     for node in model.graph:
         table = looked_up_table(node, least_rows)
-        value = table if table is not None else _weight(node, form)
+        own: Form = "static" if convolutions and node.op_type == "Conv" else form
+        value = table if table is not None else _weight(node, own)
         if value is None:
             continue
-        scheme = "static" if form == "static" and table is None else "weights"
+        scheme = "static" if own == "static" and table is None else "weights"
         asked = rules.options(node)
         if asked.refusal(scheme):
             continue
@@ -135,17 +140,17 @@ def find_places(
             if table is not None:
                 ways = _table_ways(rows, columns, wanted if tables else (8,), groups)
             else:
-                sizes = groups if form != "static" else (0,)
+                sizes = groups if own != "static" else (0,)
                 ways = [
-                    Way(b, g, stored_bytes(rows, columns, b, g, form, symmetric))
+                    Way(b, g, stored_bytes(rows, columns, b, g, own, symmetric))
                     for b in wanted
-                    for g in (sizes if asked.group is None else (asked.group,))
+                    for g in (sizes if asked.group is None or own == "static" else (asked.group,))
                 ]
             ways.sort(key=lambda way: (way.bytes, -way.bits))
-            found[key] = Place(value, (), table is not None, (rows, columns), tuple(ways))
+            found[key] = Place(value, (), table is not None, (rows, columns), own, tuple(ways))
         readers[key].append(node)
     return [
-        Place(p.weight, tuple(readers[key]), p.table, p.shape, p.ways)
+        Place(p.weight, tuple(readers[key]), p.table, p.shape, p.form, p.ways)
         for key, p in found.items()
         if p.ways
     ]

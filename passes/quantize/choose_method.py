@@ -30,7 +30,7 @@ same data give the same choice.
 The least error of each layer is not the least of the model: what is nearer to float behind one
 layer may be taken the wrong way by the next. So ``rivals`` round the whole model once more, a
 method each, and of these and the choice layer by layer the one stays whose outputs are nearest to
-float's on some rows that nothing was rounded on, where there are any.
+float's on some rows that nothing was rounded on (16 are kept back, of 64 or more).
 
 Preconditions: calibration data; ``quantize-weights`` or ``quantize-static`` behind it stores them.
 Preserved: everything; the graph does not change.
@@ -42,6 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -89,6 +90,9 @@ _LARGEST = 1 << 29
 
 _JUDGED = 16
 """Samples that they are compared on."""
+
+_ENOUGH = 48
+"""Samples that have to be left to round weights on."""
 
 _NEAREST = ("rounding", "lsq", "hqq")
 
@@ -151,19 +155,22 @@ class ChooseMethod(ErrorFeedback):
             PassError: No calibration data, or a weight with NaN or infinity.
             UsageError: Data that does not fit the model, or bits that no layer can have.
         """
+        if not self.rivals or context.calibration is None:
+            return super().run(program, context)
+        if program.circuits or model_bytes(program.model) > _LARGEST:
+            return super().run(program, context)
+        used, held = self._held_back(program, context)
         start = context.branch()
-        super().run(program, context)
+        replace(self, rows=used, rivals=()).run(program, context)
         before = start.get(ChosenWeights) or ChosenWeights()
         made = context.get(ChosenWeights) or ChosenWeights()
-        if not self.rivals or made.weights.keys() == before.weights.keys():
+        if made.weights.keys() == before.weights.keys():
             return False
-        if program.circuits or model_bytes(program.model) > _LARGEST:
-            return False
-        judge = _Judge(program, self._judged(program, context))
+        judge = _Judge(program, held)
         least = judge.of(made)
         for method in self.rivals:
             rival = start.branch()
-            self._candidate(method).run(program, rival)
+            replace(self._candidate(method), rows=used).run(program, rival)
             weights = rival.need(ChosenWeights, self.name)
             if (error := judge.of(weights)) < least:
                 least = error
@@ -177,17 +184,23 @@ class ChooseMethod(ErrorFeedback):
                 context.put(replace(errors, method=errors.method.replace("gptq", self.name)))
         return False
 
-    def _judged(self, program: Program, context: Context) -> Mapping[str, Array]:
-        """Rows behind those that weights are rounded on; the first ones where there are no more."""
+    def _held_back(self, program: Program, context: Context) -> tuple[int, Mapping[str, Array]]:
+        """How many samples weights are rounded on, and those behind them that judge.
+
+        Of fewer samples than a judge would leave enough of, all do both.
+        """
         assert context.calibration is not None
-        first: Mapping[str, Array] = {}
-        seen = 0
-        for feeds in checked_batches(program.model, context.calibration(), _JUDGED):
-            first = first or feeds
-            if seen >= self.rows:
-                return feeds
-            seen += max((array.shape[0] for array in feeds.values() if array.ndim), default=1)
-        return first
+        batches = list(
+            islice(
+                checked_batches(program.model, context.calibration(), _JUDGED),
+                -(-self.rows // _JUDGED) + 1,
+            )
+        )
+        sizes = [max((a.shape[0] for a in f.values() if a.ndim), default=1) for f in batches]
+        before = sum(sizes[:-1])
+        if before < _ENOUGH:
+            return self.rows, batches[0]
+        return min(self.rows, before), batches[-1]
 
     def choose(self, problem: Problem) -> tuple[Bytes, Grids, str]:
         """Round to nearest: what is tried is tried layer by layer."""

@@ -13,7 +13,7 @@ result, such as attention masks, do not count.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
@@ -203,7 +203,10 @@ def _insert_grids(
 ) -> dict[str, str]:
     """Quantize the activations of the twin as a pass will; its weights stay float."""
     inner = Context(seed=context.seed, target=context.target, calibration=context.calibration)
-    for fact in (context.get(TensorStatistics), context.get(KeptOpset), *facts):
+    rules, chosen = facts
+    # Weights stay float: whatever bits they will have, no packed form of them is wanted.
+    plain = replace(rules, override=tuple(replace(o, bits=None) for o in rules.override))
+    for fact in (context.get(TensorStatistics), context.get(KeptOpset), plain, chosen):
         if fact is not None:
             inner.put(fact)
     flips = {

@@ -236,7 +236,8 @@ class ErrorFeedback(GraphPass):
         finished: Finished,
     ) -> Iterator[tuple[Layer, Done]]:
         groups = _groups(twin, self.layers == "all")
-        finished.describe(f"{self.name} {self!r}", twin.program, chunks)
+        asked = [(layer.weight, layer.bits, layer.group) for layer in twin.layers]
+        finished.describe(f"{self.name} {self!r} {asked}", twin.program, chunks)
         found = {layer.weight: finished.find(layer) for group in groups for layer in group}
         waves = _waves(twin, groups)
         last = max(
