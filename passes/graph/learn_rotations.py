@@ -19,8 +19,11 @@ The loss is the divergence of the outputs' distributions from those in float (th
 entropy on the next token), so labels are not needed; ``loss=squares`` is for outputs that are no
 logits. ``method=loss`` descends on it, as the paper does; ``method=scales`` on the squares of the
 tokens' scales, each place weighed by what its rounding costs: a third of the time, and better on
-our decoder. A quarter of the samples is not learned on: where the learned rotations are not better
-on them, those that the search began with stay, and a warning says so.
+our decoder. It descends on what layers read alone: keys and values turn with the rotations that
+they share with layers, R_3 stays a Hadamard matrix, and ``kv`` counts only where the result is
+judged; ``method=loss`` descends on them too. A quarter of the samples is not learned on: where the
+learned rotations are not better on them, those that the search began with stay, and a warning says
+so.
 
 Preconditions: calibration data; PyTorch; ``fold-constants`` and ``take-apart`` ran; before
 ``calibrate``.

@@ -79,6 +79,12 @@ def character_perplexity(
     return char_model.perplexity(_logits(pipeline, folder, seed, outliers), _text()[1][:, 1:])
 
 
+def perplexity_of(session: Session) -> float:
+    """The same of a file."""
+    windows = _text()[1]
+    return char_model.perplexity(session.run({"ids": windows[:, :-1]})["logits"], windows[:, 1:])
+
+
 def character_divergence(pipeline: str, folder: Path, *, seed: int = 0) -> float:
     """KL(float || quantized) a character on the held-out windows."""
     found = []
