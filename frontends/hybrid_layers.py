@@ -33,7 +33,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from qcomp.errors import QcompError, SourceError, UsageError
+from qcomp.errors import QcompError, SourceError
 
 if TYPE_CHECKING:
     import torch
@@ -334,17 +334,7 @@ def _refusal(kind: str, package: str) -> Capturer:
 
 def _attribute(spec: str) -> Any:  # noqa: ANN401  a function or a class of the tables above
     module, _, name = spec.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package in ("", "qcomp"):
-            raise
-        raise UsageError(
-            f"capturing the model's quantum layers needs the package '{package}', which is not "
-            "installed",
-            hint=f"pip install {package.replace('_', '-')}",
-        ) from error
+    return getattr(importlib.import_module(module), name)
 
 
 @contextlib.contextmanager
@@ -403,8 +393,7 @@ def _swapped(module: torch.nn.Module, replacements: dict[int, Any]) -> Iterator[
                 places.append((part._modules, name, child))
     for holder, name, child in places:
         replacement = replacements[id(child)]
-        replacement._forward_hooks = child._forward_hooks
-        replacement._forward_pre_hooks = child._forward_pre_hooks
+        vars(replacement).update({key: v for key, v in vars(child).items() if "_hooks" in key})
         holder[name] = replacement
     try:
         yield module

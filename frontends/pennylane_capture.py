@@ -32,7 +32,7 @@ from qcomp.frontends.pennylane_circuit import (
 from qcomp.frontends.pennylane_decisions import decisions_refused
 from qcomp.frontends.pennylane_lines import lines_of_operations
 from qcomp.frontends.pennylane_readout import Output, Reading, readings_of
-from qcomp.frontends.pennylane_steps import Step, Steps, steps_of
+from qcomp.frontends.pennylane_steps import Step, Steps, is_tensor, steps_of
 from qcomp.ir.angle import Angle, Parameter
 
 if TYPE_CHECKING:
@@ -111,7 +111,6 @@ class CapturedQNode:
         self._leaves = [leaf for leaf in self._leaves if leaf.used]
         params = [name for leaf in self._leaves for name in leaf.names()]
         params += [f"angle_{place}" for kind in (True, False) for place in self._slots[kind]]
-        self._angles = angles
         name = identifier(getattr(self.qnode.func, "__name__", "circuit"))
         remember = registry.load("services", "remember-circuit")
 
@@ -145,6 +144,22 @@ class CapturedQNode:
         read = self._read(qnode, args, kwargs)
         results = [self._output(output, read[output.reading]) for output in self._outputs]
         return pytrees.unflatten(results, self._result)
+
+    def fits(self, qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:  # noqa: ANN401
+        """Whether another QNode makes the same circuit, its angles aside.
+
+        A QNode that is defined inside a ``forward`` is another object at each call, and one
+        function may make QNodes of different circuits.
+        """
+        if qnode is self.qnode:
+            return True
+        tape = tape_of(qnode, (args, kwargs), self._level)
+        if qubits_of(tape, qnode) != self._qubits or _shots(tape) != self._shots:
+            return False
+        steps = steps_of(tape, self._qubits)
+        if _kinds(steps) != _kinds(self._steps):
+            return False
+        return readings_of(tape, steps, self._qubits)[0] == self._readings
 
     def joined(self, kwargs: dict[str, Any]) -> torch.Tensor:
         """Return the results side by side on the last axis, as a TorchLayer joins a list."""
@@ -335,6 +350,17 @@ def _same_steps(first: Steps, second: Steps, line_of: Callable[[int], str]) -> N
         longer = max(first.steps, second.steps, key=len)
         extra = longer[min(len(first.steps), len(second.steps))]
         raise _depends(f"{_text(extra)} is there one time only", line_of(extra.origin))
+
+
+def _kinds(steps: Steps) -> list[tuple[Step, list[object]]]:
+    """Return the steps without their tensors, and their plain numbers."""
+    return [
+        (
+            replace(step, params=(), origin=0),
+            [None if is_tensor(value) else complex(value) for value in step.params],
+        )
+        for step in steps.steps
+    ]
 
 
 def _text(step: Step) -> str:

@@ -103,33 +103,32 @@ class QNodeCalls:
     def __init__(self, where: str, comparisons: list[Comparison]) -> None:
         self.where = where
         self.comparisons = comparisons
-        self.captured: dict[object, CapturedQNode] = {}
-        self.calls: dict[object, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {}
+        self.captured: dict[object, list[CapturedQNode]] = {}
+        self.calls: list[tuple[CapturedQNode, tuple[tuple[Any, ...], dict[str, Any]]]] = []
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Capture every QNode at its first call, and compare it at the end."""
 
         def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            key = _call_key(qnode, args, kwargs)
-            if key not in self.captured:
+            captured = self._known(qnode, args, kwargs)
+            if captured is None:
                 with torch.enable_grad():
-                    self.captured[key] = CapturedQNode(qnode, args, kwargs)
+                    captured = CapturedQNode(qnode, args, kwargs)
+                self.captured.setdefault(_call_key(qnode, args, kwargs), []).append(captured)
                 kept = pytree.tree_map(
                     lambda v: v.detach().clone() if isinstance(v, torch.Tensor) else v,
                     (args, kwargs),
                 )
-                self.calls[key] = [kept]
-            return self.captured[key].run(qnode, args, kwargs)
+                self.calls.append((captured, kept))
+            return captured.run(qnode, args, kwargs)
 
         with _calling(answer):
             yield
-        for key, captured in self.captured.items():
+        for captured, call in self.calls:
             what = f"the QNode '{name_of(captured.qnode)}'"
             self.comparisons.append(
-                check_capture(
-                    what, torch.nn.Module(), captured, _again(captured.qnode), self.calls[key]
-                )
+                check_capture(what, torch.nn.Module(), captured, _again(captured.qnode), [call])
             )
 
     @contextlib.contextmanager
@@ -137,16 +136,25 @@ class QNodeCalls:
         """Let the captured QNodes answer."""
 
         def answer(qnode: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
-            key = _call_key(qnode, args, kwargs)
-            if key not in self.captured:
+            captured = self._known(qnode, args, kwargs)
+            if captured is None:
                 raise SourceError(
                     f"the QNode '{name_of(qnode)}' was not called so with the example inputs",
                     where=self.where,
                 )
-            return self.captured[key].run(qnode, args, kwargs)
+            return captured.run(qnode, args, kwargs)
 
         with _calling(answer):
             yield
+
+    def _known(
+        self,
+        qnode: Any,  # noqa: ANN401  a QNode
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> CapturedQNode | None:
+        same_code = self.captured.get(_call_key(qnode, args, kwargs), [])
+        return next((c for c in same_code if c.fits(qnode, args, kwargs)), None)
 
 
 def _again(qnode: Any) -> Callable[..., CapturedQNode]:  # noqa: ANN401
@@ -164,7 +172,7 @@ def _calling(answer: Callable[..., Any]) -> Iterator[None]:
 
 
 def _call_key(qnode: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:  # noqa: ANN401
-    """Return what tells apart calls that are captured apart: all but the tensors' values."""
+    """Return what tells calls apart at sight: the code, and all arguments but tensors' values."""
     values, spec = pytree.tree_flatten((args, kwargs))
     kinds = [v.dim() if isinstance(v, torch.Tensor) else repr(v) for v in values]
     return getattr(qnode.func, "__code__", qnode.func), str(spec), tuple(kinds)

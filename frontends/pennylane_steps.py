@@ -201,6 +201,8 @@ class _Reader:
         return _joined("||", options) if options else Lit(False)
 
     def _decomposed(self, op: Operator, condition: Expr | None, depth: int) -> None:
+        import pennylane as qml
+
         name = op.name
         if depth > _MAX_DEPTH:
             raise self.refused(name, "its decomposition does not end", "decompose it first")
@@ -218,6 +220,12 @@ class _Reader:
         if name in _BITS and any(is_tensor(value) for value in op.parameters):
             raise self.refused(
                 name, "the bits are data, and they choose gates", "use qml.RX(math.pi * bit, wire)"
+            )
+        if isinstance(op, qml.operation.Channel):
+            raise self.refused(
+                name,
+                "it is a noise channel, not a gate",
+                "leave noise out of the model; a run adds a machine's: --device aer --noise",
             )
         try:
             parts = _parts(op)

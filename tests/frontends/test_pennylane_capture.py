@@ -292,6 +292,27 @@ class Alone(torch.nn.Module):
         return self.node(x, self.w)
 
 
+def test_qnodes_of_one_function_that_makes_several_are_told_apart() -> None:
+    def made(times: int) -> Any:
+        @qml.qnode(qml.device("default.qubit", wires=2), interface="torch")
+        def deep(x: torch.Tensor) -> Any:
+            for _ in range(times):
+                qml.RX(x[:, 0], wires=0)
+            qml.RY(0.1 * times, wires=1)
+            return [qml.expval(qml.Z(0)), qml.expval(qml.Z(1))]
+
+        return deep
+
+    class Deeper(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.stack([v for n in (1, 3, 1) for v in made(n)(x.double())], 1).float()
+
+    program = TorchFrontend().read(Deeper(), example_inputs=torch.zeros(1, 1))
+    assert sorted(program.circuits) == ["deep", "deep_2"]
+    x = torch.rand(3, 1)
+    assert np.abs(run(program, x.numpy()) - Deeper()(x).numpy()).max() < 5e-6
+
+
 class Foreign(qml.operation.Operation):
     """An operation that one device alone would know."""
 
@@ -323,6 +344,12 @@ def amplitudes(x: torch.Tensor, w: torch.Tensor) -> Any:
     return qml.expval(qml.Z(0))
 
 
+def noise(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(x[:, 0], wires=0)
+    qml.DepolarizingChannel(0.1, wires=0)
+    return qml.expval(qml.Z(0))
+
+
 def chosen(x: torch.Tensor, w: torch.Tensor) -> Any:
     qml.RX(x[:, 0], wires=0)
     qml.measure(0, postselect=1)
@@ -348,6 +375,7 @@ REFUSED = [
     (branches, "structure depends on data", "decision"),
     (leaves_torch, "plain number that changes", r"float\(\)"),
     (amplitudes, "operation AmplitudeEmbedding", "amplitudes are data"),
+    (noise, "DepolarizingChannel", "noise channel"),
     (chosen, r"measure\(postselect", "cannot choose"),
     (state, "returns state", "no expectation value"),
     (trained_observable, "coefficients of the observable", ""),
