@@ -65,9 +65,10 @@ def check_within(name: str, before: Circuit, after: Circuit, entries: Sequence[E
             f"'{name}' may change what circuits do, but promised nothing",
             hint="enter what it spends: context.ledger.spend(...)",
         )
-    if any(entry.measure != OPERATOR_NORM for entry in entries):
+    bounds = [entry.promised for entry in entries if entry.measure == OPERATOR_NORM]
+    if not bounds:
         return "within its share of the budget, as entered in the ledger"
-    promised = sum(entry.promised for entry in entries)
+    promised = sum(bounds)
     measured = operator_distance(before, after)
     if measured is None:
         return f"within {promised:.3g} in operator norm, as entered in the ledger"

@@ -61,7 +61,9 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "resynthesize-pauli-networks": ({}, {"tries": 4, "slack": 2}),
     "resynthesize-windows": ({}, {"basis": "rz-sx-x"}, {"two_qubit": 1.0}),
     "allocate-angles": ({"error": 1.9, "direct_t": 0},),
-    "synthesize-rotations": ({"epsilon": 0.02}, {"epsilon": 1e-5, "direct_t": 0}),
+    "synthesize-rotations": (
+        *({"epsilon": 0.02}, {"epsilon": 1e-5, "direct_t": 0}, {"epsilon": 0.1, "mix": True}),
+    ),
     "reduce-t-count": ({}, {"method": "fasttodd"}),
     "quantize-embeddings": ({}, {"least_rows": 2}, {"least_rows": 2, "bits": 4, "group": 16}),
     "quantize-weights": ({}, {"method": "lsq", "symmetric": False}),

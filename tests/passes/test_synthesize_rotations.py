@@ -16,6 +16,7 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import gate
 from qcomp.ir.program import Program
 from qcomp.passes.synthesize.clifford_t import rotations, table
+from qcomp.passes.synthesize.clifford_t.mixing import mixture
 from qcomp.passes.synthesize.clifford_t.normal_form import (
     distance,
     normal_form,
@@ -242,3 +243,38 @@ def test_accuracies_that_cannot_be_had_are_refused(options: dict[str, float]) ->
         SynthesizeRotations(**options)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="float64"):
         rotation_word(0, 0.3, 1e-15)
+
+
+def test_the_mean_of_words_drawn_by_chance_is_much_nearer_than_each() -> None:
+    for angle, epsilon in ((0.61, 0.05), (-2.0, 0.01)):
+        found = mixture(0, angle, epsilon)
+        assert sum(found.chances) == pytest.approx(1)
+        assert all(point.error <= epsilon for point in found.points)
+        assert found.error <= 2 * epsilon**2
+        turn = np.diag([np.exp(-0.5j * angle), np.exp(0.5j * angle)])
+        plus = np.full((2, 2), 0.5)
+        mean = np.zeros((2, 2), dtype=complex)
+        for point, chance in zip(found.points, found.chances, strict=True):
+            matrix = np.eye(2, dtype=complex)
+            for name in point.word.gates:
+                matrix = gate(name).matrix() @ matrix
+            mean += chance * matrix @ plus @ matrix.conj().T
+        apart = np.linalg.eigvalsh(mean - turn @ plus @ turn.conj().T)
+        assert np.abs(apart).sum() / 2 <= found.error + 1e-12
+        alone = rotation_word(0, angle, found.error).t_count
+        assert sum(c * p.t_count for p, c in zip(found.points, found.chances, strict=True)) < alone
+
+
+def test_mixing_draws_by_the_seed_and_says_what_the_mean_is_off_by() -> None:
+    circuit = layered(2, 1)
+    texts = set()
+    for seed in range(4):
+        context = Context(seed=seed)
+        mixed = SynthesizeRotations(epsilon=0.05, mix=True)
+        texts.add(mixed.run(circuit, context).to_qasm3())
+        norm, mean = context.ledger.entries
+        assert norm.measure == OPERATOR_NORM
+        assert norm.spent <= norm.promised == pytest.approx(0.2)
+        assert "mean over seeds" in mean.measure
+        assert mean.spent <= 4 * 2 * 0.05**2
+    assert len(texts) > 1

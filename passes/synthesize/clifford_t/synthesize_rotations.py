@@ -12,8 +12,9 @@ from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.run import Run
 from qcomp.passes.reduce.leaves import Leaf, Phase, rewrite_leaves
-from qcomp.passes.synthesize.clifford_t.chains import chains_of, lowered, write
-from qcomp.passes.synthesize.clifford_t.rotations import FINEST
+from qcomp.passes.synthesize.clifford_t.chains import Chain, chains_of, lowered, write
+from qcomp.passes.synthesize.clifford_t.mixing import mixture
+from qcomp.passes.synthesize.clifford_t.rotations import FINEST, Point
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["SynthesizeRotations"]
@@ -46,6 +47,11 @@ class SynthesizeRotations(CircuitPass):
     Attributes:
         epsilon: Operator norm of each rotation where nothing was allocated.
         direct_t: Chains are looked for at once among unitaries with at most so many T; 0: never.
+        mix: Whether each rotation's word is drawn by the seed from some whose mean is nearer, see
+            :mod:`qcomp.passes.synthesize.clifford_t.mixing`. The circuit is then one of many: it is
+            to be compiled with many seeds, and expectation values averaged over them; their error
+            is the ledger's line for the mean, about epsilon^2 a rotation. No chain is written at
+            once.
     """
 
     name: ClassVar[str] = "synthesize-rotations"
@@ -53,6 +59,7 @@ class SynthesizeRotations(CircuitPass):
 
     epsilon: float = 1e-3
     direct_t: int = 26
+    mix: bool = False
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -70,6 +77,15 @@ class SynthesizeRotations(CircuitPass):
         wanted = None if allocated is None else allocated.of(circuit)
         promised: list[float] = []
         spent: list[float] = []
+        mean: list[float] = []
+        rng = context.rng(self.name)
+
+        def drawn(chain: Chain, epsilon: float) -> Point:
+            found = [mixture(*angle, epsilon / len(chain.angles)) for angle in chain.angles]
+            mean.append(sum(one.error for one in found))
+            return chain.joined(
+                [one.points[int(rng.choice(len(one.points), p=one.chances))] for one in found]
+            )
 
         def one(run: Run, forms: Forms) -> Leaf:
             run, forms, phase = lowered(run, forms)
@@ -86,6 +102,8 @@ class SynthesizeRotations(CircuitPass):
                 point = None if given.gates is None else chain.written(given.gates)
                 if point is not None and point.error > given.error:
                     raise _other(circuit)
+                if self.mix:
+                    point = drawn(chain, given.error)
                 points.append(point or chain.within(given.error, self.direct_t))
                 promised.append(given.error)
                 spent.append(points[-1].error)
@@ -97,6 +115,9 @@ class SynthesizeRotations(CircuitPass):
             raise _other(circuit)
         if promised:
             context.ledger.spend(self.name, sum(promised), sum(spent), OPERATOR_NORM)
+        if mean:
+            total = sum(mean)
+            context.ledger.spend(self.name, total, total, "trace distance of the mean over seeds")
         return result
 
 
