@@ -22,8 +22,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.metrics import r2_score
 from sklearn.model_selection import KFold
 
-import qcomp
-from qcomp.frontends.qiskit_ml import capture_connector
+import qcomp.nn
 
 QUBITS, EPOCHS = 4, 150
 
@@ -69,17 +68,16 @@ def train(x: np.ndarray, y: np.ndarray, seed: int = 0) -> Regressor:
     model = Regressor(float(y.mean()), float(y.std()))
     with torch.no_grad():
         model.before.weight.mul_(0.3)
-    original, model.quantum = model.quantum, capture_connector(model.quantum)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02, weight_decay=0.1)
+    twin = qcomp.nn.capture(model, torch.from_numpy(x[:2]))  # the same weights, qcomp's simulator
+    optimizer = torch.optim.AdamW(twin.parameters(), lr=0.02, weight_decay=0.1)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
     for _ in range(EPOCHS):
-        error = model(torch.from_numpy(x))[:, 0] - torch.from_numpy(y)
+        error = twin(torch.from_numpy(x))[:, 0] - torch.from_numpy(y)
         loss = torch.mean((error / model.deviation) ** 2)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-    model.quantum = original  # it has the trained weights: they are the same tensor
     return model.eval()
 
 
