@@ -3,7 +3,7 @@ Exponent Search", arXiv:2308.05600.
 
 PAPERS.md's own character model has 4.869 in float, 5.376 rounded to three bits, and asks for 5.176:
 .605 of what rounding costs. Ours loses less by rounding (4.889 to 4.982), so the share is what is
-held. All from the emitted file in ONNX Runtime, one draw of calibration data.
+held, over three draws of calibration data. All from the emitted file in ONNX Runtime.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ def test_products_of_levels_are_the_level_of_the_product_of_integers():
 
 def test_three_bits_cost_less_than_the_paper_row_allows(scratch):
     floating, rounded = (character_perplexity(text, scratch) for text in ("", STORE))
-    found = character_perplexity(f"nupes,{STORE}", scratch)
-    print(f"\nfloat {floating:.3f}, rounded {rounded:.3f}, NUPES {found:.3f}")
-    assert found - floating <= 0.35 * (rounded - floating)  # measured .18; asked .605
+    found = [character_perplexity(f"nupes,{STORE}", scratch, seed=seed) for seed in range(3)]
+    shares = (np.array(found) - floating) / (rounded - floating)
+    assert shares.mean() <= 0.3  # measured .10, .22 and .14
+    assert shares.max() <= 0.605  # asked
 
 
 def test_learned_exponents_are_nearer_to_float_than_equal_steps(scratch):
@@ -93,9 +94,11 @@ def test_a_weight_for_which_equal_steps_are_best_ships_them(tmp_path):
 
 def test_digits_are_not_made_worse_by_the_search(scratch):
     """PAPERS.md: without learning, .5 costs the digits a point (96.43 beside 97.31)."""
-    learned = digits_accuracy(f"nupes,{STORE}", scratch)
+    learned = digits_accuracy(f"nupes,{STORE}", scratch, 2)
+    half = digits_accuracy(f"nupes{{exponent=0.5}},{STORE}", scratch, 2)
+    print(f"\ndigits: {learned:.2f}, a = .5 {half:.2f}")
     assert learned >= 97.31
-    assert learned >= digits_accuracy(f"nupes{{exponent=0.5}},{STORE}", scratch) - 0.1
+    assert learned >= half - 0.1
 
 
 def test_the_file_has_three_bits_a_weight_and_the_table_folds_when_it_is_loaded(scratch):

@@ -29,7 +29,7 @@ pytest.importorskip("sklearn")
 from tests.papers.digits_vlm import calibration, data, top1, vlm  # noqa: E402
 
 FACTOR = 8.0
-FOUR = "bits=4,scheme=tokens,activations=4,steps=120"
+FOUR = "bits=4,scheme=tokens,activations=4,steps=60"
 STORE = "quantize-tokens{bits=4,weights=4}"
 SEARCHES = {
     "rounded": "",
@@ -61,7 +61,7 @@ def test_the_trained_model_answers(found):
 
 def test_blocks_by_entropy_are_better_than_layers_by_half_a_point_and_more(found):
     assert found["layer-wise"][0] > found["rounded"][0]
-    assert found["blocks by entropy"][0] >= found["layer-wise"][0] + 1.5  # asked .5, measured 6
+    assert found["blocks by entropy"][0] >= found["layer-wise"][0] + 1.5  # asked .5, measured 4.7
 
 
 def test_the_rounding_of_the_image_towers_results_can_be_learned_too(found):
