@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from qcomp.simulate.adjoint import adjoint_lanes
 from qcomp.simulate.batched import NO_WORDS, Tables, row_blocks, run_tables, tables_of
-from qcomp.simulate.lanes import adjoint_lanes
 from qcomp.simulate.paulis import PauliTable
 from qcomp.simulate.plan import Gates, Plan, one_qubit_axis
 from qcomp.simulate.tables import chain_gradients
