@@ -8,18 +8,10 @@ from typing import Any
 from qcomp.backends.host_gates import Operation, half_turns, operations, symbols
 from qcomp.errors import TargetError, UsageError
 from qcomp.ir.circuit import Circuit
+from qcomp.pytket_gates import PYTKET
 
 __all__ = ["to_pytket"]
 
-_SAME = {
-    "x": "X", "y": "Y", "z": "Z", "h": "H", "s": "S", "sdg": "Sdg", "t": "T", "tdg": "Tdg",
-    "sx": "SX", "sxdg": "SXdg", "rx": "Rx", "ry": "Ry", "rz": "Rz", "p": "U1", "u": "U3",
-    "r": "PhasedX", "cx": "CX", "cy": "CY", "cz": "CZ", "ch": "CH", "cs": "CS", "csdg": "CSdg",
-    "csx": "CSX", "csxdg": "CSXdg", "cp": "CU1", "crx": "CRx", "cry": "CRy", "crz": "CRz",
-    "swap": "SWAP", "iswap": "ISWAPMax", "xy": "ISWAP", "ecr": "ECR", "rxx": "XXPhase",
-    "ryy": "YYPhase", "rzz": "ZZPhase", "zzmax": "ZZMax", "ccx": "CCX", "cswap": "CSWAP",
-    "mcx": "CnX", "gpi": "GPI", "gpi2": "GPI2", "ms": "AAMS", "id": "noop", "gphase": "Phase",
-}  # fmt: skip
 _REGISTER = re.compile(r"[a-z][A-Za-z0-9_]*")
 
 
@@ -50,7 +42,7 @@ def to_pytket(circuit: Circuit) -> Any:  # noqa: ANN401  pytket is optional
             add(register.name if fits else letter + register.name, register.size)
     names = symbols(circuit)
     host = _Host(pytket, result, circuit, names)
-    for operation in operations(circuit, _SAME, "pytket"):
+    for operation in operations(circuit, PYTKET, "pytket"):
         host.put(operation)
     result.add_phase(half_turns(circuit.global_phase, names))
     return result
@@ -87,9 +79,9 @@ class _Host:
             angles = [half_turns(angle, self.names) for angle in operation.angles]
             if name == "ms":
                 angles = [angles[2], angles[0], angles[1]]
-            kind = getattr(self.types, _SAME[name], None)
+            kind = getattr(self.types, PYTKET[name], None)
             if kind is None:
-                raise TargetError(f"this version of pytket has no gate '{_SAME[name]}'")
+                raise TargetError(f"this version of pytket has no gate '{PYTKET[name]}'")
             self.result.add_gate(kind, angles, wires, **given)
 
 

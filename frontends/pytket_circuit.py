@@ -16,22 +16,14 @@ from qcomp.frontends.sympy_angles import is_symbolic, turns
 from qcomp.ir.angle import Angle, pi_fraction
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import Binary, Bit, Expr, Unary
+from qcomp.pytket_gates import PYTKET
 
 if TYPE_CHECKING:
     from qcomp.ir.program import Program
 
 __all__ = ["PytketFrontend", "from_pytket"]
 
-_SAME = {
-    "X": "x", "Y": "y", "Z": "z", "H": "h", "S": "s", "Sdg": "sdg", "T": "t", "Tdg": "tdg",
-    "SX": "sx", "SXdg": "sxdg", "Rx": "rx", "Ry": "ry", "Rz": "rz", "U1": "p", "U3": "u",
-    "PhasedX": "r", "CX": "cx", "CY": "cy", "CZ": "cz", "CH": "ch", "CS": "cs", "CSdg": "csdg",
-    "CSX": "csx", "CSXdg": "csxdg", "CU1": "cp", "CRx": "crx", "CRy": "cry", "CRz": "crz",
-    "SWAP": "swap", "ISWAPMax": "iswap", "ISWAP": "xy", "ECR": "ecr", "XXPhase": "rxx",
-    "YYPhase": "ryy", "ZZPhase": "rzz", "ZZMax": "zzmax", "CCX": "ccx", "CSWAP": "cswap",
-    "CnX": "mcx", "GPI": "gpi", "GPI2": "gpi2", "Phase": "gphase", "Reset": "reset",
-    "Barrier": "barrier", "noop": "id",
-}  # fmt: skip
+_SAME = {theirs: ours for ours, theirs in PYTKET.items() if ours != "ms"}
 """pytket's gates -> ours with the same matrix, the angles in the same order."""
 
 Emit = Callable[..., object]
