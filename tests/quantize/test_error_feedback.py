@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from qcomp.passes.quantize.error_feedback.descent import descend, output_errors
 from qcomp.passes.quantize.error_feedback.factor import inverse_factor
 from qcomp.passes.quantize.error_feedback.greedy_path import follow_path
 from qcomp.passes.quantize.error_feedback.moments import Moments
+from qcomp.passes.quantize.error_feedback.rows import Matrix, Rounder, Shared
+from qcomp.passes.quantize.gptq import Gptq
 from qcomp.passes.quantize.grids import FITS, Grid
 
 RNG = np.random.default_rng(7)
@@ -307,3 +310,19 @@ def test_positive_scales_are_positive():
 def test_a_grid_that_cannot_be_is_refused(options, words):
     with pytest.raises(UsageError, match=words):
         Grid(**options)
+
+
+def test_the_weight_of_one_matrix_is_not_held_while_the_next_is_read():
+    moments = moments_of(correlated(16))
+    held, most = [], []
+
+    def matrices():
+        for seed in range(4):
+            weight = np.random.default_rng(seed).standard_normal((8, 16)).astype(np.float32)
+            held.append(weakref.ref(weight))
+            most.append(sum(reference() is not None for reference in held))
+            yield Matrix(Gptq(), Grid(4, 8), weight, Shared(moments.hessian, None), "layer")
+            del weight
+
+    assert len(list(Rounder().round(matrices()))) == 4
+    assert most == [1, 1, 1, 1]

@@ -275,8 +275,9 @@ class Rounder:
         """Round matrices; what became of each, in their order."""
         if self._workers is None:
             for matrix in matrices:
-                found = _joined(matrix.weight.shape, matrix.grid, map(_round, self._slabs(matrix)))
-                yield found
+                shape, grid, slabs = matrix.weight.shape, matrix.grid, self._slabs(matrix)
+                del matrix  # its weight is not held while the next one is read
+                yield _joined(shape, grid, map(_round, slabs))
             return
         counts: deque[tuple[tuple[int, ...], Grid, int]] = deque()
 
@@ -284,7 +285,9 @@ class Rounder:
             for matrix in matrices:
                 slabs = list(self._slabs(matrix))
                 counts.append((matrix.weight.shape, matrix.grid, len(slabs)))
-                yield from slabs
+                del matrix
+                while slabs:
+                    yield slabs.pop(0)
 
         results = self._workers.map(_round, pieces(), lambda slab: f"the layer '{slab.label}'")
         for first in results:
