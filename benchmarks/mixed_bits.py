@@ -94,9 +94,11 @@ class Mixed:
         return found
 
     def random(self, rng: np.random.Generator, size: float) -> list[int]:
-        """A random allocation within 2 % of a size: single tensors are drawn anew until it fits."""
-        ways = [int(rng.integers(len(part))) for part in self.items]
-        for _ in range(100_000):
+        """A random allocation within 2 % of a size: tensors are drawn anew until it fits."""
+        ways: list[int] = []
+        for step in range(100_000):
+            if step % 200 == 0:
+                ways = [int(rng.integers(len(part))) for part in self.items]
             cost = self.cost(ways)
             if abs(cost - size) <= NEAR * size:
                 return ways

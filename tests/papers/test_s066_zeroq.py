@@ -2,10 +2,12 @@
 
 The data-free calibration on the CNN of handwritten digits, whose file keeps its BatchNormalizations
 (``tests/data/digits_cnn.onnx``): inputs are distilled that match their statistics, the INT8 graph
-is calibrated on them, and no digit is read before it is judged. Mixed precision by sensitivities
-has tests of its own.
+is calibrated on them, and no digit is read before it is judged. Mixed precision: the divergence of
+the outputs if one layer at a time is rounded, on the same inputs, and the Pareto front of all bit
+settings by dynamic programming.
 """
 
+import itertools
 import time
 from pathlib import Path
 
@@ -15,7 +17,10 @@ import pytest
 
 import qcomp
 from qcomp.execute import Session
+from qcomp.passes.allocate.solve import frontier
+from qcomp.passmanager import Context, Pipeline
 from qcomp.quantization import GeneratedData
+from qcomp.sensitivity import AllocatedBits, Sensitivities
 
 SOURCE = Path(__file__).parent.parent / "data" / "digits_cnn.onnx"
 
@@ -94,3 +99,63 @@ def test_the_statistics_come_from_the_model_alone(digits):
         assert context.get(GeneratedData).samples == 32
         found.append(np.concatenate([part["image"] for part in context.calibration()]))
     assert np.abs(found[0] - found[1]).mean() > 0.05
+
+
+MIXED = (
+    "generate-data,canonicalise,fold-constants,fuse-batch-norm,"
+    "measure-sensitivity{bits=[2,3,4],form=static,convolutions=true,rows=32},"
+    "allocate-bits{max-ratio=1.0,uniform=3,method=frontier}"
+)
+STATIC = "calibrate,quantize-static{weight-bits=3}"
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Programs in three bits and three on average, the facts, CPU seconds of the mixed one."""
+    pytest.importorskip("torch")
+    found = {}
+    for name, text in (("uniform", MIXED.partition("measure")[0].rstrip(",")), ("mixed", MIXED)):
+        program, context = qcomp.read(SOURCE), Context()
+        start = time.process_time()
+        Pipeline.parse(f"{text},{STATIC}").run(program, context)
+        found[name] = program, context, time.process_time() - start
+    return found
+
+
+def test_three_bits_on_average_are_no_worse_than_three_bits_for_all(mixed, digits):
+    allocated = mixed["mixed"][1].get(AllocatedBits)
+    assert allocated.bytes <= allocated.uniform["3"][0]
+    assert len({choice.bits for choice in allocated.chosen.values()}) > 1
+    sizes = {
+        name: sum(
+            v.const_value.nbytes
+            for v in program.model.graph.initializers.values()
+            if v.const_value is not None
+        )
+        for name, (program, _, _) in mixed.items()
+    }
+    assert sizes["mixed"] <= sizes["uniform"] + 512
+    uniform, shared = (Session(mixed[name][0].model) for name in ("uniform", "mixed"))
+    assert accuracy(shared, digits) >= accuracy(uniform, digits)
+    assert decibels(shared, digits) > decibels(uniform, digits)
+
+
+def test_the_front_of_all_bit_settings_is_that_of_brute_force(mixed):
+    tensors = mixed["mixed"][1].get(Sensitivities).tensors
+    assert 4 <= len(tensors) <= 6
+    items = [[(float(c.bytes), c.error) for c in t.choices] for t in tensors]
+    front = frontier(items)
+    points = sorted(
+        (sum(c for c, _ in ways), sum(e for _, e in ways)) for ways in itertools.product(*items)
+    )
+    best = []
+    for cost, error in points:
+        if not best or error < best[-1][1]:
+            best.append((cost, error))
+    np.testing.assert_allclose(front.costs, [c for c, _ in best])
+    np.testing.assert_allclose(front.errors, [e for _, e in best])
+
+
+def test_mixed_precision_without_data_takes_at_most_thirty_cpu_seconds(mixed):
+    assert mixed["mixed"][1].get(Sensitivities).data == "generated"
+    assert mixed["mixed"][2] <= 30.0
