@@ -66,9 +66,14 @@ class Leaf:
 
     def input_of(self, value: torch.Tensor) -> torch.Tensor:
         """Return the operator's input: the used elements, [B, used] or [used], in float64."""
-        flat = value.reshape(value.shape[0], -1) if self.batched else value.reshape(-1)
+        if not self.batched:
+            flat = value.reshape(-1)
+        else:
+            flat = value[:, None] if value.dim() == 1 else value.flatten(1)
         columns = sorted(self.used)
-        if columns != list(range(self.rows(0, bool(self.batched)).shape[1])):
+        # By shapes alone: what is computed here becomes part of an exported graph.
+        shape = self.draws[0].shape[1:] if self.batched else self.draws[0].shape
+        if columns != list(range(math.prod(shape))):
             flat = flat.index_select(-1, torch.tensor(columns, device=flat.device))
         return flat.double()
 

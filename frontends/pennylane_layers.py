@@ -61,6 +61,16 @@ def capture_torch_layer(
             return captured.joined({replacement.input_arg: x, **weights}).type(x.dtype)
 
         attributes["_evaluate_qnode"] = evaluate
+        if type(layer).forward is qml.qnn.TorchLayer.forward:
+
+            def forward(inputs: torch.Tensor) -> torch.Tensor:
+                """Leave out the layer's reshape where the inputs have one batch axis or none."""
+                if inputs.dim() <= 2:
+                    return evaluate(inputs)
+                result: torch.Tensor = type(layer).forward(replacement, inputs)
+                return result
+
+            attributes["forward"] = forward
     attributes["structure"] = captured.structure
     attributes["exact"] = captured.exact
     attributes["reference"] = _with_qnode(layer, captured.exact_qnode())
