@@ -133,11 +133,11 @@ def classifier(kind):
     return program.only_circuit, AngleData(observables(kind), states.astype(complex)), right
 
 
-def _largest(accuracies, effects, exact, limit):
+def _largest(accuracies, effects, exact, limit, steps=14):
     """Return (T, change) of the largest factor on accuracies that keeps a limit, by bisection."""
     low, high = 1e-4 / accuracies.max(), 0.5 / accuracies.max()
     best = None
-    for _ in range(14):
+    for _ in range(steps):
         middle = (low * high) ** 0.5
         points = [
             chain.within(len(chain.angles) * float(min(a * middle, 1.0)), 0)
