@@ -27,6 +27,8 @@ _SUFFIXES = frozenset({".pt2", ".pt", ".pth"})
 _MODULE = ("torch.nn.modules.module", "Module")
 _EXPORTED = ("torch.export.exported_program", "ExportedProgram")
 _BATCH = "batch"
+_MANY = 8
+"""Uses of one circuit from which on the user is told of loops."""
 
 
 class TorchFrontend:
@@ -94,11 +96,13 @@ class TorchFrontend:
             )
         else:
             raise SourceError(f"a {type(source).__name__} is not a PyTorch model")
+        _drop_leftovers(program)
         model = _to_onnx(program, input_names, output_names, optimize, where)
         _own_weights(model, copied=not isinstance(source, (str, os.PathLike)))
         _drop_traces(model)
         _name_batch_axis(model)
         _tell_circuits_apart(model)
+        notes += _unrolled(model)
         result = registry.load("frontends", "onnx")().read(model)
         if not isinstance(result, Program):
             raise TypeError("the ONNX frontend must return a Program")
@@ -245,6 +249,19 @@ def _export_error(error: Exception, where: str) -> QcompError:
         why=_first_line(cause),
         hint="a graph has no control flow on tensor values: use torch.where or torch.cond",
     )
+
+
+def _drop_leftovers(program: ExportedProgram) -> None:
+    """Drop tensors of loop bodies that tracing met and no operator uses."""
+    import torch
+
+    for module in program.graph_module.modules():
+        if not isinstance(module, torch.fx.GraphModule):
+            continue
+        used = {node.target for node in module.graph.nodes if node.op == "get_attr"}
+        for name in [n for n in vars(module).get("_buffers", {}) if n not in used]:
+            if name.startswith("_tensor_constant"):
+                delattr(module, name)
 
 
 def _to_onnx(
@@ -405,3 +422,15 @@ def _tell_circuits_apart(model: ir.Model) -> None:
             taken.add(unique)
             names[text] = unique
         node.attributes["circuit"] = onnx_ir.AttrString("circuit", names[text])
+
+
+def _unrolled(model: ir.Model) -> list[str]:
+    """Return a note for each circuit that stands in the graph as often as an unrolled loop's."""
+    nodes = (node for node in model.graph.all_nodes() if is_circuit_node(node))
+    uses = Counter(node.attributes["circuit"].as_string() for node in nodes)
+    return [
+        f"the circuit '{name}' stands in the graph {count} times: a Python loop over time steps "
+        "is unrolled, one by qcomp.nn.Recurrent or qcomp.nn.scan stays a loop"
+        for name, count in uses.items()
+        if count >= _MANY
+    ]

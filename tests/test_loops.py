@@ -359,3 +359,57 @@ def test_a_recurrent_module_is_pytorchs_own_lstm() -> None:
     assert torch.allclose(outputs, wanted, atol=1e-6)
     assert torch.allclose(h, last_h[0], atol=1e-6)
     assert torch.allclose(c, last_c[0], atol=1e-6)
+
+
+def test_a_python_loop_is_unrolled_and_the_program_says_what_to_do_about_it(model: Model) -> None:
+    class Unrolled(torch.nn.Module):
+        def __init__(self, cell: torch.nn.Module) -> None:
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = x.new_zeros(x.shape[0], 2)
+            for t in range(x.shape[1]):
+                h = self.cell(x[:, t], h)
+            return h
+
+    unrolled = qcomp.read(Unrolled(model.recurrent.cell), example_inputs=torch.zeros(2, 8, 1))
+    assert len(unrolled.circuit_nodes()) == 8
+    (note,) = (note for note in unrolled.notes if "qcomp.nn.Recurrent" in note)
+    assert "'cell' stands in the graph 8 times" in note
+
+
+def test_a_layer_of_pennylane_inside_a_recurrent_cell_is_captured_in_the_loop() -> None:
+    qml = pytest.importorskip("pennylane")
+    from qcomp.nn import Recurrent
+
+    @qml.qnode(qml.device("default.qubit", wires=2))
+    def node(inputs: torch.Tensor, weights: torch.Tensor) -> Any:
+        qml.AngleEmbedding(inputs, wires=[0, 1])
+        qml.BasicEntanglerLayers(weights, wires=[0, 1])
+        return [qml.expval(qml.PauliZ(wire)) for wire in (0, 1)]
+
+    class PennyLaneCell(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = qml.qnn.TorchLayer(node, {"weights": (1, 2)})
+
+        def forward(self, x: torch.Tensor, h: torch.Tensor) -> torch.Tensor:
+            return self.layer(h + x)
+
+    class Outer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.recurrent = Recurrent(PennyLaneCell(), 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.recurrent(x)[0]
+
+    torch.manual_seed(3)
+    outer = Outer().eval()
+    x = torch.randn(3, 4, 1)
+    program = qcomp.read(outer, example_inputs=x)
+    assert [node.op_type for node in program.model.graph].count("Scan") == 1
+    (got,) = HybridSession(program).run({"x": x.numpy()}).values()
+    with torch.no_grad():
+        assert np.abs(got - outer(x).numpy()).max() < 5e-6

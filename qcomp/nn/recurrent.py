@@ -81,6 +81,41 @@ def _shapes(state: Tensors) -> str:
     return str(pytree.tree_map(lambda leaf: (str(leaf.dtype), list(leaf.shape)), state))
 
 
+def _exported_cell(
+    cell: torch.nn.Module,
+    step: Callable[[Tensors, Tensors], tuple[Tensors, Tensors]],
+    state: Tensors,
+    inputs: Tensors,
+) -> tuple[Tensors, Tensors]:
+    """Export the loop of a cell whose weights are all that the step holds.
+
+    The step is traced by running it once, so it may call what torch's compiler cannot read, such
+    as the circuits of another framework.
+    """
+    from torch._higher_order_ops.scan import scan_op
+    from torch.nn.utils import stateless
+
+    first, shape = pytree.tree_flatten(state)
+    given, form = pytree.tree_flatten(inputs)
+    held = {**dict(cell.named_parameters()), **dict(cell.named_buffers())}
+    made: list[Any] = []
+
+    def combine(*values: torch.Tensor) -> list[torch.Tensor]:
+        carried = pytree.tree_unflatten(list(values[: len(first)]), shape)
+        current = pytree.tree_unflatten(list(values[len(first) :][: len(given)]), form)
+        weights = dict(zip(held, values[len(first) + len(given) :], strict=True))
+        with stateless._reparametrize_module(cell, weights):
+            new, output = step(carried, current)
+        leaves, kind = pytree.tree_flatten(output)
+        made.append(kind)
+        return [leaf.clone() for leaf in (*pytree.tree_leaves(new), *leaves)]
+
+    with torch._C._AutoDispatchBelowAutograd():
+        results = scan_op(combine, first, given, tuple(held.values()))
+    last = pytree.tree_unflatten(list(results[: len(first)]), shape)
+    return last, pytree.tree_unflatten(list(results[len(first) :]), made[-1])
+
+
 class Recurrent(torch.nn.Module):
     """A cell run over the time steps of a sequence, exported as one loop.
 
@@ -138,7 +173,10 @@ class Recurrent(torch.nn.Module):
             rows = inputs.shape[0 if self.batch_first else 1]
             state = pytree.tree_map(lambda size: inputs.new_zeros(rows, size), self.state_size)
         steps = inputs.transpose(0, 1) if self.batch_first else inputs
-        last, outputs = scan(self._step, state, steps)
+        if torch.compiler.is_exporting():
+            last, outputs = _exported_cell(self.cell, self._step, state, steps)
+        else:
+            last, outputs = scan(self._step, state, steps)
         return outputs.transpose(0, 1) if self.batch_first else outputs, last
 
     def _step(self, state: Tensors, current: torch.Tensor) -> tuple[Tensors, torch.Tensor]:
