@@ -21,6 +21,7 @@ from qiskit.transpiler import Target, TranspilerError
 from qiskit.transpiler.passes import CheckGateDirection, CheckMap, GatesInBasis
 from qiskit.transpiler.preset_passmanagers.plugin import list_stage_plugins
 from qiskit_ibm_runtime.fake_provider import FakeTorino
+from stevedore import ExtensionManager
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,8 +41,11 @@ def _installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         lines += [f"[{group}]", *(f"{name} = {place}" for name, place in points.items())]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     sys.path.insert(0, str(folder))
+    # What Qiskit found of plugins before is kept for the process.
+    ExtensionManager.ENTRY_POINT_CACHE.pop("qiskit.transpiler.optimization", None)
     yield
     sys.path.remove(str(folder))
+    ExtensionManager.ENTRY_POINT_CACHE.pop("qiskit.transpiler.optimization", None)
 
 
 def two_qubit(circuit: QuantumCircuit) -> int:
