@@ -53,8 +53,9 @@ class OutputLoss:
         a, b = (np.asarray(x, np.float32) for x in (real, got))
         if self.kind == "squared":
             a, b = np.nan_to_num(a), np.nan_to_num(b)
-            moved = (b - a).ravel()
-            return float(np.dot(moved, moved)), float(np.dot(a.ravel(), a.ravel()))
+            wide, other = (x.astype(np.float64).ravel() for x in (a, b))  # squares stay finite
+            moved = other - wide
+            return float(np.dot(moved, moved)), float(np.dot(wide, wide))
         if self.softmax:
             a, b = (np.log(np.maximum(x, np.finfo(np.float32).tiny)) for x in (a, b))
         a, b = (x.reshape(-1, x.shape[-1]) for x in (a, b))
