@@ -182,12 +182,6 @@ class Word:
         near = float(np.dot(self.quaternion, target)) >= 0
         return (-self.eighths + (0 if near else 8)) % 16
 
-    @property
-    def inverse(self) -> Word:
-        """The word of the inverse unitary."""
-        turned = {"s": "sdg", "sdg": "s", "t": "tdg", "tdg": "t"}
-        return normal_form([turned.get(name, name) for name in reversed(self.gates)])
-
 
 def word_of(syllables: Sequence[int], clifford: int) -> Word:
     """Return the word of a normal form.
