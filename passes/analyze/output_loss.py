@@ -54,8 +54,8 @@ class OutputLoss:
         if self.kind == "squared":
             a, b = np.nan_to_num(a), np.nan_to_num(b)
             wide, other = (x.astype(np.float64).ravel() for x in (a, b))  # squares stay finite
-            moved = other - wide
-            return float(np.dot(moved, moved)), float(np.dot(wide, wide))
+            off = other - wide
+            return float(np.dot(off, off)), float(np.dot(wide, wide))
         if self.softmax:
             a, b = (np.log(np.maximum(x, np.finfo(np.float32).tiny)) for x in (a, b))
         a, b = (x.reshape(-1, x.shape[-1]) for x in (a, b))
