@@ -51,5 +51,6 @@ def slot_checks(context: Context) -> list[CheckLine]:
     if found is None or not found.errors:
         return []
     what = "the angles that the graph computes are those of the circuits"
-    how = f"{len(found.errors)} circuits, gate by gate, on random parameters"
+    count = len(found.errors)
+    how = f"{count} circuit{'s' * (count > 1)}, gate by gate, on random parameters"
     return [CheckLine(what, how, "measured", max(found.errors.values()), "radians")]
