@@ -256,8 +256,8 @@ def _name_rotations(run: Run, translation: Translation) -> tuple[Run, Phase]:
             f"the gate 'rz({text})' cannot be made from the basis {translation}",
             where=f"qubit {int(run.qubit[which[i], 0])}, {int(bad.sum())} such rotations in all",
             why="a basis without angles makes multiples of pi/4 only",
-            hint="approximate them: --max-error 1e-3 (or --max-t 3000), or 'synthesize-rotations' in "
-            "a pipeline; or add rz to the gates",
+            hint="approximate them: --max-error 1e-3 (or --max-t 3000), or 'synthesize-rotations' "
+            "in a pipeline; or add rz to the gates",
         )
     lengths = np.ones(len(run), dtype=np.int64)
     for k, names in translation.powers.items():
