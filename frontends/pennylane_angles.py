@@ -108,7 +108,8 @@ def angle_forms(
         leaves: The arguments; the elements that angles take are marked as used.
 
     Returns:
-        One for each angle; None for a number that is not the same in both draws.
+        One for each angle; None for a number that is not the same in both draws, and for an array
+        of numbers.
     """
     elements = _elements(leaves)
     out: list[Angle | Slot | None] = []
@@ -116,12 +117,16 @@ def angle_forms(
         if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
             form = _element(one, two, elements) or _affine(one, two, leaves)
             out.append(form or Slot(place, one.dim() > 0))
-        elif isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor):
+        elif isinstance(one, torch.Tensor) or isinstance(two, torch.Tensor) or _is_array(one):
             out.append(None)
         else:
             a, b = complex(one).real, complex(two).real  # type: ignore[call-overload]  # numbers
             out.append(Angle.of(a) if a == b else None)
     return out
+
+
+def _is_array(value: object) -> bool:
+    return isinstance(value, np.ndarray) and value.ndim > 0
 
 
 def _elements(leaves: Sequence[Leaf]) -> dict[float, list[tuple[Leaf, int]]]:

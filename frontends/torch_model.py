@@ -282,7 +282,8 @@ def _to_onnx(
             hint="pip install 'qcomp[torch]'",
         ) from error
     try:
-        with _quiet():
+        # Gradients of a loop's body keep numbers of rows, which a loop cannot hand on.
+        with _quiet(), torch.no_grad():
             exported = torch.onnx.export(
                 program,
                 dynamo=True,

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from qcomp import nn as nn
     from qcomp.cost import CostModel
     from qcomp.driver import compile, judge, optimize, read, verify
     from qcomp.equivalence.layered import Judgement
@@ -79,10 +80,12 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Import a public name when it is first used."""
-    if name not in _PLACES:
-        raise AttributeError(f"module 'qcomp' has no attribute '{name}'")
     from importlib import import_module
 
+    if name == "nn":
+        return import_module("qcomp.nn")
+    if name not in _PLACES:
+        raise AttributeError(f"module 'qcomp' has no attribute '{name}'")
     value = getattr(import_module(_PLACES[name]), name)
     globals()[name] = value
     return value

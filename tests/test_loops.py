@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -379,13 +380,16 @@ def test_a_python_loop_is_unrolled_and_the_program_says_what_to_do_about_it(mode
     assert "'cell' stands in the graph 8 times" in note
 
 
-def test_a_layer_of_pennylane_inside_a_recurrent_cell_is_captured_in_the_loop() -> None:
+@pytest.mark.parametrize("encode", [torch.neg, torch.atan], ids=["affine", "computed"])
+def test_a_layer_of_pennylane_inside_a_recurrent_cell_is_captured_in_the_loop(
+    encode: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
     qml = pytest.importorskip("pennylane")
     from qcomp.nn import Recurrent
 
     @qml.qnode(qml.device("default.qubit", wires=2))
     def node(inputs: torch.Tensor, weights: torch.Tensor) -> Any:
-        qml.AngleEmbedding(inputs, wires=[0, 1])
+        qml.AngleEmbedding(encode(inputs), wires=[0, 1])
         qml.BasicEntanglerLayers(weights, wires=[0, 1])
         return [qml.expval(qml.PauliZ(wire)) for wire in (0, 1)]
 

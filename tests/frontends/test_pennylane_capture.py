@@ -339,6 +339,12 @@ def leaves_torch(x: torch.Tensor, w: torch.Tensor) -> Any:
     return qml.expval(qml.Z(0))
 
 
+def leaves_torch_as_array(x: torch.Tensor, w: torch.Tensor) -> Any:
+    qml.RX(np.sin(x[:, 0].detach().numpy()), wires=0)
+    qml.RY(w[0, 0], wires=1)
+    return qml.expval(qml.Z(0))
+
+
 def amplitudes(x: torch.Tensor, w: torch.Tensor) -> Any:
     qml.AmplitudeEmbedding(x, wires=range(2), normalize=True, pad_with=0.1)
     return qml.expval(qml.Z(0))
@@ -374,6 +380,7 @@ REFUSED = [
     (foreign, "operation Foreign", "one device"),
     (branches, "structure depends on data", "decision"),
     (leaves_torch, "plain number that changes", r"float\(\)"),
+    (leaves_torch_as_array, "plain number that changes", "numpy"),
     (amplitudes, "operation AmplitudeEmbedding", "amplitudes are data"),
     (noise, "DepolarizingChannel", "noise channel"),
     (chosen, r"measure\(postselect", "cannot choose"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import qcomp
 from qcomp.errors import UsageError
 from qcomp.ir.angle import Parameter
 from qcomp.ir.circuit import Circuit
@@ -240,3 +241,10 @@ def test_equal_rows_run_once_and_the_result_stands_at_every_one_of_them() -> Non
     different = np.array([[1.0, 2.0], [1.0, 3.0]])
     assert np.array_equal(on_distinct_rows(different, double), 2 * different)
     assert [len(rows) for rows in seen] == [3, 1, 2]
+
+
+def test_the_modules_are_there_once_the_package_is_imported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(qcomp, "nn", raising=False)
+    assert qcomp.nn.QuantumLayer is QuantumLayer
