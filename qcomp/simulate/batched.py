@@ -140,23 +140,54 @@ def row_blocks(plan: Plan, rows: int, arrays: int = 1) -> list[slice]:
 def run_tables(
     found: Tables, starts: States, table: PauliTable, states: States, words: Reals
 ) -> None:
-    """Run the compiled kernel; see :func:`qcomp.simulate.lanes.forward_lanes`."""
+    """Run the compiled kernel; see :func:`qcomp.simulate.lanes.forward_lanes`.
+
+    Where the rows begin with the same layers, these are applied to one row, whose state all others
+    start from.
+    """
+    shared = _shared_operations(found.plan)
+    if shared and not len(starts) and len(found.values.varying) > LANES:
+        starts = np.empty((1, states.shape[1]), dtype=np.complex128)
+        _run_operations(found, slice(0, shared), 1, starts[:0], NO_WORDS, starts, words[:1, :0])
+    else:
+        shared = 0
+    rows = len(found.values.varying)
+    _run_operations(found, slice(shared, None), rows, starts, table, states, words)
+
+
+def _shared_operations(plan: Plan) -> int:
+    """Return how many operations at the start no row differs in; 0 if it is but a product state."""
+    varying = np.flatnonzero(plan.varies)
+    first = int(varying[0]) if len(varying) else len(plan.kind)
+    return first if first > plan.prefix + 1 else 0
+
+
+def _run_operations(
+    found: Tables,
+    part: slice,
+    rows: int,
+    starts: States,
+    table: PauliTable,
+    states: States,
+    words: Reals,
+) -> None:
+    """Run some of a plan's operations on the first rows; one state to start from is every row's."""
     plan, values = found.plan, found.values
     assert plan.moves is not None
     forward_lanes(
         starts,
         plan.prefix,
-        plan.kind,
-        plan.first,
-        plan.second,
-        plan.place,
-        found.at,
+        plan.kind[part],
+        plan.first[part],
+        plan.second[part],
+        plan.place[part],
+        found.at[part],
         plan.wide,
         values.turns,
         plan.moves,
         found.diagonals,
         values.constants,
-        values.varying,
+        values.varying[:rows],
         table.x,
         table.z,
         table.factor,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ from qcomp.ir.angle import Parameter
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.gates import GATES, Gate
 from qcomp.simulate import (
+    batched,
     engine,
     expectation_gradients,
     expectations,
@@ -18,6 +21,7 @@ from qcomp.simulate import (
     unitary,
 )
 from qcomp.simulate.batched import fits_lanes, kept_plan, moving_entries
+from qcomp.simulate.lanes import forward_lanes
 from qcomp.simulate.plan import MONO, ROTATE, plan_of
 
 UNITARY = [gate for gate in GATES if gate.kind == "unitary"]
@@ -141,3 +145,37 @@ def test_large_states_and_few_rows_are_not_put_side_by_side() -> None:
     assert fits_lanes(8, 1000)
     assert not fits_lanes(8, 2)
     assert not fits_lanes(20, 1000)
+
+
+@pytest.mark.usefixtures("lanes")
+def test_what_all_rows_begin_with_is_evolved_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit = Circuit(4)
+    for layer in range(3):
+        for q in range(4):
+            circuit.u(0.3 + layer, Parameter(f"w{q}"), 0.1 * q, q)
+        for q in range(4):
+            circuit.cx(q, (q + 1) % 4)
+    for q in range(4):
+        circuit.rx(Parameter(f"x{q}"), q)
+        circuit.cz(q, (q + 1) % 4)
+    rng = np.random.default_rng(3)
+    rows = np.repeat(rng.normal(size=(1, circuit.num_params)), 19, axis=0)
+    rows[:, [name.startswith("x") for name in circuit.params]] = rng.normal(size=(19, 4))
+    calls: list[tuple[int, int]] = []
+
+    def counting(*arguments: Any) -> None:
+        kinds, varying = arguments[2], arguments[12]
+        calls.append((len(kinds), len(varying)))
+        forward_lanes(*arguments)
+
+    monkeypatch.setattr(batched, "forward_lanes", counting)
+    states = statevector(circuit, rows)
+    (once, one), (rest, many) = calls
+    assert (one, many) == (1, 19)
+    assert once > rest
+    assert np.abs(states - reference_statevector(circuit, rows)).max() < 1e-12
+    values = expectations(circuit, rows, TEXTS)
+    assert [count for _, count in calls[2:]] == [1, 19]
+    monkeypatch.setattr(batched, "_shared_operations", lambda plan: 0)
+    assert np.array_equal(statevector(circuit, rows), states)
+    assert np.array_equal(expectations(circuit, rows, TEXTS), values)
