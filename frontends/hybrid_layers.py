@@ -49,6 +49,9 @@ CAPTURERS: dict[str, str] = {
     "qiskit_machine_learning.connectors.torch_connector.TorchConnector": (
         "qcomp.frontends.qiskit_ml:capture_connector"
     ),
+    "torchquantum.module.modules.QuantumModule": (
+        "qcomp.frontends.torchquantum_layers:capture_quantum_module"
+    ),
 }
 """Full name of a layer's class (of the class or a base) -> "module:function" of its capturer."""
 
@@ -215,6 +218,7 @@ class _Recorder:
     def __init__(self, layers: list[_Layer]) -> None:
         self.layers = layers
         self.known: set[int] = set()
+        self.answering = False
 
     @property
     def captured(self) -> list[_Layer]:
@@ -235,7 +239,7 @@ class _Recorder:
             for layer in self.layers:
                 stack.enter_context(_forward_of(layer.layer, self._answer(layer)))
             self.known = {id(part) for part in module.modules()}
-            stack.enter_context(_refusing_unregistered(self.known))
+            stack.enter_context(_refusing_unregistered(self))
             stack.enter_context(torch.no_grad())
             try:
                 module(*args, **kwargs)
@@ -254,6 +258,13 @@ class _Recorder:
 
         def forward(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  the layer's own
             found.remember(args, kwargs)
+            self.answering = True
+            try:
+                return answer(args, kwargs)
+            finally:
+                self.answering = False
+
+        def answer(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
             if found.replacement is None:
                 with _forward_of(found.layer, None), torch.enable_grad():
                     try:
@@ -297,9 +308,10 @@ def _capturer_of(part: torch.nn.Module) -> Capturer | None:
         return None
     if hasattr(type(part), PROTOCOL):
         return _lazily(_PROTOCOL_CAPTURER)
+    known = next((base for base in bases if base in CAPTURERS), None)
+    if known is not None:
+        return _lazily(CAPTURERS[known])
     for base in bases:
-        if base in CAPTURERS:
-            return _lazily(CAPTURERS[base])
         if base == _NEVER:
             break
         package = base.partition(".")[0]
@@ -353,8 +365,8 @@ def _forward_of(layer: torch.nn.Module, forward: Callable[..., Any] | None) -> I
 
 
 @contextlib.contextmanager
-def _refusing_unregistered(known: set[int]) -> Iterator[None]:
-    """Refuse a quantum layer that is called but is no part of the module.
+def _refusing_unregistered(recorder: _Recorder) -> Iterator[None]:
+    """Refuse a quantum layer that is called but is no part of the module, nor inside a layer.
 
     Raises:
         SourceError: From the module's ``forward``, when it calls such a layer.
@@ -362,7 +374,9 @@ def _refusing_unregistered(known: set[int]) -> Iterator[None]:
     from torch.nn.modules.module import register_module_forward_pre_hook
 
     def look(part: torch.nn.Module, inputs: object) -> None:
-        if id(part) not in known and not _is_ours(part) and _capturer_of(part) is not None:
+        if recorder.answering or id(part) in recorder.known or _is_ours(part):
+            return
+        if _capturer_of(part) is not None:
             raise SourceError(
                 f"the quantum layer {type(part).__name__} is called but is not registered",
                 why="its weights would become constants",
