@@ -45,7 +45,16 @@ def capture_torch_layer(
         recorded.append((args, kwargs))
         raise _Stop
 
+    for name, used in vars(layer)["qnode_weights"].items():
+        if used is not layer._parameters.get(name):
+            raise SourceError(
+                f"the layer's weight '{name}' is not the one that its QNode is given",
+                why="PennyLane reads layer.qnode_weights, which keeps the weight from before",
+                hint=f"assign it to layer.qnode_weights['{name}'] too, or call one layer twice",
+            )
     qnode = vars(layer)["qnode"]
+    if isinstance(qnode, CapturedQNode):  # a twin that qcomp.nn.capture made
+        qnode = qnode.qnode
     with contextlib.suppress(_Stop):
         _with_qnode(layer, record).forward(*args, **kwargs)
     if not recorded:
@@ -97,6 +106,7 @@ def _with_qnode(layer: torch.nn.Module, qnode: Callable[..., Any]) -> torch.nn.M
     """Return a shallow copy of a layer around another QNode."""
     new = twin(layer)
     attributes = vars(new)
+    attributes.pop("_evaluate_qnode", None)
     attributes["qnode"] = qnode
     attributes["qnode_weights"] = _Weights(new, list(vars(layer)["qnode_weights"]))
     return new

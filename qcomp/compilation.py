@@ -388,7 +388,7 @@ class Compilation:
             return [CheckLine(what, "no data was given", "not checked")]
         from qcomp.quantization import SqnrSum
 
-        if other := other_inputs(self.context, what):
+        if other := other_inputs(self.context, what, self.source):
             return other
 
         sums: dict[str, SqnrSum] = {}

@@ -11,24 +11,30 @@ if TYPE_CHECKING:
     from qcomp.execute import HybridSession
     from qcomp.feeds import Evaluation, Scorer
     from qcomp.feeds.texts import TextEvaluation
+    from qcomp.ir.program import Program
     from qcomp.passmanager import Context
     from qcomp.runtime.artifact import Artifact
 
 __all__ = ["judge_labels", "judge_text", "other_inputs"]
 
 
-def other_inputs(context: Context, what: str) -> list[CheckLine]:
-    """Say why an artifact does not run on its source's inputs; nothing where it does.
+def other_inputs(context: Context, what: str, source: Program | None = None) -> list[CheckLine]:
+    """Say why an artifact does not run beside its source; nothing where it does.
 
     Args:
         context: Of its compilation.
         what: That it was to be run for.
+        source: The source, where exact values are to be compared.
     """
+    from qcomp.ir.program import readout_of
     from qcomp.quantization import StoredCaches
 
-    if context.get(StoredCaches) is None:
-        return []
-    return [CheckLine(what, "its cache comes in and goes out in integers", "not checked")]
+    if context.get(StoredCaches) is not None:
+        return [CheckLine(what, "its cache comes in and goes out in integers", "not checked")]
+    nodes = [] if source is None else source.all_circuit_nodes()
+    if any(readout_of(node).kind == "samples" for node in nodes):
+        return [CheckLine(what, "samples have no exact values to compare", "not checked")]
+    return []
 
 
 def judge_labels(

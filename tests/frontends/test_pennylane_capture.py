@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Callable
@@ -14,7 +15,8 @@ import torch
 
 qml = pytest.importorskip("pennylane")
 
-from qcomp.errors import SourceError  # noqa: E402  behind the skip
+import qcomp  # noqa: E402  behind the skip
+from qcomp.errors import SourceError  # noqa: E402
 from qcomp.execute import HybridSession  # noqa: E402
 from qcomp.frontends.capture_check import compare  # noqa: E402
 from qcomp.frontends.circuit_protocol import capture_protocol  # noqa: E402
@@ -439,3 +441,49 @@ def test_the_examples_of_the_document_run() -> None:
     x = torch.rand(6, 1)
     stated = capture_protocol(layer, (x,), {})
     assert compare(layer(x), stated(x))[torch.float32] < 5e-6
+
+
+def test_a_weight_that_pennylane_does_not_read_is_refused(model: Reuploading) -> None:
+    layer = copy.deepcopy(model.layer)
+    name = next(iter(layer.qnode_weights))
+    setattr(layer, name, torch.nn.Parameter(getattr(layer, name).detach() + 1))
+    with pytest.raises(SourceError, match=f"weight '{name}' is not the one") as stop:
+        qcomp.read(layer, example_inputs=torch.rand(2, 3))
+    assert "qnode_weights" in stop.value.hint
+    layer.qnode_weights[name] = getattr(layer, name)
+    assert qcomp.read(layer, example_inputs=torch.rand(2, 3)).circuits
+
+
+def test_the_twin_of_a_model_is_captured_as_the_model_is(model: Reuploading) -> None:
+    import qcomp.nn
+
+    original = torch.nn.Sequential(torch.nn.Linear(2, 3), model.layer).eval()
+    x = torch.rand(4, 2)
+    program = qcomp.read(qcomp.nn.capture(original, x), example_inputs=x)
+    (got,) = HybridSession(program).run({"input": x.numpy()}).values()
+    with torch.no_grad():
+        assert np.abs(got - original(x).numpy()).max() < 5e-6
+
+
+def test_a_model_that_draws_samples_is_compiled() -> None:
+    def bits(inputs: torch.Tensor) -> Any:
+        qml.RX(inputs[..., 0], wires=0)
+        return qml.sample(wires=[0, 1])
+
+    class Drawn(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(2, 2)
+            self.head = torch.nn.Linear(2, 1)
+            self.node = qml.set_shots(qnode(bits, [0, 1]), 500)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.node(self.linear(x)).float().mean(dim=1))
+
+    drawn = Drawn().eval()
+    x = torch.rand(8, 2)
+    artifact = qcomp.compile(
+        drawn, x, target="cpu-int8+ibm-heron", effort="fast", calibration={"x": x.numpy()}
+    )
+    with torch.no_grad():
+        assert np.abs(artifact(x.numpy(), seed=2) - drawn(x).numpy()).max() < 0.2
