@@ -208,7 +208,13 @@ class _Circuits:
         found = Gate(name, tuple(int(wire) for wire in on), angles, bool(inverse))
         count = angles.shape[-1] if isinstance(angles, torch.Tensor) else len(angles)
         gate_text(name, ["0"] * int(count), found.wires, inverse=found.inverse)
-        _gates_of(q_device).append(found)
+        gates = _gates_of(q_device)
+        if not all(0 <= wire < q_device.n_wires for wire in found.wires):
+            raise SourceError(
+                f"the operation '{name}' is on wires {list(found.wires)} of a device of "
+                f"{q_device.n_wires} wires"
+            )
+        gates.append(found)
 
     def _check_registered(self, name: str, params: torch.Tensor) -> None:
         if self.known or not isinstance(params, torch.nn.Parameter):

@@ -186,6 +186,12 @@ def unread(self: Any, x: torch.Tensor) -> torch.Tensor:
     return x
 
 
+def beyond(self: Any, x: torch.Tensor) -> torch.Tensor:
+    device = self.tq.QuantumDevice(n_wires=2, bsz=x.shape[0])
+    device.rx(wires=2, params=x[:, 0])
+    return self.tq.MeasureAll(self.tq.PauliZ)(device)
+
+
 def unregistered(self: Any, x: torch.Tensor) -> torch.Tensor:
     device = self.tq.QuantumDevice(n_wires=1, bsz=x.shape[0])
     device.rx(wires=0, params=x[:, 0])
@@ -203,6 +209,7 @@ def unregistered(self: Any, x: torch.Tensor) -> torch.Tensor:
         (by_amplitudes, "state vector of a QuantumDevice is set"),
         (by_observable, "observable 'Hadamard'"),
         (unread, "reads no expectation value"),
+        (beyond, r"'rx' is on wires \[2\] of a device of 2 wires"),
         (unregistered, "weight of the operation 'ry' is no parameter"),
     ],
 )
@@ -211,16 +218,26 @@ def test_what_has_no_static_circuit_is_refused_by_name(tq: Any, forward: Any, me
     vars(model).update({"tq": tq, "hidden": [tq.RY(has_params=True, trainable=True)]})
     with pytest.raises(SourceError, match=message) as stop:
         read(model)
-    assert stop.value.hint
     assert "Model" in stop.value.where
     assert tq.QuantumDevice(n_wires=1).states.shape == (1, 2)  # torchquantum works as before
 
 
-def test_a_noise_model_is_refused_by_name(tq: Any) -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("noise_model_tq", object(), r"'ansatz' \(Ansatz\) has the noise model object"),
+        ("static_mode", True, "static mode of torchquantum is on"),
+        ("clifford_quantization", True, r"'ansatz' \(Ansatz\) quantizes its angles"),
+    ],
+)
+def test_a_mode_that_is_no_fixed_circuit_is_refused_by_name(
+    tq: Any, name: str, value: object, message: str
+) -> None:
     model = classifier(tq)
-    model.ansatz.noise_model_tq = type("NoiseModelTQ", (), {})()
-    with pytest.raises(SourceError, match=r"'ansatz' \(Ansatz\) has the noise model NoiseModelTQ"):
+    setattr(model.ansatz, name, value)
+    with pytest.raises(SourceError, match=message) as stop:
         read(model, 4)
+    assert stop.value.hint
 
 
 def test_a_part_of_a_circuit_says_which_class_the_whole_must_have(tq: Any) -> None:
