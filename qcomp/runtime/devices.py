@@ -81,10 +81,12 @@ def estimate_on(
             ``sim`` computes its own again, which is as quick.
 
     Raises:
-        UsageError: If there is no such device, its package is missing, or the readout cannot be
-            had there.
+        UsageError: If there is no such device, its package is missing, the readout cannot be had
+            there, or shots or seed are no whole numbers.
     """
     run = check_device(device)
+    _check_count("number of shots", shots)
+    _check_count("seed", seed)
     plain = noise is None and (mitigation is None or mitigation.is_empty)
     if not plain and device != "aer":
         raise UsageError(
@@ -110,6 +112,15 @@ def estimate_on(
     if key:
         keep(key, found)
     return found
+
+
+def _check_count(what: str, value: object) -> None:
+    """Refuse what is no whole number from 0 on; None is one that is not given."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if value is not None and not (whole and value >= 0):  # type: ignore[operator]  # whole
+        raise UsageError(
+            f"the {what} is {value!r}", hint="give a whole number that is not negative"
+        )
 
 
 def check_device(device: str) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,6 +176,13 @@ def test_what_a_device_cannot_give_is_refused(
     with pytest.raises(QcompError, match=message) as caught:
         run_on(device, circuit(), readout, ROWS, shots, 0)
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(("shots", "seed"), [(2.5, 0), ("10", 0), (True, 0), (-1, 0), (10, 1.5)])
+def test_shots_and_seeds_are_whole_numbers(shots: Any, seed: Any) -> None:
+    with pytest.raises(UsageError, match=r"number of shots is|seed is") as caught:
+        run_on("sim", circuit(), EXPVAL, ROWS, shots, seed)
+    assert "whole number" in caught.value.hint
 
 
 def test_a_circuit_that_measures_in_between_is_refused_where_it_cannot_run() -> None:
