@@ -351,7 +351,9 @@ def _interpreted(
         value, again = function(key), function(key)
     except Exception as error:  # a user's function may raise anything
         raise SourceError(
-            f"{what} fails for {key}", why=f"{type(error).__name__}: {error}"
+            f"{what} fails for {key}",
+            why=f"{type(error).__name__}: {error}",
+            hint="it is called for every bit string of the circuit, as an integer",
         ) from error
     index = tuple(value) if isinstance(value, (tuple, list, np.ndarray)) else (value,)
     if not all(isinstance(i, Integral) for i in index):

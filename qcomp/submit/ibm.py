@@ -126,7 +126,7 @@ class IbmMachine:
                 raise TargetError(
                     f"the circuit '{setting.name}' has {wide} qubits, "
                     f"{self.name} has {target.num_qubits}",
-                    hint="choose a larger device",
+                    hint=f"compile for it (--device {self.name}), or choose a larger device",
                 )
             found = isa_faults(setting.circuit.to_qiskit(), target)
             faults += [f"{setting.name}: {fault}" for fault in found]
