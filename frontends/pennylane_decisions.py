@@ -25,14 +25,17 @@ def decisions_refused(name: str) -> Iterator[None]:
         name: The QNode's name.
 
     Raises:
-        SourceError: From ``if x > 0`` and the like, with the line.
+        SourceError: From ``if x > 0``, ``range(int(x))`` and the like, with the line.
     """
     with _Decisions(name):
         yield
 
 
 class _Decisions(TorchFunctionMode):
-    """Sees ``bool(tensor)``; that of packages, which check arguments by it, is let through."""
+    """Sees ``bool(tensor)`` and whole numbers made of floats, as for ``range``.
+
+    Those of packages, which check arguments by them, are let through.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -45,7 +48,8 @@ class _Decisions(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401  what the function gives
-        if func is torch.Tensor.__bool__:
+        whole = func in (torch.Tensor.__int__, torch.Tensor.__index__)
+        if func is torch.Tensor.__bool__ or (whole and args[0].is_floating_point()):
             frame = sys._getframe(1)
             torch_itself = os.path.dirname(str(torch.__file__)) + os.sep
             while frame.f_back is not None and frame.f_code.co_filename.startswith(torch_itself):
