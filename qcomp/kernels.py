@@ -148,6 +148,17 @@ class Kernel(Generic[P, R]):
         small = size < LOADED_THRESHOLD or (size < KERNEL_THRESHOLD and not self.is_hot(size))
         return self.python if small else self.compiled()
 
+    def by_size(self, size: int) -> Callable[P, R]:
+        """Return the form that suits ``size`` elements, whatever ran before.
+
+        For sums of floating-point numbers, whose last bit may differ between the forms: equal
+        calls give equal bits.
+
+        Args:
+            size: Elements of work, amplitudes times gates.
+        """
+        return self.python if size < KERNEL_THRESHOLD >> 2 else self.compiled()
+
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the compiled form."""
         return self.compiled()(*args, **kwargs)

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from qcomp.errors import UsageError
 from qcomp.passes.graph.rewriting import constant_tensor, int_attribute, node_label
 from qcomp.passes.quantize.quantize_embeddings import looked_up_table
 from qcomp.passes.quantize.static_plan import matmul_weight_reason
@@ -119,6 +120,9 @@ def find_places(
         tables: Whether tables that are looked up may have other bits than 8.
         convolutions: Whether convolutions are among them, with a scale an output channel.
         least_rows: Tables with fewer rows are left out.
+
+    Raises:
+        UsageError: If an operator is to have bits that no grid has.
     """
     found: dict[tuple[ir.Value, bool], Place] = {}
     readers: dict[tuple[ir.Value, bool], list[ir.Node]] = {}
@@ -137,6 +141,11 @@ def find_places(
             readers[key] = []
             rows, columns = _shape(node, value, table is not None)
             wanted = bits if asked.bits is None else (asked.bits,)
+            if not all(2 <= b <= 8 for b in wanted):
+                raise UsageError(
+                    f"no pass can store '{node_label(node)}' in {asked.bits} bits",
+                    hint="bits is 2 to 8",
+                )
             if table is not None:
                 ways = _table_ways(rows, columns, wanted if tables else (8,), groups)
             else:

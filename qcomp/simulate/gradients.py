@@ -136,7 +136,7 @@ def _sweep_back(
 ) -> NDArray[np.float64]:
     """Undo a run on both states, in place; return its share of the gradient, float64[B, P]."""
     tape = cached_tape(circuit, run)
-    sweep = adjoint_rows.at(len(run) * psi.size)
+    sweep = adjoint_rows.by_size(len(run) * psi.size)
     gradient = np.zeros((len(psi), len(run.frac)))
     for part in coefficient_chunks(tape, len(psi), arrays=4):
         sweep(

@@ -78,7 +78,7 @@ def test_too_few_bits_for_a_method_name_the_operator(cli: Cli) -> None:
     np.savez("d.npz", x=DATA)
     with Unchanged():
         command = ("compile", "m.onnx", "-t", "cpu-int4", "--calib", "d.npz", "-o", "out")
-        parts = ("gptq cannot store 'a' in 1 bits", "bits is 2 to 8")
+        parts = ("no pass can store 'a' in 1 bits", "bits is 2 to 8")
         refused(cli(*command, "--override", "op:MatMul{bits=1}"), *parts)
 
 
