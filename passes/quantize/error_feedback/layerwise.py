@@ -25,12 +25,7 @@ import numpy.typing as npt
 from qcomp.errors import PassError, UsageError
 from qcomp.ir.stages import captured_values
 from qcomp.passes.calibrate.batches import checked_batches
-from qcomp.passes.calibrate.layer_rows import (
-    Geometry,
-    layer_geometry,
-    read_columns,
-    weight_like,
-)
+from qcomp.passes.calibrate.layer_rows import Geometry, layer_geometry, read_columns, weight_like
 from qcomp.passes.graph.rewriting import check_finite, int_attribute, node_label, static_shape
 from qcomp.passes.quantize.error_feedback.finished import Done, Finished
 from qcomp.passes.quantize.error_feedback.moments import Moments
