@@ -14,6 +14,13 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["QCOMP_CACHE"] = "off"  # what an earlier suite computed says nothing about this one
 
 import pytest  # noqa: E402  the environment is set first
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# The same examples in every run, and none that fails because the machine has other work to do.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -55,7 +55,7 @@ class PauliTable:
             return self._small_values(states)
         out = np.zeros((len(states), len(self)))
         if out.size:
-            compute = pauli_rows.at(states.size * len(self))
+            compute = pauli_rows.by_size(states.size * len(self))
             compute(states, self.x, self.z, self.factor, out)
         return out
 
@@ -78,7 +78,7 @@ class PauliTable:
         weight = cotangent @ self.coefficients.T
         out = np.zeros_like(states)
         if len(self):
-            compute = weighted_pauli_rows.at(states.size * len(self))
+            compute = weighted_pauli_rows.by_size(states.size * len(self))
             compute(states, self.x, self.z, self.factor, weight, out)
         return out
 

@@ -98,7 +98,7 @@ def spawn(folder: Path) -> Cli:
     def run(*arguments: object, **options: object) -> Result:
         options.setdefault("preexec_fn", limits)
         process = start(*arguments, cwd=folder, **options)
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=300)
         return Result(process.returncode, out, err)
 
     return run

@@ -106,7 +106,7 @@ def test_a_device_is_written_to_and_never_replaced(spawn: Cli) -> None:
     os.mkfifo("pipe")
     reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE, text=True)
     assert spawn("opt", "c.qasm", "-o", "pipe").code == 0
-    assert "x q[0];" in reader.communicate(timeout=60)[0]
+    assert "x q[0];" in reader.communicate(timeout=300)[0]
     assert Path("pipe").is_fifo()
     Path("real.qasm").write_text("old")
     Path("link.qasm").symlink_to("real.qasm")
@@ -136,7 +136,7 @@ def test_ctrl_c_at_any_time_leaves_nothing_half_written(
         process = start(*command, cwd=folder)
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         # The signal itself, where Python is not up yet or is on its way out; shells say 130 too.
         assert process.returncode in (130, -signal.SIGINT, 0)
         assert "fault inside" not in err

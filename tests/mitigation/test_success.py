@@ -17,6 +17,7 @@ from qcomp.mitigation.schedule import durations_of, schedule
 from qcomp.mitigation.success import success_probability
 from qcomp.passmanager import Context, Pipeline
 from qcomp.report.data import Report
+from tests.timing import timed
 
 
 def small() -> Device:
@@ -146,6 +147,7 @@ def test_the_schedule_is_that_of_a_plain_loop() -> None:
         assert np.allclose(line.start, start)
 
 
+@timed
 def test_a_hundred_thousand_gates_are_judged_in_a_second() -> None:
     import time
 

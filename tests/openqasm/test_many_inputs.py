@@ -13,6 +13,7 @@ from qcomp.frontends.openqasm.reader import read_text
 from qcomp.frontends.openqasm.scanner import scan, scan_file
 from qcomp.ir.circuit import Circuit
 from tests.openqasm.reading import error, read
+from tests.timing import timed
 
 HEAD = 'OPENQASM 3.0;\ninclude "stdgates.inc";\n'
 NAMES = [f"p{k}" for k in range(200)]
@@ -170,6 +171,7 @@ def test_a_file_is_read_as_its_text_is(tmp_path: Path) -> None:
     assert turns(circuit) == dict(enumerate(NAMES))
 
 
+@timed
 def test_a_row_of_parameters_is_read_much_faster_than_one_by_one() -> None:
     names = [f"p{k}" for k in range(10_000)]
     row = declared(names)

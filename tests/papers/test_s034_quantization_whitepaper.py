@@ -20,6 +20,7 @@ from qcomp.passes.quantize.integer_simulator import IntegerSimulator
 from qcomp.passmanager import Context, Pipeline
 from qcomp.quantization import FusionReport, QuantizationRecord
 from qcomp.target import get_target
+from tests.timing import timed
 
 SOURCE = Path(__file__).parent.parent / "data" / "digits_cnn.onnx"
 PREPARE = "canonicalise,fold-constants,fuse-batch-norm"
@@ -71,6 +72,7 @@ def test_int8_loses_nothing_and_takes_a_third_of_the_bytes(int8, digits):
     assert int8[1].stat().st_size <= 0.36 * SOURCE.stat().st_size
 
 
+@timed
 def test_it_compiles_within_two_cpu_seconds(build):
     assert build(get_target("cpu-int8").pipeline())[3] <= 2.0
 

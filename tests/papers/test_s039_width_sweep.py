@@ -18,6 +18,7 @@ from qcomp.runtime.devices import run_on
 from qcomp.runtime.forecast import forecast
 from tests.papers.make_s003 import digits
 from tests.papers.make_s039 import WIDTHS, circuit_of, trained
+from tests.timing import timed
 
 torch.set_num_threads(1)
 
@@ -25,6 +26,7 @@ MOST_SECONDS = 10.0
 ROWS = 719
 
 
+@timed
 def test_every_width_compiles_in_ten_seconds_and_keeps_its_accuracy() -> None:
     """Processor seconds, which other work on the machine changes little."""
     x, images, _, labels = digits()
@@ -61,6 +63,7 @@ def test_every_width_compiles_in_ten_seconds_and_keeps_its_accuracy() -> None:
     assert max(table[3:]) > max(table[:3])
 
 
+@timed
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_forecast_is_within_a_factor_of_two_of_the_time_it_takes(width: int) -> None:
     circuit = circuit_of(width)

@@ -27,6 +27,7 @@ import qcomp
 from qcomp import Circuit, Parameter, QuantumKernel
 from qcomp.errors import UsageError
 from qcomp.simulate import probabilities
+from tests.timing import timed
 
 SETS = {"iris": (load_iris, 4), "wine": (load_wine, 5), "cancer": (load_breast_cancer, 5)}
 GOALS = {"iris": 0.95, "wine": 0.965, "cancer": 0.96}
@@ -41,6 +42,7 @@ def samples(features: int, count: int = 6, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-1, 2, (count, features))
 
 
+@timed
 def test_five_folds_of_three_data_sets_reach_the_papers_accuracy_in_thirty_seconds() -> None:
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     start = time.process_time()

@@ -19,6 +19,7 @@ from qcomp.passes.quantize.gptaq import Gptaq
 from qcomp.passes.quantize.gptq import Gptq
 from qcomp.passes.quantize.grids import Grid
 from tests.papers.low_bit import character_perplexity, digits_accuracy
+from tests.timing import timed
 
 ROW = "group=256,symmetric=true"
 STORE = "accuracy_level=0"
@@ -48,6 +49,7 @@ def test_gptaq_is_no_worse_than_gptq_on_two_bit_digits(tmp_path):
     assert found["gptaq"] >= found["gptq"]
 
 
+@timed
 def test_rounding_a_layer_takes_at_most_1_6_times_gptqs_time():
     """What both do with a layer's moments; gathering them takes GPTAQ a run in float as well."""
     rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ from qcomp.passmanager import Context, Pipeline
 from qcomp.pipelines import EFFORT_PIPELINES
 from qcomp.simulate import unitary
 from tests.generators import CIRCUITS
+from tests.timing import timed
 
 
 def reduced(seed: int, gates: int = 30) -> Circuit:
@@ -118,6 +119,7 @@ def test_bodies_of_control_flow_are_folded_without_a_phase_that_depends_on_the_b
     assert unfold(folded).equals(circuit)
 
 
+@timed
 def test_forty_thousand_gates_fold_in_seconds() -> None:
     import time
 

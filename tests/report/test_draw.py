@@ -20,6 +20,7 @@ from qcomp.ir.run import Run
 from qcomp.report.diagram import angle_text, expression_text, plan
 from qcomp.report.draw import draw
 from qcomp.report.svg import circuit_svg
+from tests.timing import timed
 
 FOLDER = Path(__file__).parent / "drawings"
 
@@ -155,6 +156,7 @@ def test_every_gate_of_the_table_can_be_drawn() -> None:
         assert plan(circuit).columns, gate.name
 
 
+@timed
 def test_a_million_gates_are_drawn_as_fast_as_four_hundred() -> None:
     rng = np.random.default_rng(0)
     n = 1_000_000

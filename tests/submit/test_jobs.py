@@ -69,12 +69,12 @@ def test_a_process_killed_once_its_task_was_taken_loses_nothing_and_pays_once(
 ) -> None:
     vendor.plan_faults(send=["accept-kill"])
     process = spawned(submit(artifacts / "ghz"), plugin, tmp_path)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     (task,) = newest().tasks
     assert (task.state, task.identifier) == ("sending", "")
     process = spawned(("jobs", "fetch", "last", "--json"), plugin, tmp_path)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     (name,) = json.loads(out)["outputs"]
     assert np.isclose(sum(json.loads(out)["outputs"][name]), 1)
@@ -88,7 +88,7 @@ def test_a_process_killed_at_any_call_leaves_a_job_that_goes_on(
 ) -> None:
     vendor.plan_faults(**{method: ["kill"]})
     process = spawned(submit(artifacts / "ghz"), plugin, tmp_path)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL
     assert newest().state == "open"
     assert again() is not None
@@ -141,7 +141,7 @@ def test_ctrl_c_while_waiting_says_how_to_go_on(
     while not vendor.calls("state") and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert f"qcomp jobs fetch {newest().id}" in err
     assert "Traceback" not in err

@@ -7,6 +7,7 @@ import pytest
 
 from qcomp.device import Device, get_device
 from qcomp.errors import TargetError, UsageError
+from tests.timing import timed
 
 
 @pytest.mark.parametrize(
@@ -150,6 +151,7 @@ def test_missing_sites_leave_no_gaps_in_the_numbers():
     assert not device.allows(0, 1)
 
 
+@timed
 def test_a_thousand_qubits_are_measured_quickly():
     import time
 
