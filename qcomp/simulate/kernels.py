@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qcomp.kernels import kernel
-from qcomp.simulate.tables import odd, picked, spread
+from qcomp.simulate.tables import apply_diagonal, apply_flip, odd, picked, spread
 
 __all__ = ["adjoint_rows", "apply_rows", "pauli_rows", "weighted_pauli_rows"]
 
@@ -34,35 +34,6 @@ def _apply_pair(state: States, mask: int, target: int, c: States, at: int) -> No
                     a, b = state[i], state[i + stride]
                     state[i] = c00 * a + c01 * b
                     state[i + stride] = c10 * a + c11 * b
-
-
-def _apply_flip(state: States, mask: int, target: int) -> None:
-    """Swap the pair of the target where all bits of ``mask`` are 1."""
-    stride = 1 << target
-    for base in range(0, len(state), 2 * stride):
-        for i in range(base, base + stride):
-            if i & mask == mask:
-                a = state[i]
-                state[i] = state[i + stride]
-                state[i + stride] = a
-
-
-def _apply_diagonal(state: States, wide: Ints, start: int, count: int, c: States, at: int) -> None:
-    """Multiply each amplitude by the coefficient that its operand bits pick."""
-    if count == 0:
-        for i in range(len(state)):
-            state[i] *= c[at]
-    elif count == 1:
-        stride = 1 << wide[start]
-        low, high = c[at], c[at + 1]
-        for base in range(0, len(state), 2 * stride):
-            for i in range(base, base + stride):
-                state[i] *= low
-            for i in range(base + stride, base + 2 * stride):
-                state[i] *= high
-    else:
-        for i in range(len(state)):
-            state[i] *= c[at + picked(i, wide, start, count)]
 
 
 def _apply_dense(
@@ -94,16 +65,16 @@ def _apply_step(
 ) -> None:
     """Apply one step; kinds are 0 FLIP, 1 PAIR, 2 DIAG, 3 DENSE."""
     if kind == 0:
-        _apply_flip(state, first, second)
+        apply_flip(state, first, second)
     elif kind == 1:
         _apply_pair(state, first, second, c, at)
     elif kind == 2:
-        _apply_diagonal(state, wide, first, second, c, at)
+        apply_diagonal(state, wide, first, second, c, at)
     else:
         _apply_dense(state, wide, first, second, c, at, work)
 
 
-_STEP = (_apply_pair, _apply_flip, picked, _apply_diagonal, spread, _apply_dense, _apply_step)
+_STEP = (_apply_pair, apply_flip, picked, apply_diagonal, spread, _apply_dense, _apply_step)
 
 
 @kernel(calls=_STEP)

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from qcomp.kernels import kernel
 
 __all__ = [
+    "apply_diagonal",
+    "apply_flip",
     "chain_gradients",
     "cycles",
     "fuse",
@@ -21,7 +23,7 @@ States = NDArray[np.complex128]
 Ints = NDArray[np.int64]
 
 
-def _apply_flip(state: States, mask: int, target: int) -> None:
+def apply_flip(state: States, mask: int, target: int) -> None:
     """Swap the pair of the target where all bits of ``mask`` are 1."""
     stride = 1 << target
     for base in range(0, len(state), 2 * stride):
@@ -40,7 +42,7 @@ def picked(i: int, wide: Ints, start: int, count: int) -> int:
     return index
 
 
-def _apply_diagonal(state: States, wide: Ints, start: int, count: int, c: States, at: int) -> None:
+def apply_diagonal(state: States, wide: Ints, start: int, count: int, c: States, at: int) -> None:
     """Multiply each amplitude by the coefficient that its operand bits pick."""
     if count == 0:
         for i in range(len(state)):
@@ -86,7 +88,7 @@ def _product_diagonal(factors: States, out: States) -> None:
             out[i] *= factors[q, 0]
 
 
-@kernel(calls=(_apply_flip, picked, _apply_diagonal, _product_diagonal))
+@kernel(calls=(apply_flip, picked, apply_diagonal, _product_diagonal))
 def layer_diagonals(
     start: States,
     end: States,
@@ -119,9 +121,9 @@ def layer_diagonals(
         _product_diagonal(start[layer], state)
         for k in range(bounds[layer], bounds[layer + 1]):
             if kind[k] == 0:
-                _apply_flip(state, first[k], second[k])
+                apply_flip(state, first[k], second[k])
             else:
-                _apply_diagonal(state, wide, first[k], second[k], constants, place[k])
+                apply_diagonal(state, wide, first[k], second[k], constants, place[k])
         _product_diagonal(end[layer], work)
         for i in range(len(state)):
             state[i] *= work[i]
