@@ -73,10 +73,16 @@ class Compilation:
         graph: The classical machine, if the program has a classical graph.
         circuit: The quantum machine, if it has circuits.
         context: Seed, progress, checked mode.
+        records: What passes did before.
     """
 
     def __init__(
-        self, program: Program, graph: Target | None, circuit: Target | None, context: Context
+        self,
+        program: Program,
+        graph: Target | None,
+        circuit: Target | None,
+        context: Context,
+        records: Sequence[PassRecord] = (),
     ) -> None:
         self.program = program
         if graph is not None:  # so that an operator has one name, whatever passes make of it
@@ -85,7 +91,7 @@ class Compilation:
         self.graph = graph
         self.circuit = circuit
         self.context = context
-        self.records: list[PassRecord] = []
+        self.records = list(records)
         self.labels: Evaluation | None = None
         self.text: TextEvaluation | None = None
         self.metric: object = None
@@ -226,9 +232,7 @@ class Compilation:
             if target is None:
                 continue
             own = target is self.graph or self.graph is None
-            text = circuit_pipeline(self.context, target, effort, pipeline if own else None)
-            if target is self.graph and self._generates and _GENERATE not in text:
-                text = f"{_GENERATE},{text.lstrip()}"
+            text = self.pipeline_text(target, effort, pipeline if own else None)
             self._pipelines[target.name] = text
             if target is self.graph:
                 self._check_schemes(text)
@@ -240,6 +244,13 @@ class Compilation:
             else:
                 self.records += run_passes(self.program, text, self.context, observer)
         self._check_overrides()
+
+    def pipeline_text(self, target: Target, effort: str, pipeline: str | None) -> str:
+        """Return the text of a target's pipeline, data made up at its head where that is asked."""
+        text = circuit_pipeline(self.context, target, effort, pipeline)
+        if target is self.graph and self._generates and _GENERATE not in text:
+            return f"{_GENERATE},{text.lstrip()}"
+        return text
 
     def _check_schemes(self, text: str) -> None:
         """Check that the pipeline has a pass for each scheme that the user asks for."""

@@ -20,6 +20,7 @@ from qcomp.errors import QcompError, SourceError, TargetError, UsageError, sugge
 from qcomp.expected_tokens import expecting
 from qcomp.ir.program import Program
 from qcomp.layer_work import layer_work
+from qcomp.lowering import lower_arrays, lowered_copy, lowered_first
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
 from qcomp.read_options import check_options, with_examples
 from qcomp.registry import load as load_part
@@ -56,9 +57,9 @@ def read(source: object, **options: Any) -> Program:  # noqa: ANN401  a frontend
     Args:
         source: A path or text of OpenQASM; a path, bytes or model of ONNX; a PyTorch module (with
             ``example_inputs``), an exported program or ``.pt2`` file; a Qiskit, pytket or Cirq
-            circuit; a :class:`~qcomp.ir.circuit.Circuit` or
-            :class:`~qcomp.ir.program.Program`.
-        options: Options of the frontend, ``example_inputs`` for PyTorch.
+            circuit; a numpy array, ``.npy`` or ``.npz`` file: a unitary, a state, an image; a
+            :class:`~qcomp.ir.circuit.Circuit` or :class:`~qcomp.ir.program.Program`.
+        options: Options of the frontend, ``example_inputs`` for PyTorch, ``kind`` for arrays.
 
     Returns:
         The program.
@@ -84,7 +85,8 @@ def read(source: object, **options: Any) -> Program:  # noqa: ANN401  a frontend
     what = f"'{source}'" if isinstance(source, str | Path) else f"an object of {type(source)}"
     raise SourceError(
         f"no frontend reads {what}",
-        hint="give OpenQASM (.qasm), ONNX (.onnx), a .pt2 file, a PyTorch module or a circuit",
+        hint="give OpenQASM (.qasm), ONNX (.onnx), a .pt2 file, a PyTorch module, a circuit, or "
+        "an array (.npy, .npz)",
     )
 
 
@@ -139,6 +141,7 @@ def optimize(
     context.deadline = deadline_of(seconds, effort, pipeline)
     if progress is not None:
         context.progress = progress
+    lower_arrays(program, context, passes)
     passes.run(program, context)
     return program.only_circuit if isinstance(source, Circuit) else program
 
@@ -326,12 +329,13 @@ def compile(  # noqa: A001  the name that users of compilers expect
     program = read(source, **options)
     if program is source or program.model is source:  # what the caller holds is not changed
         program = program.copy()
-    _match_targets(program, graph, circuit, "+".join(t.name for t in (graph, circuit) if t))
-    if circuit is not None:
-        check_fit(circuit, program.circuits.items())
     context = Context(seed=seed, verify_each=verify_each)
     if progress is not None:
         context.progress = progress
+    pipeline, lowered = lowered_first(program, pipeline, context, observer)
+    _match_targets(program, graph, circuit, "+".join(t.name for t in (graph, circuit) if t))
+    if circuit is not None:
+        check_fit(circuit, program.circuits.items())
     limits = AngleLimits.of(max_error, max_observable_error, max_t, observables, states)
     if limits is not None:
         if circuit is None:
@@ -341,7 +345,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
         if graph is None:
             raise UsageError("a limit on bytes is for graphs, the source has none")
         context.put(ByteBudget.parse(max_bytes))
-    job = Compilation(program, graph, circuit, context)
+    job = Compilation(program, graph, circuit, context, lowered)
     job.take_rules(exclude, include, override)
     if evaluation is not None and Path(evaluation).suffix in (".npz", ".npy") and labels is None:
         evaluation, labels = None, evaluation
@@ -412,7 +416,7 @@ def verify(first: object, second: object, *, seed: int = 0) -> Verdict:
     """
     from qcomp.equivalence import check
 
-    a, b = read(first), read(second)
+    a, b = (lowered_copy(read(source), Context(seed=seed)) for source in (first, second))
     if a.is_circuit != b.is_circuit:
         raise UsageError("a circuit cannot be compared with a classical graph")
     if a.is_circuit:
@@ -470,11 +474,12 @@ def judge(
 
 
 def single_circuit(program: Program) -> Circuit:
-    """Return the circuit of a program that is one circuit and nothing else.
+    """Return the circuit of a program that is one circuit, or an array that becomes one.
 
     Raises:
         UsageError: If it has a classical graph.
     """
+    program = lowered_copy(program, Context())
     if not program.is_circuit:
         raise UsageError(
             "the source has a classical graph, a circuit is needed here",

@@ -108,6 +108,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "frontends": {
         "openqasm": "qcomp.frontends.openqasm.reader:OpenQasmFrontend",
+        "arrays": "qcomp.frontends.arrays:ArrayFrontend",
         "onnx": "qcomp.frontends.onnx_model:OnnxFrontend",
         "torch": "qcomp.frontends.torch_model:TorchFrontend",
         "qiskit": "qcomp.frontends.qiskit_circuit:QiskitFrontend",

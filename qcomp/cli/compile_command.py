@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
 
 _HELP = """Compile SOURCE for a machine.
 
-SOURCE is an ONNX file, a .pt2 file or OpenQASM. Targets: see 'qcomp targets'; a hybrid model takes
-a classical and a quantum one joined by a plus.
+SOURCE is an ONNX file, a .pt2 file, OpenQASM, or an array (.npy, .npz). Targets: see 'qcomp
+targets'; a hybrid model takes a classical and a quantum one joined by a plus.
 
 Examples:
 
@@ -52,6 +52,10 @@ Examples:
   qcomp compile circuit.qasm -t machine.json --initial-layout 3,4,5 -o out
 
   qcomp compile circuit.qasm -t clifford+t --max-error 1e-3 -o out
+
+  qcomp compile unitary.npy -t ibm-heron -o out
+
+  qcomp compile psi.npy -t ibm-heron --fidelity .97 -o out
 
 OUT is a folder: graphs as .onnx, circuits as .qasm, program.json, report.html and report.json.
 """
@@ -235,6 +239,28 @@ def compile_command(
             "256 MiB they lie in OUT.layers until it has ended well.",
         ),
     ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            "--as",
+            metavar="unitary|state|image",
+            help="What an array is; by default its shape says.",
+        ),
+    ] = None,
+    array: Annotated[
+        str | None, typer.Option("--array", metavar="NAME", help="Which array of a .npz file.")
+    ] = None,
+    accuracy: Annotated[
+        float | None,
+        typer.Option("--accuracy", help="Of a unitary: how far the matrix may be from one."),
+    ] = None,
+    fidelity: Annotated[
+        float | None,
+        typer.Option("--fidelity", help="Of a state: how much of it has to be met, 1 for all."),
+    ] = None,
+    epsilon: Annotated[
+        float | None, typer.Option("--epsilon", help="Of an image: how much a pixel may change.")
+    ] = None,
     effort: EffortOption = "default",
     seed: SeedOption = 0,
     verify_each: VerifyEachOption = False,
@@ -247,6 +273,13 @@ def compile_command(
     from qcomp.driver import compile as compile_source
 
     observer = pass_observer(print_after, json_output)
+    asked = {
+        "kind": kind,
+        "array": array,
+        "accuracy": accuracy,
+        "fidelity": fidelity,
+        "epsilon": epsilon,
+    }
     with bars() as progress, saying_how_to_go_on():
         artifact = compile_source(
             source,
@@ -285,6 +318,7 @@ def compile_command(
             cache=cache,
             progress=progress,
             observer=observer,
+            **{name: value for name, value in asked.items() if value is not None},
         )
     if json_output:
         emit_json(dict(artifact.report))

@@ -132,6 +132,7 @@ def opt_command(
     )
     from qcomp.driver import deadline_of, effort_pipeline, read, single_circuit
     from qcomp.equivalence import check
+    from qcomp.lowering import lower_arrays
     from qcomp.passmanager import Context
     from qcomp.registry import load
     from qcomp.target_choice import check_fit
@@ -141,11 +142,12 @@ def opt_command(
     if profile is None:
         profile = "full" if machine is None else machine.profile
     passes = effort_pipeline(effort, pipeline, cost, machine, allow or ())
+    context = Context(seed=seed, target=machine, verify_each=verify_each)
     program = read(source)
+    lower_arrays(program, context, passes)
     before = single_circuit(program)
     if machine is not None:
         check_fit(machine, program.circuits.items())
-    context = Context(seed=seed, target=machine, verify_each=verify_each)
     context.deadline = deadline_of(seconds, effort, pipeline)
     with bars() as progress, stopped_by_hand(context.deadline):
         if progress is not None:
