@@ -21,7 +21,16 @@ from qcomp.passes.reduce.identities import (
     table,
 )
 
-__all__ = ["Basis", "Spelling", "Turn", "distinct", "euler_angles", "snapped", "spelled"]
+__all__ = [
+    "UNWRITABLE",
+    "Basis",
+    "Spelling",
+    "Turn",
+    "distinct",
+    "euler_angles",
+    "snapped",
+    "spelled",
+]
 
 _PIECE = 1 << 13
 _WEIGHTS = np.arange(1, 16, 2, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -17,7 +17,7 @@ from qcomp.ir.gates import GATES, NUM_ANGLES, G
 from qcomp.ir.run import Run
 from qcomp.kernels import kernel
 from qcomp.passes.reduce.cancel_inverses import cancel_run
-from qcomp.passes.reduce.euler import Basis, Spelling, distinct, spelled
+from qcomp.passes.reduce.euler import UNWRITABLE, Basis, Spelling, distinct, spelled
 from qcomp.passes.reduce.leaves import Leaf, Phase, call, rewrite_leaves
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
@@ -218,6 +218,7 @@ def fuse_run(
     better = length < count[index]
     if having is None:
         better |= (length == count[index]) & (strange[index] > 0)
+    better &= length < UNWRITABLE  # a chain may be longer than that number
     if not better.any():
         return run, forms, Phase()
     spelling = spelled(words, matrix).take(which[better])

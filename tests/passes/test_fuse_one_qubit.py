@@ -124,6 +124,16 @@ def test_basis_that_cannot_write_a_chain_leaves_it() -> None:
     assert fused(circuit, "s-t") is circuit
 
 
+def test_long_words_that_no_shorter_ones_equal_stay_as_they_are() -> None:
+    circuit = Circuit(1)
+    for turn in np.random.default_rng(0).integers(0, 2, 70):
+        circuit.h(0)
+        circuit.t(0)
+        if turn:
+            circuit.s(0)
+    assert len(fused(circuit, "h-s-t")) > 99
+
+
 def test_euler_angles_of_the_corners_are_exact() -> None:
     theta, phi, lam = euler_angles(np.array([np.eye(2), [[0, 1], [1, 0]]], dtype=complex))
     assert theta.tolist() == [0.0, np.pi]
