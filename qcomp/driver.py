@@ -19,6 +19,7 @@ from qcomp.deadline import Deadline
 from qcomp.errors import QcompError, SourceError, TargetError, UsageError, suggest
 from qcomp.expected_tokens import expecting
 from qcomp.ir.program import Program
+from qcomp.layer_lowering import lower_layers
 from qcomp.layer_work import layer_work
 from qcomp.lowering import lower_arrays, lowered_copy, lowered_first
 from qcomp.passmanager import Context, PassRecord, Pipeline, Progress
@@ -233,6 +234,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
     exclude: Sequence[str] = (),
     include: Sequence[str] = (),
     override: Sequence[str] = (),
+    lower: Sequence[str] = (),
     verify_each: bool = False,
     jobs: int = 1,
     scheduler: str | None = None,
@@ -296,6 +298,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
             ``sub:PREFIX`` for a subgraph, see :mod:`qcomp.node_rules`.
         include: Patterns of the only operators that may be quantized.
         override: ``PATTERN{bits=4,method=mse,scheme=static}``: options of single operators.
+        lower: ``NODE=METHOD``: layers that become circuits, see
+            :mod:`qcomp.passes.lower.layers.lower_layer`.
         verify_each: Whether every pass's promise is checked.
         jobs: Processes of this machine that round layers; the bytes are the same for any number.
         scheduler: Address of a Dask scheduler whose workers round them instead.
@@ -333,9 +337,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
     if progress is not None:
         context.progress = progress
     pipeline, lowered = lowered_first(program, pipeline, context, observer)
-    _match_targets(program, graph, circuit, "+".join(t.name for t in (graph, circuit) if t))
-    if circuit is not None:
-        check_fit(circuit, program.circuits.items())
+    if not lower:
+        _match_targets(program, graph, circuit)
     limits = AngleLimits.of(max_error, max_observable_error, max_t, observables, states)
     if limits is not None:
         if circuit is None:
@@ -352,6 +355,9 @@ def compile(  # noqa: A001  the name that users of compilers expect
     job.take_data(calibration, labels, preprocess, pipeline)
     job.take_text(evaluation, tokenizer)
     job.take_figure(metric, higher_is_better, max_drop)
+    if lower:
+        lower_layers(job, lower, observer)
+        _match_targets(program, graph, circuit)
     if method is not None:
         pipeline = with_method(pipeline, method, graph, effort)
     if tokens is not None:
@@ -373,10 +379,9 @@ def compile(  # noqa: A001  the name that users of compilers expect
     return Artifact(out, check=False).owned_by(owner)
 
 
-def _match_targets(
-    program: Program, graph: Target | None, circuit: Target | None, text: str
-) -> None:
-    """Check that every part of the program has a machine, and every machine a part."""
+def _match_targets(program: Program, graph: Target | None, circuit: Target | None) -> None:
+    """Check that every part of the program has a machine, and every machine a part that fits."""
+    text = "+".join(target.name for target in (graph, circuit) if target)
     has_graph = not program.is_circuit
     if program.circuits and circuit is None:
         raise TargetError(
@@ -398,6 +403,8 @@ def _match_targets(
             f"the source has no classical graph for '{graph.name}'",
             hint=f"try -t {circuit.name}" if circuit else "try -t portable",
         )
+    if circuit is not None:
+        check_fit(circuit, program.circuits.items())
 
 
 def verify(first: object, second: object, *, seed: int = 0) -> Verdict:

@@ -219,6 +219,15 @@ def compile_command(
             "Repeatable.",
         ),
     ] = None,
+    lower: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lower",
+            metavar="NODE=METHOD",
+            help="This layer becomes circuits: '/fc1/Gemm=orthogonal'. The methods are listed "
+            "above; it needs a quantum target beside the classical one. Repeatable.",
+        ),
+    ] = None,
     jobs: Annotated[
         int, typer.Option("-j", "--jobs", help="Processes of this machine that round layers.")
     ] = 1,
@@ -310,6 +319,7 @@ def compile_command(
             exclude=exclude or (),
             include=include or (),
             override=override or (),
+            lower=lower or (),
             effort=effort,
             seed=seed,
             verify_each=verify_each,

@@ -69,18 +69,20 @@ class Readout:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """How a part that was captured compared with its original when it was read.
+    """How a part that was captured or lowered compared with its original.
 
     Attributes:
         what: The part.
         rows: Rows of inputs that both were given.
         errors: (dtype, error) pairs: where both computed in that dtype, the largest
             ``|captured - original| / max(1, |original|)``.
+        against: What became of it.
     """
 
     what: str
     rows: int
     errors: tuple[tuple[str, float], ...]
+    against: str = "its capture"
 
 
 def is_circuit_node(node: ir.Node) -> bool:

@@ -91,10 +91,10 @@ def target_line(target: Target, effort: str = "", pipeline: str = "") -> TargetL
 
 
 def comparison_lines(comparisons: Iterable[Comparison]) -> list[CheckLine]:
-    """Return the checks of captured parts against their originals, a line for each dtype."""
+    """Return the checks of captured and lowered parts against their originals, a line for each dtype."""
     return [
         CheckLine(
-            f"{comparison.what} and its capture",
+            f"{comparison.what} and {comparison.against}",
             f"outputs on {comparison.rows} rows of inputs, computed in {dtype}",
             "measured",
             error,

@@ -1,0 +1,1 @@
+"""Classical layers and data as circuits."""

@@ -1,0 +1,187 @@
+"""lower-layer: a classical layer becomes circuits with classical glue around them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qcomp.errors import PassError, UsageError
+from qcomp.ir.program import Program
+from qcomp.lowered import LoweredLayer, LoweredLayers
+from qcomp.node_rules import NodeRules, name_nodes
+from qcomp.passes.calibrate.batches import checked_batches
+from qcomp.passes.graph.rewriting import node_label
+from qcomp.passes.lower.layers.glue import Glue
+from qcomp.passes.lower.layers.method import METHODS, Built, Method, Options, method_named
+from qcomp.passmanager import Context, GraphPass, Guarantee, Pipeline
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+__all__ = ["LowerLayer"]
+
+FITTED_ROWS = 512
+"""Rows of calibration data that a method is fitted to."""
+
+
+@dataclass(frozen=True)
+class LowerLayer(GraphPass):
+    """layer(x) = glue(readout(circuit(angles(x)))), in the place of a node.
+
+    What is made has the inputs, the output and the shapes of the node, the batch free. Angles that
+    depend on data are computed in float64 by ONNX operators.
+
+    Preconditions: the node stands in the main graph and its weight is a constant. Each method says
+    which nodes it takes; ``qcomp passes lower-layer`` prints the pass, ``qcomp compile --help`` the
+    methods.
+
+    Preserves: exact methods the layer up to float64 rounding; the others are measured against the
+    layer in the report.
+
+    Cost: in the context as ``LoweredLayers`` and as a note: qubits, two-qubit gates, depth,
+    circuits a row, measurement settings. Closed forms: ``docs/lowering.md``, "Classical layers".
+
+    Source: each method's file; the idea of swapping layer by layer: 'Let the Quantum Creep In',
+    arXiv:2409.17583.
+
+    Attributes:
+        node: Which operators: a name, a glob, ``op:TYPE`` or ``sub:PREFIX``; "" for none.
+        method: How.
+        block: Rows and columns of a block of the matrix; 0 for the method's own choice.
+        bond: Largest bond dimension; 0 for what is exact.
+        form: Which of the method's forms; "" for the cheaper one.
+        weights: A ``.npz`` file with trained weights.
+        paths: Parallel paths or layers; 0 for the method's own choice.
+    """
+
+    name: ClassVar[str] = "lower-layer"
+    preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+
+    node: str = ""
+    method: str = ""
+    block: int = 0
+    bond: int = 0
+    form: str = ""
+    weights: str = ""
+    paths: int = 0
+
+    def run(self, program: Program, context: Context) -> bool:
+        """Lower every node that is meant; return whether there was any.
+
+        Raises:
+            UsageError: If no node or no method has that name.
+            PassError: If the method cannot take a node.
+        """
+        if not self.node:
+            return False
+        method = method_named(self.method)
+        options = Options(*(getattr(self, field.name) for field in fields(Options)))
+        for field in fields(Options):
+            if getattr(options, field.name) != field.default and field.name not in method.options:
+                raise UsageError(
+                    f"the method '{method.name}' takes no option '{field.name}'",
+                    hint="its options: " + (", ".join(method.options) or "none"),
+                )
+        name_nodes(program.model.graph)
+        rules = NodeRules(include=(self.node,))
+        rules.check(program.model.graph)
+        found = [
+            node
+            for node in program.model.graph
+            if rules.matches(self.node, node_label(node), node.op_type)
+        ]
+        for node in found:
+            if reason := method.refuse(node, options):
+                raise _refused(node, method, options, reason)
+        for node in found:
+            self._lower(program, node, method, options, context)
+        return bool(found)
+
+    def _lower(
+        self, program: Program, node: ir.Node, method: Method, options: Options, context: Context
+    ) -> None:
+        label = node_label(node)
+        glue = Glue(program, node, label)
+
+        def data() -> tuple[NDArray[Any], NDArray[Any]]:
+            return _rows(program, node, method, context)
+
+        built = method.lower(glue, node, options, data)
+        old = node.outputs[0]
+        output = glue.like(built.output, old)
+        output.shape = old.shape
+        glue.editor.replace_value(old, output)
+        glue.editor.remove(node)
+        layer = _layer(program, method, built, label, node.op_type, output.name or "")
+        known = context.get(LoweredLayers) or LoweredLayers()
+        context.put(LoweredLayers((*known.layers, layer)))
+        context.warn(layer.sentence)
+
+
+def _layer(
+    program: Program, method: Method, built: Built, name: str, op_type: str, output: str
+) -> LoweredLayer:
+    """Count what the circuits cost, gates on three and more qubits taken apart."""
+    apart = Program(
+        program.model, {run.circuit: program.circuits[run.circuit] for run in built.runs}
+    )
+    if apart.circuits:
+        Pipeline.parse("to-basis{max_qubits=2}").run(apart, Context())
+    stats = [circuit.stats() for circuit in apart.circuits.values()]
+    return LoweredLayer(
+        node=name,
+        op_type=op_type,
+        method=method.name,
+        output=output,
+        circuits=tuple(apart.circuits),
+        qubits=max((s.qubits for s in stats), default=0),
+        two_qubit=sum(s.two_qubit for s in stats),
+        depth=max((s.depth for s in stats), default=0),
+        runs=sum(run.rows for run in built.runs),
+        settings=sum(run.rows * run.settings for run in built.runs),
+        restores=built.restores or method.restores,
+        exact=method.exact if built.exact is None else built.exact,
+        remark=built.remark,
+    )
+
+
+def _refused(node: ir.Node, method: Method, options: Options, reason: str) -> PassError:
+    others = [method_named(name) for name in METHODS if name != method.name]
+    able = [other.name for other in others if not other.refuse(node, Options())]
+    return PassError(
+        f"the method '{method.name}' cannot take the layer '{node_label(node)}' ({node.op_type})",
+        why=reason,
+        hint=f"methods that can: {', '.join(able)}"
+        if able
+        else "no method can: leave it classical",
+    )
+
+
+def _rows(
+    program: Program, node: ir.Node, method: Method, context: Context
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return what a layer reads and makes on the calibration data."""
+    from qcomp.execute import HybridSession
+
+    if context.calibration is None:
+        raise UsageError(
+            f"the method '{method.name}' is fitted to calibration data, none was given",
+            hint="give --calib data.npz, or trained weights: "
+            f"--lower '{node_label(node)}={method.name}{{weights=FILE.npz}}'",
+        )
+    names = [node.inputs[0].name or "", node.outputs[0].name or ""]  # type: ignore[union-attr]
+    given = names[0] in {value.name for value in program.model.graph.inputs}
+    taps = names[1:] if given else names
+    session = HybridSession(program, taps=taps, only_taps=True)
+    parts: list[list[NDArray[Any]]] = [[], []]
+    for feeds in checked_batches(program.model, context.calibration(), FITTED_ROWS):
+        made = {**feeds, **session.run(feeds, shots=0)}
+        for part, name in zip(parts, names, strict=True):
+            part.append(np.asarray(made[name], dtype=np.float64))
+        if sum(len(array) for array in parts[0]) >= FITTED_ROWS:
+            break
+    first, second = (np.concatenate(part)[:FITTED_ROWS] for part in parts)
+    return first, second
