@@ -247,7 +247,7 @@ class Compilation:
 
     def pipeline_text(self, target: Target, effort: str, pipeline: str | None) -> str:
         """Return the text of a target's pipeline, data made up at its head where that is asked."""
-        text = circuit_pipeline(self.context, target, effort, pipeline)
+        text = circuit_pipeline(self.context, target, effort, pipeline, self.program)
         if target is self.graph and self._generates and _GENERATE not in text:
             return f"{_GENERATE},{text.lstrip()}"
         return text

@@ -29,6 +29,7 @@ _STOPPED = 130
 
 COMMANDS = (
     "compile",
+    "sweep",
     "opt",
     "run",
     "bind",

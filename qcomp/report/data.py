@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from qcomp.errors import SourceError
 from qcomp.report.accuracy import AccuracyLine, BoundLine, KeptLine
+from qcomp.report.front import FrontSection
 from qcomp.run_plan import RunLine
 
 __all__ = [
@@ -357,6 +358,7 @@ class Report:
         checks: What was checked, and what was not.
         budget: The error budget's ledger.
         runs: How the circuits of a hybrid model are to be run.
+        front: Of ``qcomp sweep``.
         warnings: What the user should know, one sentence each.
     """
 
@@ -375,6 +377,7 @@ class Report:
     checks: tuple[CheckLine, ...] = ()
     budget: tuple[BudgetLine, ...] = ()
     runs: tuple[RunLine, ...] = ()
+    front: FrontSection | None = None
     warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, object]:

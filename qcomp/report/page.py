@@ -8,7 +8,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from qcomp.report.data import AccuracyLine, LayerLine, PassLine, Report, Sizes
-from qcomp.report.svg import Bars, bar_chart, dot_chart
+from qcomp.report.front import FrontSection
+from qcomp.report.svg import Bars, Dot, bar_chart, curve_chart, dot_chart
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -57,6 +58,7 @@ def render(report: Report) -> str:
         count_rows=[_count_rows(c.before, c.after) for c in report.circuits],
         accuracy_rows=[_accuracy_row(line) for line in report.accuracy],
         summary=_summary(report),
+        front_plot=_front_plot(report.front) if report.front else "",
     )
 
 
@@ -187,6 +189,15 @@ def _layer_plot(layers: Sequence[LayerLine]) -> str:
     if len(rows) <= MAX_BARS:
         return bar_chart(rows, series, unit, title)
     return dot_chart(rows, series, unit, "layer, in graph order", title)
+
+
+def _front_plot(front: FrontSection) -> str:
+    dots = []
+    for point in front.points:
+        height = front.height(point)
+        tip = f"{point.cost:,} {front.cost}: {height:.4g}"
+        dots.append(Dot(point.cost, height, f"{tip} ({point.choice})", point.best))
+    return curve_chart(dots, front.cost, front.vertical, front.title, logarithmic=front.logarithmic)
 
 
 def _accuracy_row(line: AccuracyLine) -> tuple[str, str, str, str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,7 +14,7 @@ from qcomp.report.diagram import Diagram, Element, clip, plan
 if TYPE_CHECKING:
     from qcomp.ir.circuit import Circuit
 
-__all__ = ["Bars", "bar_chart", "circuit_svg", "dot_chart"]
+__all__ = ["Bars", "Dot", "bar_chart", "circuit_svg", "curve_chart", "dot_chart"]
 
 ROW = 40
 """Height of a wire, pixels."""
@@ -284,6 +285,65 @@ def dot_chart(rows: Sequence[Bars], series: Sequence[str], unit: str, axis: str,
                 f'class="{style}"><title>{tip}</title></circle>'
             )
     return _svg(left + width + 10, top + plot + 46, title, "plot", parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """One point of a curve: where it is, what shows when it is pointed at, and whether it leads."""
+
+    x: float
+    y: float
+    tip: str
+    marked: bool = True
+
+
+def curve_chart(
+    dots: Sequence[Dot], across: str, up: str, title: str, *, logarithmic: bool = False
+) -> str:
+    """Return points over a horizontal axis; a line joins those that are marked.
+
+    Args:
+        dots: The points, from the left.
+        across: What the horizontal axis shows.
+        up: What the vertical axis shows.
+        title: What the whole plot shows, for readers that cannot see it.
+        logarithmic: Whether the vertical axis is one of logarithms; all y are above 0 then.
+    """
+    left, width, top, plot = 84.0, 720.0, 16.0, 300.0
+    xs = _ticks(min(d.x for d in dots), max(d.x for d in dots))
+    heights = [log10(d.y) if logarithmic else d.y for d in dots]
+    ys = _ticks(min(heights), max(heights))
+    if logarithmic:
+        ys = [float(k) for k in range(floor(min(heights)), -floor(-max(heights)) + 1)]
+        ys = ys if len(ys) > 1 else [ys[0], ys[0] + 1]
+
+    def right_of(x: float) -> float:
+        return left + (x - xs[0]) / (xs[-1] - xs[0]) * width
+
+    def above(y: float) -> float:
+        return top + plot - (y - ys[0]) / (ys[-1] - ys[0]) * plot
+
+    parts = _axis(xs, right_of, top, top + plot, across, left + width / 2)
+    for tick in ys:
+        text = f"1e{tick:+.0f}" if logarithmic else _number(tick)
+        parts.append(_line(left, above(tick), left + width, above(tick), "grid"))
+        parts.append(_text(left - 6, above(tick) + 4, text, "end", "tick"))
+    middle = top + plot / 2
+    parts.append(
+        f'<text x="14" y="{middle:.0f}" text-anchor="middle" class="axis" '
+        f'transform="rotate(-90 14 {middle:.0f})">{escape(up)}</text>'
+    )
+    at = [(right_of(d.x), above(y)) for d, y in zip(dots, heights, strict=True)]
+    led = [place for place, dot in zip(at, dots, strict=True) if dot.marked]
+    for (x1, y1), (x2, y2) in itertools.pairwise(led):
+        parts.append(_line(x1, y1, x2, y2, "link"))
+    for (x, y), dot in zip(at, dots, strict=True):
+        style = "bar s0" if dot.marked else "bar s2"
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="{style}">'
+            f"<title>{escape(dot.tip)}</title></circle>"
+        )
+    return _svg(left + width + 30, top + plot + 46, title, "plot", parts)
 
 
 def _legend(series: Sequence[str], x: float) -> list[str]:
