@@ -76,7 +76,7 @@ def test_all_products_run_as_matmulnbits(divergence):
     assert all(kernels == {"MatMulNBits", "Gather"} for _, _, kernels in divergence.values())
 
 
-def test_convolutions_take_4_bits_in_8_bit_kernels_where_there_is_data(build, tmp_path):
+def test_convolutions_take_4_or_8_bits_in_8_bit_kernels_where_there_is_data(build, tmp_path):
     rng = np.random.default_rng(0)
     body = """
     g (float[n, 8, 12, 12] x) => (float[n, 5] y) {
@@ -98,12 +98,12 @@ def test_convolutions_take_4_bits_in_8_bit_kernels_where_there_is_data(build, tm
         assert not [w for w in dict(artifact.report)["warnings"] if "nothing" in w]
     assert list(found["none"].values()) == [("u4/32", "MatMulNBits")]
     assert sorted(found["data"].values())[-3:] == [
-        ("s4", "QLinearConv"),
-        ("s4", "QLinearConv"),
-        ("u4/16", "MatMulNBits"),
+        ("s4", "QLinearConv"),  # the larger one; the others get the fifth more bytes
+        ("s8", "QLinearConv"),
+        ("u8/16", "MatMulNBits"),
     ]
     (proved,) = [c["how"] for c in dict(artifact.report)["checks"] if c["result"] == "proved"]
     assert "gptq: 0 of 3 layers above" in proved  # of both passes
     session = Session(next((tmp_path / "data").glob("*.onnx")))
     y, got = Session(program.model).run(data)["y"], session.run(data)["y"]
-    assert 10 * np.log10((y**2).sum() / ((y - got) ** 2).sum()) > 12
+    assert 10 * np.log10((y**2).sum() / ((y - got) ** 2).sum()) > 14
