@@ -21,7 +21,7 @@ from qcomp.passes.graph.rewriting import (
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Convolution", "Linear", "convolution_of", "linear_of"]
+__all__ = ["Convolution", "Linear", "convolution_of", "linear_of", "only_squared"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,23 @@ def convolution_of(node: ir.Node) -> Convolution | str:
     return Convolution(
         node, _given(node), array, bias, (steps[0], steps[1]), (pads[0], pads[1], pads[2], pads[3])
     )
+
+
+def only_squared(node: ir.Node) -> bool:
+    """Whether all that the graph reads of a node's output is its square or its absolute value."""
+    out = node.outputs[0]
+    if out.is_graph_output() or not out.uses():
+        return False
+    for use in out.uses():
+        user = use.node
+        if user.op_type == "Abs":
+            continue
+        if user.op_type == "Mul" and user.inputs[0] is user.inputs[1]:
+            continue
+        power = constant_array(user.inputs[1]) if user.op_type == "Pow" else None
+        if power is None or power.size != 1 or float(power.reshape(-1)[0]) != 2.0:
+            return False
+    return True
 
 
 def _given(node: ir.Node) -> ir.Value:

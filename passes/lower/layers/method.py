@@ -21,6 +21,8 @@ __all__ = ["METHODS", "Built", "Method", "Options", "Run", "method_named"]
 METHODS: Mapping[str, str] = MappingProxyType(
     {
         "orthogonal": "orthogonal",
+        "swap-test": "swap_test",
+        "hypergraph": "hypergraph",
     }
 )
 """Method -> the module beside this one that holds it as ``METHOD``."""
