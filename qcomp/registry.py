@@ -30,6 +30,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "sort-neurons": "qcomp.passes.graph.sort_neurons:SortNeurons",
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "bind-to-slots": "qcomp.passes.graph.bind_to_slots:BindToSlots",
+        "encode-image": "qcomp.passes.lower.encode_image:EncodeImage",
         "lower-layer": "qcomp.passes.lower.layers.lower_layer:LowerLayer",
         "partition": "qcomp.passes.graph.partition:Partition",
         "measure-sensitivity": "qcomp.passes.allocate.measure_sensitivity:MeasureSensitivity",
@@ -97,6 +98,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "allocate-angles": "qcomp.passes.allocate.angle_allocate:AllocateAngles",
         "synthesize-rotations": "qcomp.passes.synthesize.clifford_t.synthesize_rotations:"
         "SynthesizeRotations",
+        "evolve": "qcomp.passes.synthesize.evolution.evolve:Evolve",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
         "merge-quarter-turns": "qcomp.passes.map.merge_quarter_turns:MergeQuarterTurns",
         "collect-rzz": "qcomp.passes.map.collect_rzz:CollectRzz",
@@ -111,6 +113,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "frontends": {
         "openqasm": "qcomp.frontends.openqasm.reader:OpenQasmFrontend",
         "arrays": "qcomp.frontends.arrays:ArrayFrontend",
+        "observables": "qcomp.frontends.observables:ObservableFrontend",
         "onnx": "qcomp.frontends.onnx_model:OnnxFrontend",
         "torch": "qcomp.frontends.torch_model:TorchFrontend",
         "qiskit": "qcomp.frontends.qiskit_circuit:QiskitFrontend",

@@ -1,6 +1,7 @@
 """Arrays as programs: the nodes of ``ai.qcomp`` that stand for a unitary, a state or an image.
 
-``Unitary``: complex128[2^n, 2^n]; ``State``: complex128[2^n] of norm 1; ``Image``: float64[h, w].
+``Unitary``: complex128[2^n, 2^n]; ``State``: complex128[2^n] of norm 1; ``Image``: float64[h, w];
+``Hamiltonian``: string[1], an observable's text.
 The array is a constant, the node's only input; its output is what the circuit that it becomes gives
 back (attribute ``kind``, see :class:`~qcomp.ir.program.Readout`; ``probs`` by default). The passes
 of ``LOWERING`` put an ``ai.qcomp::Circuit`` node in its place.
@@ -36,7 +37,12 @@ __all__ = [
 ]
 
 LOWERING: Mapping[str, str] = MappingProxyType(
-    {"Unitary": "synthesize-unitary", "State": "prepare-state", "Image": "encode-image"}
+    {
+        "Unitary": "synthesize-unitary",
+        "State": "prepare-state",
+        "Image": "encode-image",
+        "Hamiltonian": "evolve",
+    }
 )
 """Op type of a node -> the pass that makes a circuit of it."""
 

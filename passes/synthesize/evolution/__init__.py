@@ -1,0 +1,3 @@
+"""Hamiltonian evolution: commuting groups, product formulas, their errors."""
+
+from __future__ import annotations
