@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qcomp.angle_accuracies import RowAccuracies
 from qcomp.artifact_format import FORMAT, MANIFEST, VERSION, sha256
 from qcomp.binding import SlottedCircuits
 from qcomp.errors import TargetError
@@ -139,6 +140,7 @@ class BundleBackend:
             "clbits": circuit.num_clbits,
             "parameters": list(circuit.params),
             "parameter_form": "slots" if stage.circuit in _slotted(context) else "affine",
+            "accuracies": _accuracies(circuit.name, context),
             "layout": None if circuit.layout is None else circuit.layout.to_dict(),
             "inputs": list(stage.inputs),
             "constants": {name: _array(array) for name, array in stage.constants.items()},
@@ -170,6 +172,12 @@ def _slotted(context: Context) -> Collection[str]:
     """Return the names of the circuits whose parameters are slots that the graph computes."""
     found = context.get(SlottedCircuits)
     return found.errors if found else ()
+
+
+def _accuracies(name: str, context: Context) -> list[float]:
+    """Return how near the words of rotations by parameters are to come, in order."""
+    found = context.get(RowAccuracies)
+    return [] if found is None else list(found.in_order.get(name, ()))
 
 
 def _machine(target: Target | None) -> Json | None:

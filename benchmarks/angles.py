@@ -1,6 +1,6 @@
 """T counts of rotations and of trained classifiers, beside other engines and uniform accuracy.
 
-    python benchmarks/angles.py rz [--angles 1000] [--pygridsynth PYTHON]
+    python benchmarks/angles.py rz [--angles 1000] [--pygridsynth PYTHON] [--keep FILE]
     python benchmarks/angles.py u3 [--angles 50]
     python benchmarks/angles.py classifier [--kinds ring,qcnn] [--limits 0.05,0.02,0.01]
 
@@ -40,9 +40,11 @@ _PEER = """
 import json, sys, warnings
 warnings.filterwarnings("ignore")
 from pygridsynth import gridsynth_gates
-angles, epsilons = json.load(sys.stdin)
-json.dump([[gridsynth_gates(a, e) for a in angles] for e in epsilons], sys.stdout)
+angles, epsilon = json.load(sys.stdin)
+json.dump([gridsynth_gates(angle, epsilon) for angle in angles], sys.stdout)
 """
+_LETTERS = {"H": "h", "T": "t", "S": "s", "X": "x"}
+_CHUNK = 100
 
 
 def _qiskit(angle, epsilon):
@@ -51,43 +53,45 @@ def _qiskit(angle, epsilon):
     return [instruction.operation.name for instruction in gridsynth_rz(angle, epsilon).data]
 
 
+def _pygridsynth(python, angles, epsilon):
+    done = subprocess.run([python, "-c", _PEER], input=json.dumps([angles, epsilon]),
+                          capture_output=True, text=True, check=True)  # fmt: skip
+    return [[_LETTERS[c] for c in w[::-1] if c in _LETTERS] for w in json.loads(done.stdout)]
+
+
+def _kept(path):
+    """Return what an earlier run wrote to a file, so that this one goes on from there."""
+    return json.loads(path.read_text()) if path is not None and path.is_file() else {}
+
+
 def rz(options) -> None:
     angles = np.random.default_rng(0).uniform(-np.pi, np.pi, options.angles).tolist()
-    peers = None
+    engines = {
+        "qcomp": lambda part, eps: [rotation_word(0, angle, eps).word for angle in part],
+        "qiskit at eps": lambda part, eps: [normal_form(_qiskit(a, eps)) for a in part],
+        "qiskit at 2 eps": lambda part, eps: [normal_form(_qiskit(a, 2 * eps)) for a in part],
+    }
     if options.pygridsynth:
-        done = subprocess.run(
-            [options.pygridsynth, "-c", _PEER],
-            input=json.dumps([angles, EPSILONS]),
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        peers = json.loads(done.stdout)
-    print("| eps | qcomp | qiskit at eps | qiskit at 2 eps | pygridsynth at eps | ", end="")
-    print("largest error / eps: qcomp, qiskit at eps, at 2 eps, pygridsynth |")
-    print("|---|---|---|---|---|---|")
-    names = {"H": "h", "T": "t", "S": "s", "X": "x"}
-    for number, epsilon in enumerate(EPSILONS):
-        columns = [
-            [rotation_word(0, angle, epsilon).word for angle in angles],
-            [normal_form(_qiskit(angle, epsilon)) for angle in angles],
-            [normal_form(_qiskit(angle, 2 * epsilon)) for angle in angles],
+        engines["pygridsynth at eps"] = lambda part, eps: [
+            normal_form(word) for word in _pygridsynth(options.pygridsynth, part, eps)
         ]
-        if peers:
-            columns.append(
-                [normal_form([names[c] for c in w[::-1] if c in names]) for w in peers[number]]
-            )
-        means = [float(np.mean([word.t_count for word in column])) for column in columns]
-        worst = [
-            max(
-                word.distance(rz_quaternion(angle)) / epsilon
-                for word, angle in zip(column, angles, strict=True)
-            )
-            for column in columns
-        ]
-        cells = [f"{mean:.2f}" for mean in means] + ["-"] * (4 - len(means))
-        print(f"| {epsilon:.0e} | {' | '.join(cells)} | ", end="")
-        print(", ".join(f"{w:.2f}" for w in worst), "|", flush=True)
+    found = _kept(options.keep)
+    print(f"| eps | {' | '.join(engines)} | largest error / eps of each |")
+    print("|---" * (len(engines) + 2) + "|")
+    for epsilon in EPSILONS:
+        means, worst = [], []
+        for name, engine in engines.items():
+            rows = found.setdefault(f"{name}, {epsilon:.0e}", [])
+            while len(rows) < len(angles):
+                part = angles[len(rows) : len(rows) + _CHUNK]
+                for word, angle in zip(engine(part, epsilon), part, strict=True):
+                    rows.append([word.t_count, word.distance(rz_quaternion(angle)) / epsilon])
+                if options.keep is not None:
+                    options.keep.write_text(json.dumps(found))
+            counts, errors = np.array(rows[: len(angles)]).T
+            means.append(f"{counts.mean():.2f}")
+            worst.append(f"{errors.max():.2f}")
+        print(f"| {epsilon:.0e} | {' | '.join(means)} | {', '.join(worst)} |", flush=True)
 
 
 def u3(options) -> None:
@@ -208,6 +212,7 @@ def main() -> None:
     parser.add_argument("what", choices=("rz", "u3", "classifier"))
     parser.add_argument("--angles", type=int, default=1000)
     parser.add_argument("--pygridsynth", help="a Python that has it")
+    parser.add_argument("--keep", type=Path, help="a file to go on from, and to write to")
     parser.add_argument("--kinds", default="ring,qcnn")
     parser.add_argument("--limits", default="0.05,0.02,0.01")
     parser.add_argument("--bounds", type=int, default=4)

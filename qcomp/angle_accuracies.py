@@ -19,7 +19,15 @@ __all__ = [
     "AngleBudgets",
     "AngleData",
     "AngleSensitivities",
+    "CircuitRows",
+    "RowAccuracies",
+    "RowKey",
+    "RowTCounts",
+    "data_of",
 ]
+
+RowKey = tuple[tuple[str, float], ...]
+"""What a rotation depends on: (parameter, factor) pairs, the first factor above 0."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,3 +145,67 @@ class AngleBudgets:
     def with_budget(self, budget: AngleBudget) -> AngleBudgets:
         """Return them with one more."""
         return AngleBudgets({**self.by_circuit, budget.circuit: budget})
+
+
+@dataclass(frozen=True)
+class CircuitRows:
+    """What circuits are run on: the rows that the graph gives them, and what is read.
+
+    Attributes:
+        by_circuit: By name.
+    """
+
+    by_circuit: dict[str, AngleData] = field(default_factory=dict)
+
+
+def data_of(name: str, given: AngleData | None, known: CircuitRows | None) -> AngleData | None:
+    """Return what a circuit is judged on.
+
+    Args:
+        name: The circuit's.
+        given: States and observables that the user gave, if any; they go first.
+        known: Rows that the graph gives, if they are known.
+    """
+    rows = None if known is None else known.by_circuit.get(name)
+    if given is None or rows is None:
+        return given or rows
+    return AngleData(given.observables or rows.observables, given.states, rows.params)
+
+
+@dataclass(frozen=True)
+class RowTCounts:
+    """T gates of circuits that get words of their own for each row of data.
+
+    Attributes:
+        by_circuit: Name -> T gates that all rows share, and those of each row with them, int64[B].
+    """
+
+    by_circuit: dict[str, tuple[int, NDArray[np.int64]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RowAccuracies:
+    """How accurately rotations by parameters are synthesised once a row of data is bound.
+
+    Attributes:
+        by_circuit: Circuit -> what a rotation depends on -> operator norm.
+        in_order: Circuit -> the accuracy of each such rotation in the order of the circuit, once
+            all passes have run.
+    """
+
+    by_circuit: dict[str, dict[RowKey, float]] = field(default_factory=dict)
+    in_order: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def with_circuit(self, name: str, accuracies: dict[RowKey, float]) -> RowAccuracies:
+        """Return them with those of one more circuit."""
+        return RowAccuracies({**self.by_circuit, name: accuracies}, self.in_order)
+
+    def ordered(self, name: str, keys: Sequence[RowKey]) -> RowAccuracies:
+        """Return them with one for each rotation that a compiled circuit has.
+
+        A rotation that passes made of several gets the least accuracy of all.
+        """
+        known = self.by_circuit[name]
+        finest = min(known.values())
+        found = tuple(known.get(key, finest) for key in keys)
+        return RowAccuracies(self.by_circuit, {**self.in_order, name: found})

@@ -16,6 +16,7 @@ from qcomp.ir.observable import Observable
 from qcomp.pipelines import for_basis
 
 if TYPE_CHECKING:
+    from qcomp.ir.program import Program
     from qcomp.passmanager import Context
     from qcomp.target import Target
 
@@ -105,7 +106,11 @@ class AngleLimits:
 
 
 def circuit_pipeline(
-    context: Context, target: Target, effort: str, given: str | None = None
+    context: Context,
+    target: Target,
+    effort: str,
+    given: str | None = None,
+    program: Program | None = None,
 ) -> str:
     """Return the text of a target's pipeline, rotations synthesised where there is a limit.
 
@@ -117,6 +122,8 @@ def circuit_pipeline(
         target: The machine.
         effort: Which of its pipelines.
         given: A text of the user's own in its place.
+        program: What is compiled; where data goes into its circuits, rotations by parameters stay,
+            and rows of them are recorded.
 
     Raises:
         UsageError: If the target has rotations of any angle, so that none are to be approximated.
@@ -141,12 +148,23 @@ def circuit_pipeline(
     if limits.data is not None:
         context.put(limits.data)
     before = for_basis(("h", "x", "rz", "cx"), "h-x-rz", effort)
-    own = f"to-basis{{gates=[{','.join(basis)}]}}"
+    open_ = program is not None and _takes_data(program)
+    own = f"to-basis{{gates=[{','.join(basis)}]{',symbols=true' * open_}}}"
+    record = "record-parameters," * (open_ and context.calibration is not None)
     fuse = "fuse-one-qubit{basis=" + "-".join(n for n in basis if gate(n).num_qubits == 1) + "}"
     reduce = "" if effort == "fast" else f"reduce-t-count,{own},{fuse},"
     return (
-        f"{before},{limits.step},synthesize-rotations,{own},merge-rotations,cancel-inverses,{own},"
+        f"{before},{record}{limits.step},synthesize-rotations,{own},merge-rotations,cancel-inverses,{own},"
         f"{fuse},{reduce}{own}"
+    )
+
+
+def _takes_data(program: Program) -> bool:
+    """Whether a circuit has inputs that are not constants."""
+    return any(
+        value is not None and not value.is_initializer() and value.const_value is None
+        for node in program.all_circuit_nodes()
+        for value in node.inputs
     )
 
 

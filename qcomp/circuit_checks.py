@@ -6,15 +6,26 @@ import math
 
 import numpy as np
 
-from qcomp.angle_accuracies import AngleBudget, AngleBudgets, AngleData
+from qcomp.angle_accuracies import (
+    AngleBudget,
+    AngleBudgets,
+    AngleData,
+    CircuitRows,
+    RowAccuracies,
+    data_of,
+)
 from qcomp.budget import OPERATOR_NORM
 from qcomp.equivalence.distance import DENSE_QUBITS, operator_distance
 from qcomp.errors import PassError
 from qcomp.ir.circuit import Circuit
 from qcomp.passmanager import Context
+from qcomp.registry import load
 from qcomp.report.data import CheckLine, Result
 
 __all__ = ["check_circuit"]
+
+_TRIED = 3
+"""Random rows on which matrices of circuits with parameters are compared."""
 
 
 def check_circuit(
@@ -75,8 +86,9 @@ def _within(
     if budget.measure != OPERATOR_NORM:
         return _change(name, before, after, budget, context)
     promised = context.ledger.promised_norm if budget.limit is None else budget.limit
-    measured = operator_distance(before, after, up_to_phase=True)
-    how = f"matrices, up to a global phase; promised {promised:.3g}"
+    measured = _distance(before, after, context)
+    rows = f" of {_TRIED} random rows" if after.params else ""
+    how = f"matrices{rows}, up to a global phase; promised {promised:.3g}"
     if measured is None:
         measured = context.ledger.spent_norm
         how = (
@@ -89,15 +101,35 @@ def _within(
     )
 
 
+def _distance(before: Circuit, after: Circuit, context: Context) -> float | None:
+    """Return the largest operator norm, over random rows where rows bring angles."""
+    if not after.params or after.num_qubits > DENSE_QUBITS:
+        return operator_distance(before, after, up_to_phase=True)
+    found = context.need(RowAccuracies, "synthesize-rotations").in_order[after.name]
+    bound = load("services", "bound-in-words")
+    apart = []
+    for row in context.rng("within").uniform(-np.pi, np.pi, (_TRIED, after.num_params)):
+        values = dict(zip(after.params, row.tolist(), strict=True))
+        exact = before.bind({name: values.get(name, 0.0) for name in before.params})
+        apart.append(operator_distance(exact, bound(after, row, found), up_to_phase=True))
+    return None if None in apart else max(x for x in apart if x is not None)
+
+
 def _change(
     name: str, before: Circuit, after: Circuit, budget: AngleBudget, context: Context
 ) -> CheckLine:
     """Measure the largest change of an observable over the rows of data."""
     from qcomp.simulate.from_states import expectations_from
 
-    data = context.get(AngleData) or AngleData()
+    known = context.get(CircuitRows)
+    data = data_of(after.name, context.get(AngleData), known) or AngleData()
     texts = data.read_of(before)
-    values = [expectations_from(c, data.states, data.params, texts) for c in (before, after)]
+    params = data.params
+    values = [expectations_from(before, data.states, params, texts)]
+    if after.params and params is not None:
+        found = context.need(RowAccuracies, "synthesize-rotations").in_order[after.name]
+        after, params = load("services", "in-words")(after, params, found)
+    values.append(expectations_from(after, data.states, params, texts))
     measured = float(np.abs(values[0] - values[1]).max(initial=0.0))
     _hold(name, measured, math.inf if budget.limit is None else budget.limit, "of an observable")
     rows = len(values[0])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qcomp.ir.circuit import Circuit
-    from qcomp.ir.program import Program
+    from qcomp.ir.program import Program, Readout
     from qcomp.ir.stages import CircuitStage, LoopStage, Stage
 
 __all__ = ["HybridSession", "Session", "circuit_parameters", "optimized"]
@@ -148,6 +148,8 @@ class HybridSession:
         outputs: Names of the program's outputs (not with ``only_taps``), then the taps.
         on_step: Called in each step of a loop with the loop's name, the number of the step, and
             the values that the step reads.
+        on_circuit: Called in place of the simulator: circuit, readout, rows of parameters, shots
+            and seed, as :func:`qcomp.simulate.run_readout` takes them.
 
     Raises:
         PassError: When a stage cannot be run.
@@ -155,6 +157,9 @@ class HybridSession:
     """
 
     on_step: Callable[[str, int, Mapping[str, Any]], None] | None = None
+    on_circuit: Callable[[Circuit, Readout, NDArray[np.float64], int | None, int], Any] | None = (
+        None
+    )
 
     def __init__(
         self,
@@ -293,7 +298,10 @@ class HybridSession:
         circuit = self._circuits[stage.circuit]
         given = [values.get(name, stage.constants.get(name)) for name in stage.inputs]
         rows, lead = circuit_parameters(given, circuit, stage.node)
-        result = np.asarray(run_readout(circuit, stage.readout, rows, shots=shots, seed=seed))
+        if self.on_circuit is not None:
+            result = np.asarray(self.on_circuit(circuit, stage.readout, rows, shots, seed))
+        else:
+            result = np.asarray(run_readout(circuit, stage.readout, rows, shots=shots, seed=seed))
         shaped = result.reshape(*lead, *result.shape[1:])
         return shaped if stage.dtype is None else shaped.astype(stage.dtype, copy=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,6 +15,10 @@ from qcomp.angle_accuracies import (
     AngleBudget,
     AngleBudgets,
     AngleData,
+    CircuitRows,
+    RowAccuracies,
+    RowKey,
+    data_of,
 )
 from qcomp.budget import OPERATOR_NORM
 from qcomp.errors import PassError, UsageError
@@ -29,9 +34,10 @@ from qcomp.passes.allocate.angle_fronts import (
 from qcomp.passes.reduce.leaves import rewrite_leaves
 from qcomp.passes.synthesize.clifford_t.chains import Chain, chains_of, lowered
 from qcomp.passes.synthesize.clifford_t.rotations import FINEST
+from qcomp.passes.synthesize.clifford_t.row_words import RowTurn, row_turns, with_words
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
-__all__ = ["AllocateAngles"]
+__all__ = ["AllocateAngles", "effects_of", "in_place", "keep"]
 
 _ROUNDS = 6
 """How often words are looked for elsewhere, where the first ones do not hold the limit."""
@@ -60,6 +66,9 @@ class AllocateAngles(CircuitPass):
       second order, see :mod:`qcomp.passes.allocate.angle_effects`) only guide the split;
     * ``t``: at most so many T gates, and the least error: of the observables where there is data,
       else in operator norm.
+
+    A rotation by a parameter gets an accuracy, too; its T gates are the mean over rows of data, or
+    over the circle where there are none, and its word is found when a row is bound.
 
     Preconditions: ``synthesize-rotations`` right behind it. Observables need a circuit that is
     unitary up to measurements at its end; without data from the caller (an
@@ -116,43 +125,37 @@ class AllocateAngles(CircuitPass):
                 "no limit was given to share among rotations",
                 hint="allocate-angles{error=1e-3}, {observable_error=0.01} or {t=3000}",
             )
-        chains = [
-            chain for run in circuit.runs() for chain in chains_of(lowered(run, circuit.forms)[0])
-        ]
-        if chains:
-            chosen, budget = self._choose(circuit, chains, context)
-            given = context.get(AngleAccuracies) or AngleAccuracies()
-            words = [
-                AngleAccuracy(max(point.error * _MARGIN, FINEST), point.word.gates)
-                for point in chosen.points
-            ]
-            context.put(given.with_circuit(circuit, words))
+        whole = rewrite_leaves(circuit, lowered)
+        data = data_of(circuit.name, context.get(AngleData), context.get(CircuitRows))
+        chains = [chain for run in whole.runs() for chain in chains_of(run)]
+        turns = row_turns(whole, None if data is None else data.params)
+        if chains or turns:
+            chosen, budget = self._choose(whole, chains, turns, data)
+            keep(circuit, turns, chosen, context)
             context.put((context.get(AngleBudgets) or AngleBudgets()).with_budget(budget))
         return circuit
 
     def _choose(
-        self, circuit: Circuit, chains: list[Chain], context: Context
+        self,
+        circuit: Circuit,
+        chains: list[Chain],
+        turns: list[RowTurn],
+        data: AngleData | None,
     ) -> tuple[Allocation, AngleBudget]:
-        data = context.get(AngleData)
         if self.error:
-            return self._by_norm(circuit, chains)
-        if self.observable_error or data is not None:
-            whole = rewrite_leaves(circuit, lowered)
-            if not whole.is_straight_line:
-                raise PassError(
-                    f"the circuit '{circuit.name}' has control flow: what errors do to observables "
-                    "cannot be followed there",
-                    hint="bound the operator norm: error, or --max-error",
-                )
-            effects = Effects(whole, chains_of(whole.run), data or AngleData())
+            return self._by_norm(circuit, [*chains, *turns])
+        if self.observable_error or (data is not None and (data.params is not None or not turns)):
+            effects = effects_of(circuit, data or AngleData(), turns)
             if self.observable_error:
-                return self._by_change(circuit, effects)
-            return self._by_t(circuit, chains, effects)
-        return self._by_t(circuit, chains, None)
+                return self._by_change(circuit, effects, turns)
+            return self._by_t(circuit, [*chains, *turns], effects)
+        return self._by_t(circuit, [*chains, *turns], None)
 
-    def _by_norm(self, circuit: Circuit, chains: list[Chain]) -> tuple[Allocation, AngleBudget]:
+    def _by_norm(
+        self, circuit: Circuit, chains: Sequence[Chain | RowTurn]
+    ) -> tuple[Allocation, AngleBudget]:
         """Return the allocation with the fewest T within an operator norm."""
-        sizes = np.array([len(chain.angles) for chain in chains], dtype=np.float64)
+        sizes = np.array([chain.size for chain in chains], dtype=np.float64)
         centre = np.maximum(self.error * sizes / sizes.sum(), FINEST)
         _check_reachable(self.error, len(chains), OPERATOR_NORM)
         for _ in range(_ROUNDS):
@@ -166,21 +169,23 @@ class AllocateAngles(CircuitPass):
             centre = np.maximum(centre / _STEP, FINEST)
         raise _unmet(f"an error of {self.error:.3g} in operator norm", found, OPERATOR_NORM)
 
-    def _by_change(self, circuit: Circuit, effects: Effects) -> tuple[Allocation, AngleBudget]:
+    def _by_change(
+        self, circuit: Circuit, effects: Effects, turns: list[RowTurn]
+    ) -> tuple[Allocation, AngleBudget]:
         """Return the allocation with the fewest T that changes observables by no more."""
         limit = self.observable_error
-        _check_reachable(limit, len(effects.chains), "observables")
+        chains: list[Chain | RowTurn] = [*effects.chains, *turns]
+        _check_reachable(limit, len(chains), "observables")
         exact = effects.values()
         sensitivities = effects.sensitivities()
         slopes = np.maximum(sensitivities.first, 1e-3 * sensitivities.second)
         centre = closed_form(slopes, limit / _ROOM, independent=True)
 
         def change(allocation: Allocation) -> float:
-            points = [np.array(point.word.quaternion) for point in allocation.points]
-            return float(np.abs(effects.values(points) - exact).max(initial=0.0))
+            return float(np.abs(effects.values(in_place(allocation, effects)) - exact).max())
 
         for _ in range(_ROUNDS):
-            found = Allocations(effects.chains, centre, change_costs(sensitivities), self.direct_t)
+            found = Allocations(chains, centre, change_costs(sensitivities), self.direct_t)
             low, high = -1, len(found) - 1
             best, least = found[high], change(found[high])
             if least <= limit:
@@ -198,7 +203,7 @@ class AllocateAngles(CircuitPass):
                     if (changed := change(allocation)) <= limit:
                         best, least = allocation, changed
                         break
-                sizes = [len(chain.angles) for chain in effects.chains]
+                sizes = [chain.size for chain in chains]
                 saving = predicted_saving(np.repeat(slopes, sizes))
                 return best, AngleBudget(
                     circuit.name, "observables", limit, least, best.t_count, saving
@@ -211,7 +216,7 @@ class AllocateAngles(CircuitPass):
         )
 
     def _by_t(
-        self, circuit: Circuit, chains: list[Chain], effects: Effects | None
+        self, circuit: Circuit, chains: Sequence[Chain | RowTurn], effects: Effects | None
     ) -> tuple[Allocation, AngleBudget]:
         """Return the allocation with the least error of those with few enough T."""
         fixed = circuit.stats().t_count
@@ -230,7 +235,7 @@ class AllocateAngles(CircuitPass):
             cost = change_costs(sensitivities)
         assert cost is not None
         # 3 log2(1/e) T a rotation, and less by about 2, is what words have.
-        rotations = sum(len(chain.angles) for chain in chains)
+        rotations = sum(chain.size for chain in chains)
         typical = 2.0 ** (-(room / rotations + 2) / 3)
         centre = closed_form(slopes, typical * float(len(chains)) * float(slopes.mean()))
         for _ in range(_ROUNDS):
@@ -241,10 +246,55 @@ class AllocateAngles(CircuitPass):
         chosen = found[int(np.flatnonzero(found.t_counts <= room)[-1])]
         spent, measure = chosen.norm, OPERATOR_NORM
         if effects is not None:
-            points = [np.array(point.word.quaternion) for point in chosen.points]
-            spent = float(np.abs(effects.values(points) - effects.values()).max())
+            changed = effects.values(in_place(chosen, effects))
+            spent = float(np.abs(changed - effects.values()).max())
             measure = "observables"
         return chosen, AngleBudget(circuit.name, measure, None, spent, chosen.t_count + fixed, 0.0)
+
+
+def effects_of(circuit: Circuit, data: AngleData, turns: Sequence[RowTurn]) -> Effects:
+    """Return the effects of errors in a lowered circuit.
+
+    Raises:
+        PassError: If it has control flow, or parameters and no rows of them.
+    """
+    if not circuit.is_straight_line:
+        raise PassError(
+            f"the circuit '{circuit.name}' has control flow: what errors do to observables "
+            "cannot be followed there",
+            hint="bound the operator norm: error, or --max-error",
+        )
+    if turns and data.params is None:
+        raise PassError(
+            f"the circuit '{circuit.name}' has parameters, and no rows of them are known",
+            why="what errors do to observables depends on the angles that rows of data bring",
+            hint="give rows: --calib data.npz; or bound the operator norm: --max-error",
+        )
+    return Effects(circuit, chains_of(circuit.run), data, [turn.index[0] for turn in turns])
+
+
+def in_place(allocation: Allocation, effects: Effects) -> list[Floats]:
+    """Return what an allocation puts in the place of chains and of rotations by parameters."""
+    return [np.array(point.word.quaternion) for point in allocation.points] + [
+        with_words(effects.angles[:, k], point.error).quaternions
+        for k, point in enumerate(allocation.by_rows)
+    ]
+
+
+def keep(circuit: Circuit, turns: Sequence[RowTurn], chosen: Allocation, context: Context) -> None:
+    """Leave an allocation as a fact, for ``synthesize-rotations``."""
+    given = context.get(AngleAccuracies) or AngleAccuracies()
+    words = [
+        AngleAccuracy(max(point.error * _MARGIN, FINEST), point.word.gates)
+        for point in chosen.points
+    ]
+    context.put(given.with_circuit(circuit, words))
+    finest: dict[RowKey, float] = {}
+    for turn, point in zip(turns, chosen.by_rows, strict=True):
+        finest[turn.key] = min(point.error, finest.get(turn.key, point.error))
+    if finest:
+        rows = context.get(RowAccuracies) or RowAccuracies()
+        context.put(rows.with_circuit(circuit.name, finest))
 
 
 def _check_reachable(limit: float, chains: int, what: str) -> None:

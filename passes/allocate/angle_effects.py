@@ -45,12 +45,14 @@ _ROWS = 128
 
 
 def _matrix(point: Quaternion) -> States:
-    a, b, c, d = (float(x) for x in point)
+    """Return the matrix of one quaternion, or of one for each row, complex128[2, 2, 1 or B]."""
+    a, b, c, d = np.atleast_2d(point).T
     return np.array([[a - 1j * d, -1j * b - c], [-1j * b + c, a + 1j * d]])
 
 
-def _turned(states: States, wire: int, matrix: States) -> States:
-    """Apply a one-qubit matrix to each row."""
+def _turned(states: States, wire: int, matrices: States) -> States:
+    """Apply a one-qubit matrix to all rows, or one to each."""
+    matrix = matrices[..., None, None]
     parts = states.reshape(len(states), -1, 2, 1 << wire)
     zero, one = parts[:, :, 0], parts[:, :, 1]
     out = np.empty_like(parts)
@@ -61,7 +63,7 @@ def _turned(states: States, wire: int, matrix: States) -> States:
 
 @dataclass(frozen=True)
 class _Part:
-    """A chain, by its number, or gates between chains."""
+    """A chain or a rotation by a parameter, by its number, or gates between them."""
 
     chain: int
     gates: Circuit | None
@@ -74,12 +76,22 @@ class Effects:
         circuit: Unitary up to measurements at its end, gates lowered to rotations about Z.
         chains: Its chains.
         data: Rows and observables.
+        turns: Places in its run of rotations by parameters; they are numbered behind the chains.
+
+    Attributes:
+        angles: What the rows turn these rotations by, float64[B, len(turns)].
 
     Raises:
         UsageError: If the data does not fit the circuit.
     """
 
-    def __init__(self, circuit: Circuit, chains: Sequence[Chain], data: AngleData) -> None:
+    def __init__(
+        self,
+        circuit: Circuit,
+        chains: Sequence[Chain],
+        data: AngleData,
+        turns: Sequence[int] = (),
+    ) -> None:
         self.chains = tuple(chains)
         texts = data.read_of(circuit)
         table = pauli_table(texts, circuit.num_qubits)
@@ -87,12 +99,23 @@ class Effects:
         self._count = len(texts)
         self._states, self._params = rows_of(circuit, data.states, data.params)
         check_memory(circuit.num_qubits, len(self._states), copies=4)
-        self._parts = _parts(circuit, circuit.run, self.chains)
-        self._exact = [_matrix(chain.target) for chain in self.chains]
+        places = [chain.index for chain in self.chains] + [(i,) for i in turns]
+        self._parts = _parts(circuit, circuit.run, places)
+        run = circuit.run
+        self._wires = [int(run.qubit[place[0], 0]) for place in places]
+        self.angles = circuit.angles_for(self._params, run)[:, run.angle[list(turns)]]
+        half = self.angles.T / 2
+        zero = np.zeros(len(self._params))
+        by_row = [np.stack([np.cos(h), zero, zero, np.sin(h)], axis=1) for h in half]
+        self._exact = [_matrix(p) for p in (*(chain.target for chain in self.chains), *by_row)]
         self.spread = max(_spread(text) for text in texts)
 
     def values(self, points: Sequence[Quaternion] | None = None) -> NDArray[np.float64]:
-        """Return the observables, float64[B, K], with other unitaries in the chains' places."""
+        """Return the observables, float64[B, K], with other unitaries in the chains' places.
+
+        Args:
+            points: For each chain float64[4], for each rotation by a parameter float64[B, 4].
+        """
         matrices = self._exact if points is None else [_matrix(point) for point in points]
         states = self._states.copy()
         for part in self._parts:
@@ -101,7 +124,7 @@ class Effects:
 
     def _forward(self, part: _Part, states: States, matrices: Sequence[States]) -> States:
         if part.gates is None:
-            return _turned(states, self.chains[part.chain].wire, matrices[part.chain])
+            return _turned(states, self._wires[part.chain], matrices[part.chain])
         return evolve(part.gates, part.gates.run, self._params[: len(states)], states)
 
     def gradients(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -113,9 +136,10 @@ class Effects:
         chosen = np.unique(np.linspace(0, len(self._states) - 1, _ROWS).astype(np.int64))
         states = self._states[chosen]
         params, self._params = self._params, self._params[chosen]
+        exact = [m if m.shape[-1] == 1 else m[..., chosen] for m in self._exact]
         kept: dict[int, States] = {}
         for part in self._parts:
-            states = self._forward(part, states, self._exact)
+            states = self._forward(part, states, exact)
             if part.gates is None:
                 kept[part.chain] = states.copy()  # gates behind it work in place
         rows, count = len(states), self._count
@@ -124,19 +148,22 @@ class Effects:
         ]
         lam = np.stack(images, axis=1).reshape(rows * count, -1)
         more = np.repeat(self._params, count, axis=0)
-        out = np.zeros((len(self.chains), 3, rows, count))
-        fisher = np.zeros((len(self.chains), 3))
+        out = np.zeros((len(self._wires), 3, rows, count))
+        fisher = np.zeros((len(self._wires), 3))
         for part in reversed(self._parts):
             if part.gates is not None:
                 back = part.gates.inverse()
                 lam = evolve(back, back.run, more, np.ascontiguousarray(lam))
                 continue
-            wire = self.chains[part.chain].wire
+            wire = self._wires[part.chain]
             psi = kept.pop(part.chain)
             out[part.chain] = _slopes(psi, lam.reshape(rows, count, -1), wire)
             means = _slopes(psi, 1j * psi[:, None, :], wire)[:, :, 0] / 2
             fisher[part.chain] = 4 * (1 - (means**2).mean(axis=1))
-            lam = _turned(lam, wire, self._exact[part.chain].conj().T)
+            back_turn = exact[part.chain].conj().transpose(1, 0, 2)
+            if back_turn.shape[-1] > 1:
+                back_turn = np.repeat(back_turn, count, axis=-1)
+            lam = _turned(lam, wire, back_turn)
         self._params = params
         return out, fisher
 
@@ -153,10 +180,10 @@ class Effects:
         """Return which chains stand in the observables' light cone, bool[n]."""
         words = [x | z for x, z in zip(self._table.x, self._table.z, strict=True)]
         cone = {q for word in words for q in range(int(word).bit_length()) if int(word) >> q & 1}
-        out = np.zeros(len(self.chains), dtype=bool)
+        out = np.zeros(len(self._wires), dtype=bool)
         for part in reversed(self._parts):
             if part.gates is None:
-                out[part.chain] = self.chains[part.chain].wire in cone
+                out[part.chain] = self._wires[part.chain] in cone
                 continue
             run = part.gates.run
             for i in reversed(range(len(run))):
@@ -179,10 +206,10 @@ def _slopes(psi: States, lam: States, wire: int) -> NDArray[np.float64]:
     return 2 * np.stack([x.imag, y.imag, z.imag])
 
 
-def _parts(circuit: Circuit, run: Run, chains: Sequence[Chain]) -> list[_Part]:
-    """Cut a run at its chains."""
-    begin = {chain.index[0]: number for number, chain in enumerate(chains)}
-    inside = {i for chain in chains for i in chain.index}
+def _parts(circuit: Circuit, run: Run, places: Sequence[tuple[int, ...]]) -> list[_Part]:
+    """Cut a run at its chains and at what rows turn."""
+    begin = {place[0]: number for number, place in enumerate(places)}
+    inside = {i for place in places for i in place}
     out: list[_Part] = []
     pending: list[int] = []
     unitary = IS_UNITARY[run.code]  # measurements stand at the end

@@ -25,6 +25,7 @@ from qcomp.angle_accuracies import AngleSensitivities
 from qcomp.passes.allocate.solve import frontier
 from qcomp.passes.synthesize.clifford_t.chains import Chain
 from qcomp.passes.synthesize.clifford_t.rotations import FINEST, Point
+from qcomp.passes.synthesize.clifford_t.row_words import RowPoint, RowTurn
 
 __all__ = ["Allocation", "Allocations", "change_costs", "closed_form", "predicted_saving"]
 
@@ -42,13 +43,15 @@ class Allocation:
         t_count: T gates together.
         norm: Sum of the words' errors, operator norm.
         cost: What was made least beside T.
-        points: The words.
+        points: The words of the chains.
+        by_rows: The accuracies of rotations by parameters.
     """
 
     t_count: int
     norm: float
     cost: float
     points: tuple[Point, ...]
+    by_rows: tuple[RowPoint, ...] = ()
 
 
 def predicted_saving(weights: Floats) -> float:
@@ -75,21 +78,26 @@ class Allocations:
     """The front of T and cost over all chains, exact: T counts are integers.
 
     Args:
-        chains: The chains.
+        chains: The chains, and the rotations by parameters.
         centre: About what accuracy each has, float64[n].
         cost: (chain, errors) to what they cost; sums over chains are made less.
         direct_t: T gates up to which a chain is looked for at once.
+        wider: How far around the centre words are looked for, towards few T.
+        finer: The same towards small errors.
     """
 
     def __init__(
         self,
-        chains: Sequence[Chain],
+        chains: Sequence[Chain | RowTurn],
         centre: Floats,
         cost: Callable[[int, Floats], Floats],
         direct_t: int,
+        *,
+        wider: float = _WIDER,
+        finer: float = _FINER,
     ) -> None:
-        self._fronts = [
-            chain.front(min(2.0, float(e) * _WIDER), max(float(e) / _FINER, FINEST), direct_t)
+        self._fronts: list[Sequence[Point | RowPoint]] = [
+            chain.front(min(2.0, float(e) * wider), max(float(e) / finer, FINEST), direct_t)
             for chain, e in zip(chains, centre, strict=True)
         ]
         items = []
@@ -120,7 +128,8 @@ class Allocations:
             sum(point.t_count for point in points),
             sum(point.error for point in points),
             float(self._front.errors[index]),
-            points,
+            tuple(point for point in points if isinstance(point, Point)),
+            tuple(point for point in points if isinstance(point, RowPoint)),
         )
 
 

@@ -25,7 +25,12 @@ _PASSING = np.isin(np.arange(len(GATES)), [G.MEASURE, G.RESET, G.BARRIER, G.GPHA
 
 
 def translate_run(
-    run: Run, forms: Forms, translation: Translation, kept: NDArray[np.bool_] | None = None
+    run: Run,
+    forms: Forms,
+    translation: Translation,
+    kept: NDArray[np.bool_] | None = None,
+    *,
+    symbols: bool = False,
 ) -> Leaf:
     """Write one run in a basis; the same run comes back when it already is.
 
@@ -34,6 +39,7 @@ def translate_run(
         forms: The circuit's forms.
         translation: The basis.
         kept: Gates by code that may stay; those of the basis if None.
+        symbols: In a basis without angles, whether ``rz`` of a parameter may stay.
 
     Raises:
         TargetError: If a gate cannot be made, or an angle is no multiple of what the basis has.
@@ -45,7 +51,7 @@ def translate_run(
     if strange.any():
         run, forms, phase = expand(run, forms, strange, translation)
     if translation.discrete:
-        run, more = _name_rotations(run, translation)
+        run, more = _name_rotations(run, translation, symbols)
         phase = Phase(phase.frac + more.frac, phase.rem + more.rem, phase.row)
     return run, forms, phase
 
@@ -240,9 +246,11 @@ class _Sums:
         )
 
 
-def _name_rotations(run: Run, translation: Translation) -> tuple[Run, Phase]:
+def _name_rotations(run: Run, translation: Translation, symbols: bool) -> tuple[Run, Phase]:
     """Write the rotations of a basis without angles as powers of its named gates."""
     which = np.flatnonzero(run.code == G.RZ)
+    if symbols:
+        which = which[run.form[run.angle[which]] < 0]
     if not len(which):
         return run, Phase()
     entry = run.angle[which]
@@ -303,7 +311,8 @@ class ToBasis(CircuitPass):
     the target that is compiled for. ``limits``, gates of the basis that take certain angles only:
     ``rzz`` and ``ms`` in [0, pi/2], ``rx`` at pi/2, -pi/2 and pi. Numbers are folded into them by
     Paulis, ``rzz(-t) = X_a rzz(t) X_a``; an angle with parameters, which no fold brings there for
-    sure, is written with the others.
+    sure, is written with the others. ``symbols``: in a basis without angles, rotations by
+    parameters stay as ``rz``; what binds them finds their words.
 
     Preconditions: none. Bodies of control flow are written too.
 
@@ -325,6 +334,7 @@ class ToBasis(CircuitPass):
     gates: tuple[str, ...] = ()
     max_qubits: int = 0
     limits: tuple[str, ...] = ()
+    symbols: bool = False
 
     def run(self, circuit: Circuit, context: Context) -> Circuit:
         """Return the circuit in the basis; the same object when it already is.
@@ -356,4 +366,7 @@ class ToBasis(CircuitPass):
                 circuit, lambda run, forms: translate_within(run, forms, basis, limits)
             )
         translation = Translation.into(basis)
-        return rewrite_leaves(circuit, lambda run, forms: translate_run(run, forms, translation))
+        return rewrite_leaves(
+            circuit,
+            lambda run, forms: translate_run(run, forms, translation, symbols=self.symbols),
+        )

@@ -10,6 +10,8 @@ import typer
 from qcomp.cli.common import JsonOption
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from qcomp.ir.circuit import Circuit
@@ -59,17 +61,16 @@ def bind_command(
     import json
 
     from qcomp.atomic import atomic_folder
-    from qcomp.backends.openqasm3.batch import TextTemplate
     from qcomp.backends.openqasm3.profiles import get_profile
     from qcomp.cli.common import emit_json
 
-    found, usual = _rows(source, data, preprocess)
+    found, usual, accuracies = _rows(source, data, preprocess)
     profile = profile or usual
     suffix = "json" if get_profile(profile).version == "json" else "qasm"
     files: dict[str, list[str]] = {}
     with atomic_folder(out, marker=INDEX) as folder:
         for name, (circuit, rows) in found.items():
-            texts = TextTemplate(circuit, profile).fill(rows)
+            texts = _texts(circuit, rows, profile, accuracies.get(circuit.name, ()))
             width = len(str(max(len(texts) - 1, 0)))
             files[name] = [f"{name}-{i:0{width}}.{suffix}" for i in range(len(texts))]
             for file, text in zip(files[name], texts, strict=True):
@@ -83,10 +84,32 @@ def bind_command(
             print(f"{name}: {len(names)} texts of the profile '{profile}' in {out}")
 
 
+def _texts(
+    circuit: Circuit,
+    rows: NDArray,  # type: ignore[type-arg]
+    profile: str,
+    accuracies: Sequence[float],
+) -> list[bytes]:
+    """Return the text of each row; rotations become words where accuracies say how near."""
+    from qcomp.backends.openqasm3.batch import TextTemplate
+    from qcomp.registry import load
+
+    if not accuracies:
+        return TextTemplate(circuit, profile).fill(rows)
+    bound = load("services", "bound-in-words")
+    return [
+        TextTemplate(bound(circuit, row, accuracies), profile).fill(rows[:1, :0])[0] for row in rows
+    ]
+
+
 def _rows(
     source: Path, data: Path, preprocess: str | None
-) -> tuple[dict[str, tuple[Circuit, NDArray]], str]:  # type: ignore[type-arg]
-    """Return (name -> circuit and its rows of parameters, the profile to write)."""
+) -> tuple[
+    dict[str, tuple[Circuit, NDArray]],  # type: ignore[type-arg]
+    str,
+    dict[str, tuple[float, ...]],
+]:
+    """Return (name -> circuit and its rows, the profile to write, accuracies of words)."""
     if source.is_dir() or source.suffix == ".json":
         return _artifact_rows(source, data, preprocess)
     import numpy as np
@@ -108,7 +131,7 @@ def _rows(
         inputs = [Input(name, "float64", ("batch",)) for name in circuit.params]
         feeds = load_inputs(data, inputs, preprocess=preprocess)
         rows = np.stack([feeds[name] for name in circuit.params], axis=1)
-    return {source.stem: (circuit, rows)}, "full"
+    return {source.stem: (circuit, rows)}, "full", {}
 
 
 def _opened(data: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  NumPy's open archive
@@ -125,7 +148,11 @@ def _opened(data: Path):  # type: ignore[no-untyped-def]  # noqa: ANN202  NumPy'
 
 def _artifact_rows(
     source: Path, data: Path, preprocess: str | None
-) -> tuple[dict[str, tuple[Circuit, NDArray]], str]:  # type: ignore[type-arg]
+) -> tuple[
+    dict[str, tuple[Circuit, NDArray]],  # type: ignore[type-arg]
+    str,
+    dict[str, tuple[float, ...]],
+]:
     """Run an artifact's classical stages up to its circuits, which give their rows."""
     from qcomp.errors import UsageError
     from qcomp.feeds import load_inputs
@@ -149,4 +176,5 @@ def _artifact_rows(
             why="their parameters are not known before it has run",
             hint="run the artifact: qcomp run, or qcomp submit",
         )
-    return found, (artifact.manifest.get("machine") or {}).get("profile", "full")
+    profile = (artifact.manifest.get("machine") or {}).get("profile", "full")
+    return found, profile, artifact.accuracies

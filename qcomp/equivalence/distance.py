@@ -12,6 +12,7 @@ from qcomp.ir.circuit import Circuit
 
 __all__ = ["DENSE_QUBITS", "check_within", "operator_distance"]
 
+_ROWS = 3
 DENSE_QUBITS = 10
 """The most qubits whose matrices are compared."""
 
@@ -27,14 +28,19 @@ def operator_distance(a: Circuit, b: Circuit, *, up_to_phase: bool = False) -> f
         up_to_phase: Whether a global phase is taken out first, by the trace of ``U^-1 V``.
 
     Returns:
-        The norm; None where there are parameters, other layouts, anything that is not unitary, or
-        more than ``DENSE_QUBITS`` qubits.
+        The norm, with parameters the largest of three random rows; None where the two have other
+        parameters, other layouts, anything that is not unitary, or more than ``DENSE_QUBITS``
+        qubits.
     """
     from qcomp.simulate import unitary
 
-    same = a.num_qubits == b.num_qubits and a.layout is b.layout
-    if not same or a.num_qubits > DENSE_QUBITS or a.params or b.params:
+    same = a.num_qubits == b.num_qubits and a.layout is b.layout and a.params == b.params
+    if not same or a.num_qubits > DENSE_QUBITS:
         return None
+    if a.params:
+        rows = np.random.default_rng(0).uniform(-np.pi, np.pi, (_ROWS, a.num_params))
+        found = [operator_distance(a.bind(r), b.bind(r), up_to_phase=up_to_phase) for r in rows]
+        return None if None in found else max(x for x in found if x is not None)
     try:
         u, v = unitary(a), unitary(b)
     except UsageError:

@@ -14,6 +14,7 @@ import numpy as np
 from qcomp.artifact_format import FORMAT, MANIFEST, REPORT, VERSION, sha256
 from qcomp.atomic import atomic_folder
 from qcomp.errors import QcompError, SourceError, UsageError, suggest
+from qcomp.registry import load as load_part
 from qcomp.runtime.devices import check_device, estimate_on
 from qcomp.runtime.estimates import Estimate
 from qcomp.runtime.propagate import Errors, output_errors
@@ -95,6 +96,11 @@ class Artifact:
     def circuits(self) -> dict[str, Circuit]:
         """The compiled circuits by name."""
         return {Path(part.file).stem: part.circuit for part in circuit_parts(self._stages)}
+
+    @property
+    def accuracies(self) -> dict[str, tuple[float, ...]]:
+        """Circuits whose rotations by parameters become words on every row: how near each is."""
+        return {p.circuit.name: p.accuracies for p in circuit_parts(self._stages) if p.accuracies}
 
     def owned_by(self, owner: object) -> Artifact:
         """Keep ``owner``, say a temporary folder, alive as long as the artifact."""
@@ -225,8 +231,18 @@ class Artifact:
         """Run every stage on one batch; return all outputs by name, and their errors if wanted."""
         check_device(device)
         known: dict[int, Estimate] = {}
+        accuracies = self.accuracies
+        if accuracies and device != "sim":
+            raise UsageError(
+                f"the device '{device}' cannot run this artifact",
+                why="every row has words of its own in the place of its rotations",
+                hint="--device sim; or write each row's circuit: qcomp bind",
+            )
 
         def on_device(place: int, circuit: Circuit, readout: Readout, rows: Rows) -> Array:
+            if circuit.name in accuracies:
+                found = load_part("services", "in-words")(circuit, rows, accuracies[circuit.name])
+                circuit, rows = found
             known[place] = estimate_on(
                 device, circuit, readout, rows, shots, seed + place, noise, mitigation, cache=cache
             )

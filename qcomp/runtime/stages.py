@@ -43,7 +43,10 @@ Answer = Callable[[int, "Circuit", "Readout", Rows], Array | None]
 
 @dataclass(frozen=True, slots=True)
 class CircuitPart:
-    """A circuit stage; ``place`` is its number among all stages, those inside of loops too."""
+    """A circuit stage; ``place`` is its number among all stages, those inside of loops too.
+
+    Its rotations by parameters become words within ``accuracies`` on every row, if there are any.
+    """
 
     place: int
     file: str
@@ -54,6 +57,7 @@ class CircuitPart:
     constants: Mapping[str, Array]
     output: str
     dtype: str | None
+    accuracies: tuple[float, ...] = ()
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -285,6 +289,7 @@ def _circuit_part(place: int, path: Path, entry: Mapping[str, Any]) -> CircuitPa
         _constants(entry["constants"]),
         _text(entry["output"]),
         entry["dtype"],
+        tuple(float(value) for value in entry.get("accuracies", ())),
     )
 
 

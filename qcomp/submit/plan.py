@@ -95,6 +95,12 @@ def plan(
             f"the input {', '.join(missing)} was not given",
             hint="inputs: " + ", ".join(artifact.inputs),
         )
+    if artifact.accuracies:
+        raise UsageError(
+            f"the circuits of '{artifact.path}' have words of their own for each row",
+            why="their rotations by parameters are synthesised once a row is known",
+            hint="write each row's circuit: qcomp bind",
+        )
     batches = _batches(artifact, feeds)
     calls, _ = pending_calls(artifact, batches, {}, shots, native_gates(artifact))
     if some and not calls:

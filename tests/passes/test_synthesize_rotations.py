@@ -129,7 +129,7 @@ def test_multiples_of_quarter_turns_and_symbols_stay() -> None:
     circuit = Circuit(2, params=("a",))
     circuit.rz(math.pi / 4, 0)
     circuit.p(3 * math.pi / 2, 1)
-    circuit.rx(Parameter("a"), 0)
+    circuit.rz(Parameter("a"), 0)
     circuit.u(math.pi / 2, 0.0, math.pi, 1)
     assert SynthesizeRotations().run(circuit, Context()) is circuit
 

@@ -1,5 +1,7 @@
 """to-basis: every identity, every gate into many bases, and what cannot be made."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -14,6 +16,7 @@ from qcomp.passes.map.rules import RULES, Translation
 from qcomp.passes.map.to_basis import ToBasis
 from qcomp.passmanager import Context, Pipeline
 from qcomp.pipelines import for_basis
+from qcomp.simulate import unitary
 from qcomp.target import get_target
 from tests.generators import straight_circuit
 from tests.ir.dense import dense, embed
@@ -172,3 +175,16 @@ def test_gates_on_few_qubits_can_be_let_stand() -> None:
     assert {len(qubits) for name, qubits, _ in result.run.operations() if name != "cx"} == {1}
     wide = Circuit(4).mcx((0, 1, 2), 3)
     assert ToBasis(max_qubits=2).run(wide, Context()).stats().multi_qubit == 0
+
+
+def test_rotations_by_parameters_stay_where_that_is_asked_and_others_get_names() -> None:
+    circuit = Circuit(2).rz(Parameter("x"), 0).rx(Parameter("x"), 1).rz(3 * math.pi / 4, 0)
+    gates = ("h", "x", "s", "t", "cx")
+    with pytest.raises(TargetError, match="a parameter"):
+        ToBasis(gates=gates).run(circuit, Context())
+    new = ToBasis(gates=gates, symbols=True).run(circuit, Context())
+    assert {name for name, _, _ in new.run.operations()} == {"h", "s", "t", "rz"}
+    for x in (0.3, -2.0):
+        assert np.allclose(unitary(new.bind([x])), unitary(circuit.bind([x])))
+    with pytest.raises(TargetError, match="pi/4"):
+        ToBasis(gates=gates, symbols=True).run(Circuit(1).rz(0.3, 0), Context())

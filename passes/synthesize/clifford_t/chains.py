@@ -36,7 +36,7 @@ from qcomp.passes.synthesize.clifford_t.rotations import (
     unitary_front,
 )
 
-__all__ = ["BASIS", "Chain", "chains_of", "lowered", "rough", "write"]
+__all__ = ["BASIS", "Chain", "by_rows", "chains_of", "lowered", "rough", "write"]
 
 BASIS = ("h", "x", "y", "z", "s", "sdg", "t", "tdg", "cx")
 """The gates that rotations are made of, and the one that joins qubits."""
@@ -67,6 +67,11 @@ class Chain:
     angles: tuple[tuple[int, float], ...]
     quaternion: tuple[float, float, float, float]
     phase: int
+
+    @property
+    def size(self) -> int:
+        """The number of rotations."""
+        return len(self.angles)
 
     @property
     def target(self) -> NDArray[np.float64]:
@@ -152,9 +157,19 @@ def rough(run: Run) -> NDArray[np.bool_]:
     return some & ~free & IS_UNITARY[run.code] & (run.code != G.GPHASE)
 
 
+def by_rows(run: Run) -> NDArray[np.bool_]:
+    """Which operations are gates with a free parameter, which rows of data bring, bool[n]."""
+    out = np.zeros(len(run), dtype=bool)
+    counts = NUM_ANGLES[run.code]
+    for k in range(int(counts.max(initial=0))):
+        has = np.flatnonzero(counts > k)
+        out[has] |= run.form[run.angle[has] + k] >= 0
+    return out & IS_UNITARY[run.code] & (run.code != G.GPHASE)
+
+
 def lowered(run: Run, forms: Forms) -> Leaf:
-    """Write all other gates with such angles by ``rz`` between Clifford gates and CX."""
-    strange = rough(run) & (run.code != G.RZ)
+    """Write all other gates by such angles or parameters as ``rz``, Clifford gates and CX."""
+    strange = (rough(run) | by_rows(run)) & (run.code != G.RZ)
     if not strange.any():
         return run, forms, Phase()
     return expand(run, forms, strange, Translation.into((*BASIS, "rz")))

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from qcomp.angle_accuracies import AngleAccuracies, AngleAccuracy
+import numpy as np
+
+from qcomp.angle_accuracies import AngleAccuracies, AngleAccuracy, RowAccuracies, RowKey
 from qcomp.budget import OPERATOR_NORM
 from qcomp.errors import PassError, UsageError
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.forms import Forms
 from qcomp.ir.run import Run
 from qcomp.passes.reduce.leaves import Leaf, Phase, rewrite_leaves
-from qcomp.passes.synthesize.clifford_t.chains import Chain, chains_of, lowered, write
+from qcomp.passes.synthesize.clifford_t.chains import Chain, by_rows, chains_of, lowered, write
 from qcomp.passes.synthesize.clifford_t.mixing import mixture
 from qcomp.passes.synthesize.clifford_t.rotations import FINEST, Point
+from qcomp.passes.synthesize.clifford_t.row_words import row_key
 from qcomp.passmanager import CircuitPass, Context, Guarantee
 
 __all__ = ["SynthesizeRotations"]
@@ -30,8 +33,11 @@ class SynthesizeRotations(CircuitPass):
     the whole is also looked for at once, within the sum of their accuracies: a unitary of no
     special kind takes about ``3 log2(1/eps) - 5`` T gates, three rotations ``9 log2(1/eps)``.
 
-    Preconditions: none. Other gates with such angles are written by rotations about Z first; gates
-    with free parameters stay as they are.
+    Rotations by parameters stay as ``rz``, each with an accuracy: the word is found when a row of
+    data is bound (:mod:`qcomp.passes.synthesize.clifford_t.row_words`).
+
+    Preconditions: none. Other gates with such angles or parameters are written by rotations about Z
+    first.
 
     Preserves: the unitary up to the sum of the accuracies in operator norm, global phase included
     (p is a multiple of pi/8, kept exactly). The ledger has that sum and what was measured: the sum
@@ -77,6 +83,7 @@ class SynthesizeRotations(CircuitPass):
         wanted = None if allocated is None else allocated.of(circuit)
         promised: list[float] = []
         spent: list[float] = []
+        of_rows: list[float] = []
         mean: list[float] = []
         rng = context.rng(self.name)
 
@@ -87,8 +94,18 @@ class SynthesizeRotations(CircuitPass):
                 [one.points[int(rng.choice(len(one.points), p=one.chances))] for one in found]
             )
 
+        rows = context.get(RowAccuracies) or RowAccuracies()
+        given_rows = rows.by_circuit.get(circuit.name, {})
+        by_key: dict[RowKey, float] = {}
+
         def one(run: Run, forms: Forms) -> Leaf:
             run, forms, phase = lowered(run, forms)
+            for i in np.flatnonzero(by_rows(run)):
+                key = row_key(run, int(i), forms, circuit.params)
+                if given_rows and key not in given_rows:
+                    raise _other(circuit)
+                by_key[key] = given_rows.get(key, self.epsilon)
+                of_rows.append(by_key[key])
             chains = chains_of(run)
             if not chains:
                 return run, forms, phase
@@ -113,8 +130,13 @@ class SynthesizeRotations(CircuitPass):
         result = rewrite_leaves(circuit, one)
         if wanted is not None and len(promised) != len(wanted):
             raise _other(circuit)
-        if promised:
-            context.ledger.spend(self.name, sum(promised), sum(spent), OPERATOR_NORM)
+        if by_key:
+            context.put(rows.with_circuit(circuit.name, by_key))
+        if promised or of_rows:
+            later = sum(of_rows)
+            context.ledger.spend(
+                self.name, sum(promised) + later, sum(spent) + later, OPERATOR_NORM
+            )
         if mean:
             total = sum(mean)
             context.ledger.spend(self.name, total, total, "trace distance of the mean over seeds")
