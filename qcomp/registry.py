@@ -99,6 +99,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "synthesize-rotations": "qcomp.passes.synthesize.clifford_t.synthesize_rotations:"
         "SynthesizeRotations",
         "evolve": "qcomp.passes.synthesize.evolution.evolve:Evolve",
+        "synthesize-unitary": "qcomp.passes.synthesize.unitary.synthesize_unitary:"
+        "SynthesizeUnitary",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",
         "merge-quarter-turns": "qcomp.passes.map.merge_quarter_turns:MergeQuarterTurns",
         "collect-rzz": "qcomp.passes.map.collect_rzz:CollectRzz",
