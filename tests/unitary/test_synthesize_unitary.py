@@ -198,3 +198,15 @@ def test_the_pipeline_may_say_how_a_matrix_is_lowered() -> None:
 def test_single_precision_is_taken_and_said() -> None:
     artifact = qcomp.compile(m.haar(2, 5).astype(np.complex64), target="portable")
     assert any("from unitary: the nearest one is taken" in w for w in artifact.report["warnings"])
+
+
+def test_diagonals_products_and_multiplexers_are_seen() -> None:
+    product = np.kron(m.haar(1, 1), np.kron(m.haar(3, 2), m.haar(1, 3)))
+    for matrix, most in (
+        (m.diagonal(6, 1), 62),
+        (product, 14),
+        (m.multiplexer(5, 1, 2), 2 * 61 + 16),
+    ):
+        circuit = synthesize_unitary(matrix)
+        assert circuit.stats().two_qubit <= most
+        assert np.linalg.norm(unitary(circuit) - matrix, 2) < 1e-9

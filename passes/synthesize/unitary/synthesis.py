@@ -14,6 +14,7 @@ from qcomp.passes.synthesize.unitary.block_zxz import split
 from qcomp.passes.synthesize.unitary.numeric import bound, fit_cycle, numeric_leaf, search
 from qcomp.passes.synthesize.unitary.pairs import pair_sketches, without_diagonals
 from qcomp.passes.synthesize.unitary.sketch import Matrix, Sketch
+from qcomp.passes.synthesize.unitary.structure import structured
 
 __all__ = ["METHODS", "distance_from_unitary", "nearest_unitary", "sketch_of", "synthesize_unitary"]
 
@@ -23,6 +24,9 @@ as a whole, beyond that in leaves of 4; ``block-zxz``: by the closed decompositi
 
 _LEAF_OF = {4: 7, 3: 8}
 """Qubits of numeric leaves -> qubits up to which ``auto`` takes them."""
+
+_CHEAP = 2
+"""CX gates that no search would make fewer."""
 
 ACCURACY = 1e-6
 """How far from unitary a matrix may be, operator norm: single precision is nearer."""
@@ -133,8 +137,11 @@ def sketch_of(matrix: Matrix, method: str = "auto", seed: int = 0) -> Sketch:
         return sketch
     if n == 2 or method == "block-zxz":
         return by_leaves(matrix, 2, seed)
+    seen = structured(matrix, lambda part: sketch_of(part, method, seed))
+    if seen is not None and (n > 4 or seen.cx_count <= _CHEAP):
+        return seen
     if n <= 4 or (n == 5 and method == "numeric"):
-        known = [by_leaves(matrix, 2, seed)]
+        known = [by_leaves(matrix, 2, seed), *([] if seen is None else [seen])]
         found = search(matrix, known, seed)
         return min([*known, *([] if found is None else [found])], key=lambda s: s.cx_count)
     leaf = 4 if method == "numeric" else next((k for k, m in _LEAF_OF.items() if n <= m), 2)

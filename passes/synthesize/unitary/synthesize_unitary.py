@@ -31,7 +31,8 @@ _NEAR = 1e-12
 class SynthesizeUnitary(GraphPass):
     """Replace a node ``ai.qcomp::Unitary`` by a circuit with ``U |x> = matrix[:, x]``.
 
-    One qubit is a gate, two are Cartan's decomposition. ``auto`` fits three and four qubits as a
+    One qubit is a gate, two are Cartan's decomposition. ``auto`` sees diagonals,
+    products with one qubit and multiplexers, fits three and four qubits as a
     whole, with fewer CX gates where there is structure, and takes more apart by block-ZXZ into
     leaves of four (to 7 qubits) or three (8) that are fitted up to diagonals;
     ``numeric`` fits five qubits as a whole, too, which takes a minute; ``block-zxz`` is the closed
