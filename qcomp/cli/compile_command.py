@@ -57,6 +57,16 @@ Examples:
 
   qcomp compile psi.npy -t ibm-heron --fidelity .97 -o out
 
+  qcomp compile model.onnx -t cpu-int8+portable --calib data.npz --lower fc1=orthogonal -o out
+
+Methods that --lower makes circuits of layers by (what each costs is said as a note):
+
+  orthogonal: a MatMul or Gemm by its singular values, pyramids of RBS gates; {block=8}
+
+  swap-test: a MatMul or Gemm, each output an overlap of two registers; {form=bell|ancilla}
+
+  hypergraph: a MatMul or Gemm of binary weights behind a Sign
+
 OUT is a folder: graphs as .onnx, circuits as .qasm, program.json, report.html and report.json.
 """
 

@@ -91,7 +91,7 @@ def target_line(target: Target, effort: str = "", pipeline: str = "") -> TargetL
 
 
 def comparison_lines(comparisons: Iterable[Comparison]) -> list[CheckLine]:
-    """Return the checks of captured and lowered parts against their originals, a line for each dtype."""
+    """Return the checks of captured and lowered parts, a line for each dtype."""
     return [
         CheckLine(
             f"{comparison.what} and {comparison.against}",

@@ -71,11 +71,11 @@ class Glue:
             return value
         return self.op("Cast", [value], {"to": int(ir.DataType.DOUBLE)})
 
-    def like(self, value: ir.Value, original: ir.Value) -> ir.Value:
-        """Return a value in the type of another one; float32 where that is not known."""
+    def like(self, value: ir.Value, dtype: ir.DataType | None) -> ir.Value:
+        """Return a value in a type; float32 where that is not known."""
         import onnx_ir as ir
 
-        wanted = original.dtype or ir.DataType.FLOAT
+        wanted = ir.DataType.FLOAT if dtype is None else dtype
         return value if value.dtype == wanted else self.op("Cast", [value], {"to": int(wanted)})
 
     def add(self, a: ir.Value, b: ir.Value | float) -> ir.Value:

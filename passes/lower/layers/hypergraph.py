@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qcomp.passes.lower.layers.glue import Glue
-    from qcomp.passes.lower.layers.method import Data
 
 __all__ = ["METHOD"]
 
@@ -54,7 +53,7 @@ def _is_binary(value: ir.Value) -> bool:
     return bool(maker.op_type == "Sign")
 
 
-def _lower(glue: Glue, node: ir.Node, options: Options, data: Data) -> Built:
+def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     """Write ``H^N, D(i * w), H^N`` and the probability ``p = |i.w / m|^2`` of |0...0>.
 
     Inputs and weights are padded by P ones to m = 2^N. With P at least the number of inputs the sum

@@ -1,4 +1,4 @@
-"""What a layer computes, read from its node: the matrix, the filter, the function."""
+"""What a layer computes, read from its node: its matrix and its bias."""
 
 from __future__ import annotations
 
@@ -12,16 +12,13 @@ from qcomp.passes.graph.rewriting import (
     constant_array,
     float_attribute,
     int_attribute,
-    ints_attribute,
     node_label,
-    static_shape,
-    string_attribute,
 )
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Convolution", "Linear", "convolution_of", "linear_of", "only_squared"]
+__all__ = ["Linear", "linear_of", "only_squared"]
 
 
 @dataclass(frozen=True)
@@ -39,27 +36,6 @@ class Linear:
     data: ir.Value
     weight: NDArray[np.float64]
     bias: NDArray[np.float64] | None
-
-
-@dataclass(frozen=True)
-class Convolution:
-    """A Conv on images.
-
-    Attributes:
-        node: The node.
-        data: x, [batch, in, height, width].
-        weight: float64[out, in, k, l].
-        bias: float64[out]; None without one.
-        strides: Steps of the window.
-        pads: Zeros at top, left, bottom, right.
-    """
-
-    node: ir.Node
-    data: ir.Value
-    weight: NDArray[np.float64]
-    bias: NDArray[np.float64] | None
-    strides: tuple[int, int]
-    pads: tuple[int, int, int, int]
 
 
 def linear_of(node: ir.Node) -> Linear | str:
@@ -88,38 +64,6 @@ def linear_of(node: ir.Node) -> Linear | str:
         wide = np.asarray(found, dtype=np.float64) * float_attribute(node, "beta", 1.0)
         bias = np.broadcast_to(wide, (array.shape[1],))
     return _finite(Linear(node, _given(node), array, bias))
-
-
-def convolution_of(node: ir.Node) -> Convolution | str:
-    """Return the convolution of a node, or why it is none that can be lowered."""
-    if node.op_type != "Conv":
-        return f"a {node.op_type} is no convolution"
-    weight = constant_array(node.inputs[1])
-    if weight is None or weight.ndim != 4:
-        return "its filter is no constant on two axes"
-    if int_attribute(node, "group", 1) != 1:
-        return "it has groups"
-    if any(step != 1 for step in ints_attribute(node, "dilations")):
-        return "its filter is dilated"
-    if string_attribute(node, "auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return "its zeros depend on the size of the image (auto_pad)"
-    shape = static_shape(node.inputs[0])
-    if shape is None or len(shape) != 4 or None in shape[1:]:
-        return "the size of its image is not known"
-    bias = None
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        found = constant_array(node.inputs[2])
-        if found is None:
-            return "its bias is no constant"
-        bias = np.asarray(found, dtype=np.float64)
-    steps = ints_attribute(node, "strides") or (1, 1)
-    pads = ints_attribute(node, "pads") or (0, 0, 0, 0)
-    array = np.asarray(weight, dtype=np.float64)
-    if not np.isfinite(array).all():
-        return "its filter is not finite"
-    return Convolution(
-        node, _given(node), array, bias, (steps[0], steps[1]), (pads[0], pads[1], pads[2], pads[3])
-    )
 
 
 def only_squared(node: ir.Node) -> bool:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, ClassVar
 
 from qcomp.errors import PassError, UsageError
 from qcomp.ir.program import Program
 from qcomp.lowered import LoweredLayer, LoweredLayers
 from qcomp.node_rules import NodeRules, name_nodes
-from qcomp.passes.calibrate.batches import checked_batches
 from qcomp.passes.graph.rewriting import node_label
 from qcomp.passes.lower.layers.glue import Glue
 from qcomp.passes.lower.layers.method import METHODS, Built, Method, Options, method_named
@@ -22,9 +18,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 __all__ = ["LowerLayer"]
-
-FITTED_ROWS = 512
-"""Rows of calibration data that a method is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +31,8 @@ class LowerLayer(GraphPass):
     which nodes it takes; ``qcomp passes lower-layer`` prints the pass, ``qcomp compile --help`` the
     methods.
 
-    Preserves: exact methods the layer up to float64 rounding; the others are measured against the
-    layer in the report.
+    Preserves: the layer up to float64 rounding, of which square roots make 1e-8. The report
+    compares it with the layer. ``hypergraph`` does so for inputs of 1 and -1.
 
     Cost: in the context as ``LoweredLayers`` and as a note: qubits, two-qubit gates, depth,
     circuits a row, measurement settings. Closed forms: ``docs/lowering.md``, "Classical layers".
@@ -51,10 +44,7 @@ class LowerLayer(GraphPass):
         node: Which operators: a name, a glob, ``op:TYPE`` or ``sub:PREFIX``; "" for none.
         method: How.
         block: Rows and columns of a block of the matrix; 0 for the method's own choice.
-        bond: Largest bond dimension; 0 for what is exact.
         form: Which of the method's forms; "" for the cheaper one.
-        weights: A ``.npz`` file with trained weights.
-        paths: Parallel paths or layers; 0 for the method's own choice.
     """
 
     name: ClassVar[str] = "lower-layer"
@@ -63,10 +53,7 @@ class LowerLayer(GraphPass):
     node: str = ""
     method: str = ""
     block: int = 0
-    bond: int = 0
     form: str = ""
-    weights: str = ""
-    paths: int = 0
 
     def run(self, program: Program, context: Context) -> bool:
         """Lower every node that is meant; return whether there was any.
@@ -105,13 +92,10 @@ class LowerLayer(GraphPass):
     ) -> None:
         label = node_label(node)
         glue = Glue(program, node, label)
-
-        def data() -> tuple[NDArray[Any], NDArray[Any]]:
-            return _rows(program, node, method, context)
-
-        built = method.lower(glue, node, options, data)
+        built = method.lower(glue, node, options)
         old = node.outputs[0]
-        output = glue.like(built.output, old)
+        types = [v.dtype for v in (old, *node.inputs) if v is not None and v.dtype is not None]
+        output = glue.like(built.output, types[0] if types else None)
         output.shape = old.shape
         glue.editor.replace_value(old, output)
         glue.editor.remove(node)
@@ -143,7 +127,7 @@ def _layer(
         runs=sum(run.rows for run in built.runs),
         settings=sum(run.rows * run.settings for run in built.runs),
         restores=built.restores or method.restores,
-        exact=method.exact if built.exact is None else built.exact,
+        exact=method.exact,
         remark=built.remark,
     )
 
@@ -158,30 +142,3 @@ def _refused(node: ir.Node, method: Method, options: Options, reason: str) -> Pa
         if able
         else "no method can: leave it classical",
     )
-
-
-def _rows(
-    program: Program, node: ir.Node, method: Method, context: Context
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return what a layer reads and makes on the calibration data."""
-    from qcomp.execute import HybridSession
-
-    if context.calibration is None:
-        raise UsageError(
-            f"the method '{method.name}' is fitted to calibration data, none was given",
-            hint="give --calib data.npz, or trained weights: "
-            f"--lower '{node_label(node)}={method.name}{{weights=FILE.npz}}'",
-        )
-    names = [node.inputs[0].name or "", node.outputs[0].name or ""]  # type: ignore[union-attr]
-    given = names[0] in {value.name for value in program.model.graph.inputs}
-    taps = names[1:] if given else names
-    session = HybridSession(program, taps=taps, only_taps=True)
-    parts: list[list[NDArray[Any]]] = [[], []]
-    for feeds in checked_batches(program.model, context.calibration(), FITTED_ROWS):
-        made = {**feeds, **session.run(feeds, shots=0)}
-        for part, name in zip(parts, names, strict=True):
-            part.append(np.asarray(made[name], dtype=np.float64))
-        if sum(len(array) for array in parts[0]) >= FITTED_ROWS:
-            break
-    first, second = (np.concatenate(part)[:FITTED_ROWS] for part in parts)
-    return first, second

@@ -6,13 +6,12 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qcomp.errors import UsageError, suggest
 
 if TYPE_CHECKING:
     import onnx_ir as ir
-    from numpy.typing import NDArray
 
     from qcomp.passes.lower.layers.glue import Glue
 
@@ -34,17 +33,11 @@ class Options:
 
     Attributes:
         block: Rows and columns of a block of the matrix; 0 for the method's own choice.
-        bond: Largest bond dimension; 0 for what is exact.
         form: Which of the method's forms; "" for the cheaper one.
-        weights: A ``.npz`` file with trained weights; "" for none.
-        paths: Parallel paths or layers; 0 for the method's own choice.
     """
 
     block: int = 0
-    bond: int = 0
     form: str = ""
-    weights: str = ""
-    paths: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +58,12 @@ class Built:
         runs: The circuits.
         restores: How sign and norm come back, where that depends on the layer; else the method's.
         remark: What else the user should know.
-        exact: Whether it computes the same, where that depends on the layer; else the method's.
     """
 
     output: ir.Value
     runs: tuple[Run, ...]
     restores: str = ""
     remark: str = ""
-    exact: bool | None = None
-
-
-Data = Callable[[], "tuple[NDArray[Any], NDArray[Any]]"]
-"""Gives calibration rows of the layer: what it reads and what it makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +86,7 @@ class Method:
     exact: bool
     options: tuple[str, ...]
     refuse: Callable[[ir.Node, Options], str]
-    lower: Callable[[Glue, ir.Node, Options, Data], Built]
+    lower: Callable[[Glue, ir.Node, Options], Built]
 
 
 def method_named(name: str) -> Method:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qcomp.passes.lower.layers.glue import Glue
-    from qcomp.passes.lower.layers.method import Data
 
 __all__ = ["METHOD"]
 
@@ -50,7 +49,7 @@ def _refuse(node: ir.Node, options: Options) -> str:
     return ""
 
 
-def _lower(glue: Glue, node: ir.Node, options: Options, data: Data) -> Built:
+def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     """Write ``x -> U^T x``, the scale, and ``z -> V z``.
 
     Each circuit has one mode more: half of the amplitude stays there as a reference, and the

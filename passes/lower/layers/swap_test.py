@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from qcomp.passes.lower.layers.glue import Glue
-    from qcomp.passes.lower.layers.method import Data
 
 __all__ = ["METHOD"]
 
@@ -44,7 +43,7 @@ def _refuse(node: ir.Node, options: Options) -> str:
     return ""
 
 
-def _lower(glue: Glue, node: ir.Node, options: Options, data: Data) -> Built:
+def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     """Write ``p = |<x'|w'>|^2`` for each output and what is made of it.
 
     With a component more, ``x' = (x / |x|, 1) / sqrt 2`` and w' alike, the overlap is
