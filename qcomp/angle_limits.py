@@ -13,6 +13,7 @@ from qcomp.angle_accuracies import AngleData
 from qcomp.errors import SourceError, UsageError
 from qcomp.ir.gates import gate
 from qcomp.ir.observable import Observable
+from qcomp.largest_drop import Drop
 from qcomp.pipelines import for_basis
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from qcomp.passmanager import Context
     from qcomp.target import Target
 
-__all__ = ["AngleLimits", "circuit_pipeline"]
+__all__ = ["AngleLimits", "JointPipeline", "circuit_pipeline"]
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,17 @@ class AngleLimits:
         return f"allocate-angles{{observable_error={self.observable_error!r}}}"
 
 
+@dataclass(frozen=True, slots=True)
+class JointPipeline:
+    """Circuits are merged, and wait for a split of the budget that they share with the graph.
+
+    Attributes:
+        rest: The pipeline behind their synthesis.
+    """
+
+    rest: str
+
+
 def circuit_pipeline(
     context: Context,
     target: Target,
@@ -115,7 +127,8 @@ def circuit_pipeline(
     """Return the text of a target's pipeline, rotations synthesised where there is a limit.
 
     Rotations are merged over the target's Clifford gates and ``rz`` first, then shared the limit,
-    synthesised, and the T gates reduced.
+    synthesised, and the T gates reduced. Under a largest drop alone they are only merged, and a
+    :class:`JointPipeline` says what is left to do (:mod:`qcomp.joint_budget`).
 
     Args:
         context: Its fact :class:`AngleLimits` says the limit.
@@ -129,6 +142,11 @@ def circuit_pipeline(
         UsageError: If the target has rotations of any angle, so that none are to be approximated.
     """
     limits = context.get(AngleLimits)
+    basis = target.basis
+    if limits is None and given is None and context.get(Drop) is not None and _is_discrete(target):
+        before, rest = _around(context, target, effort, program)
+        context.put(JointPipeline(rest))
+        return before.removesuffix(",")
     if limits is None or target.kind != "circuit":
         return target.pipeline(effort) if given is None else given
     if given is not None:
@@ -136,9 +154,8 @@ def circuit_pipeline(
             "a limit on the error of rotations and a pipeline of one's own contradict one another",
             hint=f"write it there: {limits.step},synthesize-rotations",
         )
-    basis = target.basis
     turning = [name for name in basis if gate(name).num_angles]
-    if turning or not {"h", "s", "t", "cx"} <= set(basis):
+    if not _is_discrete(target):
         raise UsageError(
             f"the target '{target.name}' makes rotations of any angle by {', '.join(turning)}"
             if turning
@@ -147,16 +164,30 @@ def circuit_pipeline(
         )
     if limits.data is not None:
         context.put(limits.data)
+    before, rest = _around(context, target, effort, program)
+    return f"{before}{limits.step},synthesize-rotations,{rest}"
+
+
+def _is_discrete(target: Target) -> bool:
+    """Whether a machine has Clifford gates and T, and no rotations of any angle."""
+    basis = target.basis
+    turning = any(gate(name).num_angles for name in basis)
+    return target.kind == "circuit" and not turning and {"h", "s", "t", "cx"} <= set(basis)
+
+
+def _around(
+    context: Context, target: Target, effort: str, program: Program | None
+) -> tuple[str, str]:
+    """Return what stands before the limit is shared out, and what behind the synthesis."""
+    basis = target.basis
     before = for_basis(("h", "x", "rz", "cx"), "h-x-rz", effort)
     open_ = program is not None and _takes_data(program)
     own = f"to-basis{{gates=[{','.join(basis)}]{',symbols=true' * open_}}}"
     record = "record-parameters," * (open_ and context.calibration is not None)
     fuse = "fuse-one-qubit{basis=" + "-".join(n for n in basis if gate(n).num_qubits == 1) + "}"
     reduce = "" if effort == "fast" else f"reduce-t-count,{own},{fuse},"
-    return (
-        f"{before},{record}{limits.step},synthesize-rotations,{own},merge-rotations,cancel-inverses,{own},"
-        f"{fuse},{reduce}{own}"
-    )
+    rest = f"{own},merge-rotations,cancel-inverses,{own},{fuse},{reduce}{own}"
+    return f"{before},{record}", rest
 
 
 def _takes_data(program: Program) -> bool:

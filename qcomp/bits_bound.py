@@ -17,8 +17,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qcomp.angle_limits import JointPipeline
 from qcomp.byte_budget import ByteBudget, TensorBudget
 from qcomp.errors import PassError, UsageError
+from qcomp.joint_budget import run_jointly
 from qcomp.loop_bodies import run_passes
 from qcomp.model_file import to_bytes
 from qcomp.passmanager import Pipeline
@@ -145,6 +147,13 @@ def run_in_bits(job: Compilation, text: str, observer: Observer | None) -> bool:
         PassError: The limits cannot be met, or contradict one another.
     """
     limit = job.context.get(ByteBudget)
+    joint = job.context.get(JointPipeline)
+    if joint is not None and not shares_bits(text):
+        raise UsageError(
+            "one drop for bytes and T gates needs a graph's target that shares bits out",
+            hint="take -t cpu-mixed+clifford+t, or limit the circuits by themselves: "
+            "--max-observable-error 0.05",
+        )
     if not shares_bits(text):
         if limit is not None:
             raise UsageError(
@@ -159,7 +168,11 @@ def run_in_bits(job: Compilation, text: str, observer: Observer | None) -> bool:
         assert limit is not None
         found = made.below(limit)
     else:
-        found = _smallest(job, made, job.drop)
+        found = (
+            _smallest(job, made, job.drop)
+            if joint is None
+            else run_jointly(job, made, job.drop, joint.rest)
+        )
         if limit is not None and found.bytes > limit.bytes:
             raise PassError(
                 f"{limit} and a drop of at most {job.drop} contradict one another",

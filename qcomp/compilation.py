@@ -188,7 +188,8 @@ class Compilation:
         if max_drop is not None:
             if self.graph is None:
                 raise UsageError("a largest drop is for quantized graphs, the source has none")
-            self.drop = Drop.parse(max_drop)
+            self.context.put(drop := Drop.parse(max_drop))
+            self.drop = drop
 
     def take_rules(
         self, exclude: Sequence[str], include: Sequence[str], override: Sequence[str]
@@ -228,9 +229,7 @@ class Compilation:
             observer: Called after each pass.
         """
         self._effort = effort
-        for target in (self.circuit, self.graph):
-            if target is None:
-                continue
+        for target in filter(None, (self.circuit, self.graph)):
             own = target is self.graph or self.graph is None
             text = self.pipeline_text(target, effort, pipeline if own else None)
             self._pipelines[target.name] = text

@@ -75,6 +75,8 @@ class TensorOptions(GraphPass):
     """
 
     preserves: ClassVar[Guarantee] = Guarantee.EXACT
+    takes_circuits: ClassVar[bool] = False
+    """Whether a graph may have circuits in it."""
 
     bits: tuple[int, ...] = (2, 4, 8)
     groups: tuple[int, ...] = (32, 16, 64, 128)
@@ -148,7 +150,7 @@ class TensorOptions(GraphPass):
         """Why sensitivities are not looked for here; "" where they are."""
         if context.calibration is None and not self.needs_data:
             return "there is no data"
-        if program.circuits:
+        if program.circuits and not self.takes_circuits:
             return "the graph has circuits in it"
         if model_bytes(program.model) > _LARGEST:
             return f"the graph has more than {_LARGEST >> 20} MiB of weights"
@@ -180,6 +182,7 @@ class MeasureSensitivity(TensorOptions):
     """
 
     name: ClassVar[str] = "measure-sensitivity"
+    takes_circuits: ClassVar[bool] = True
 
     measured: Literal["one", "bits", "all"] = "bits"
     loss: Literal["auto", "kl", "squared"] = "auto"

@@ -55,8 +55,6 @@ Examples:
 
   qcomp compile unitary.npy -t ibm-heron -o out
 
-  qcomp compile psi.npy -t ibm-heron --fidelity .97 -o out
-
   qcomp compile model.onnx -t cpu-int8+portable --calib data.npz --lower fc1=orthogonal -o out
 
 Methods that --lower makes circuits of layers by (what each costs is said as a note):
@@ -273,10 +271,6 @@ def compile_command(
         float | None,
         typer.Option("--accuracy", help="Of a unitary: how far the matrix may be from one."),
     ] = None,
-    fidelity: Annotated[
-        float | None,
-        typer.Option("--fidelity", help="Of a state: how much of it has to be met, 1 for all."),
-    ] = None,
     epsilon: Annotated[
         float | None, typer.Option("--epsilon", help="Of an image: how much a pixel may change.")
     ] = None,
@@ -296,7 +290,6 @@ def compile_command(
         "kind": kind,
         "array": array,
         "accuracy": accuracy,
-        "fidelity": fidelity,
         "epsilon": epsilon,
     }
     with bars() as progress, saying_how_to_go_on():
