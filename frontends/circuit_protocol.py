@@ -25,6 +25,7 @@ it, gives the exact values that the capture is compared with, in the place of ``
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -75,6 +76,9 @@ def capture_protocol(
             inputs, circuit.name, text, readout.kind, observables, shots[0], 0
         )
         return values if output is None else output(values)
+
+    # Names of arguments and a dynamic batch axis go by the signature.
+    vars(forward)["__signature__"] = inspect.signature(layer.forward)
 
     @contextlib.contextmanager
     def exact() -> Iterator[None]:

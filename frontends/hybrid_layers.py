@@ -304,10 +304,10 @@ def _quantum_layers(module: torch.nn.Module) -> list[_Layer]:
 def _capturer_of(part: torch.nn.Module) -> Capturer | None:
     """Return the capturer of a quantum layer, None for any other module."""
     bases = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(part).__mro__]
-    if bases[0].startswith(_OWN):
-        return None
     if hasattr(type(part), PROTOCOL):
         return _lazily(_PROTOCOL_CAPTURER)
+    if bases[0].startswith(_OWN):
+        return None
     known = next((base for base in bases if base in CAPTURERS), None)
     if known is not None:
         return _lazily(CAPTURERS[known])
