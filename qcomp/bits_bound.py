@@ -7,6 +7,8 @@ What stands before ``allocate-bits`` runs once; the rest runs for each budget th
 * A drop: the figure on the labelled samples is taken to fall with the bytes. Budgets are halved in
   between the fewest and the most bytes, on a scale of logarithms: the smallest file that meets the
   drop is kept. It is the allocator's table that says how bits are spent at each; the figure judges.
+* ``--max-latency-ratio`` is a further limit of the allocator at each budget; the fewest bytes are
+  those that keep to it.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ from qcomp.angle_limits import JointPipeline
 from qcomp.byte_budget import ByteBudget, TensorBudget
 from qcomp.errors import PassError, UsageError
 from qcomp.joint_budget import run_jointly
+from qcomp.latency_limit import with_costs
 from qcomp.loop_bodies import run_passes
 from qcomp.model_file import to_bytes
 from qcomp.passmanager import Pipeline
 from qcomp.sensitivity import AllocatedBits, Sensitivities
+from qcomp.way_costs import LatencyBudget
 
 if TYPE_CHECKING:
     from qcomp.compilation import Compilation
@@ -94,9 +98,11 @@ class Allotter:
                 hint="give calibration data: --calib data.npz, or --calib generated",
             )
         self.table = table
-        self.least = sum(min(c.bytes for c in t.choices) for t in table.tensors)
+        from qcomp.passes.allocate.limits import fewest_bytes
+
+        self.least = fewest_bytes(table, self._context)
         best = [min(t.choices, key=lambda c: (c.error, c.bytes)) for t in table.tensors]
-        self.most = sum(choice.bytes for choice in best)
+        self.most = max(self.least, sum(choice.bytes for choice in best))
 
     def with_tensors(self, budget: int) -> Allotted:
         """Compile with so many bytes for all tensors that have a choice."""
@@ -119,16 +125,30 @@ class Allotter:
                 return found
             beside = found.bytes - spent
             if spent <= self.least and found.bytes > limit.bytes:
-                raise PassError(
-                    f"{limit} cannot be met",
-                    why=f"with the fewest bits of every tensor the graph has {found.bytes:,} bytes",
-                    hint=f"allow {found.bytes:,}; the most accurate has some "
-                    f"{self.most + beside:,}",
-                )
+                raise self._too_few(limit, found.bytes, beside)
             budget = limit.bytes - beside
         if found.bytes > limit.bytes:
             found = self.with_tensors(budget - (found.bytes - limit.bytes))
         return found
+
+    def _too_few(self, limit: ByteBudget, least: int, beside: int) -> PassError:
+        """No file is so small: the nearest that is, and the front behind it."""
+        from qcomp.passes.allocate.limits import front_words
+
+        latency = self._context.get(LatencyBudget)
+        items = [[(float(c.bytes), c.error) for c in t.choices] for t in self.table.tensors]
+        front = front_words(items, self.table.unit, lambda b: f"{b + beside:,.0f} bytes")
+        if latency is None:
+            return PassError(
+                f"{limit} cannot be met",
+                why=f"with the fewest bits of every tensor the graph has {least:,} bytes",
+                hint=f"allow {least:,}; {front}",
+            )
+        return PassError(
+            f"{limit} and {latency} contradict one another",
+            why=f"the smallest graph within that time has {least:,} bytes",
+            hint=f"allow {least:,} bytes, or more time; {front}",
+        )
 
 
 def run_in_bits(job: Compilation, text: str, observer: Observer | None) -> bool:
@@ -146,8 +166,13 @@ def run_in_bits(job: Compilation, text: str, observer: Observer | None) -> bool:
         UsageError: A limit on bytes for a pipeline that shares no bits out.
         PassError: The limits cannot be met, or contradict one another.
     """
-    limit = job.context.get(ByteBudget)
+    limit, latency = job.context.get(ByteBudget), job.context.get(LatencyBudget)
     joint = job.context.get(JointPipeline)
+    if joint is not None and latency is not None:
+        raise UsageError(
+            "a limit on latency is for a graph alone: the machine of the circuits sets their time",
+            hint="leave --max-latency-ratio out, or compile the graph by itself",
+        )
     if joint is not None and not shares_bits(text):
         raise UsageError(
             "one drop for bytes and T gates needs a graph's target that shares bits out",
@@ -155,18 +180,18 @@ def run_in_bits(job: Compilation, text: str, observer: Observer | None) -> bool:
             "--max-observable-error 0.05",
         )
     if not shares_bits(text):
-        if limit is not None:
+        if limit is not None or latency is not None:
+            what = "bytes" if limit is not None else "a latency"
             raise UsageError(
-                "the pipeline shares no bits out, so that bytes cannot be kept to",
+                f"the pipeline shares no bits out, so that {what} cannot be kept to",
                 hint="take -t cpu-mixed, or give a pipeline with measure-sensitivity,allocate-bits",
             )
         return False
-    if limit is None and job.drop is None:
+    if limit is None and job.drop is None and latency is None:
         return False
-    made = Allotter(job.program, job.context, text, observer)
+    made = Allotter(job.program, job.context, with_costs(text, job.context), observer)
     if job.drop is None:
-        assert limit is not None
-        found = made.below(limit)
+        found = made.with_tensors(made.most) if limit is None else made.below(limit)
     else:
         found = (
             _smallest(job, made, job.drop)

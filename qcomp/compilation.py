@@ -21,6 +21,7 @@ from qcomp.compared import compared
 from qcomp.errors import PassError, SourceError, UsageError
 from qcomp.judging import judge_labels, judge_text, other_inputs
 from qcomp.largest_drop import Drop, KeptLayers
+from qcomp.latency_limit import latency_checks
 from qcomp.loop_bodies import run_passes
 from qcomp.model_file import INLINE_LIMIT
 from qcomp.node_rules import name_nodes
@@ -297,7 +298,7 @@ class Compilation:
         accuracy = self._accuracy(artifact, checks)
         rounding = self.context.get(FeedbackErrors)
         record = self.context.get(QuantizationRecord)
-        checks += rounding_check(rounding, record)
+        checks += rounding_check(rounding, record) + latency_checks(self, artifact.run)
         unstored = not_stored(self.context.get(ChosenWeights), record)
         source = self.source.source
         path = Path(source) if source and len(source) < 4096 else None
@@ -400,7 +401,6 @@ class Compilation:
 
         if other := other_inputs(self.context, what, self.source):
             return other
-
         sums: dict[str, SqnrSum] = {}
         largest = 0.0
         rows = 0

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from qcomp.angle_limits import AngleLimits
 from qcomp.artifact_format import MANIFEST, REPORT
 from qcomp.atomic import atomic_folder
-from qcomp.byte_budget import ByteBudget
 from qcomp.deadline import Deadline
 from qcomp.errors import QcompError, SourceError, TargetError, UsageError, suggest
 from qcomp.expected_tokens import expecting
 from qcomp.ir.program import Program
+from qcomp.latency_limit import take_limits
 from qcomp.layer_lowering import lower_layers
 from qcomp.layer_work import layer_work
 from qcomp.lowering import lower_arrays, lowered_copy, lowered_first
@@ -219,6 +219,8 @@ def compile(  # noqa: A001  the name that users of compilers expect
     higher_is_better: bool | None = None,
     max_drop: object = None,
     max_bytes: object = None,
+    max_latency_ratio: object = None,
+    latencies: object = None,
     max_error: object = None,
     max_observable_error: object = None,
     max_t: object = None,
@@ -274,6 +276,9 @@ def compile(  # noqa: A001  the name that users of compilers expect
             own units. The worst layers stay in float until that is met.
         max_bytes: How large the graph's file may be, such as ``"2MB"``: where a pipeline shares
             bits out (``cpu-mixed``), each tensor gets so many that the outputs lose least.
+        max_latency_ratio: The graph's time on one sample over float's: ``0.7``, ``"70%"``.
+        latencies: Its table of operators' times: a file, measured and written where it is not
+            there; ``"shipped"`` for the target's own; measured and kept for the user by default.
         max_error: How much the circuit may change, in operator norm up to a global phase, where a
             machine has no rotations of any angle: they become Clifford gates and T.
         max_observable_error: How much an observable may change on any row of ``states``, in its
@@ -344,10 +349,7 @@ def compile(  # noqa: A001  the name that users of compilers expect
         if circuit is None:
             raise UsageError("the source has no circuit whose rotations could be approximated")
         context.put(limits)
-    if max_bytes is not None:
-        if graph is None:
-            raise UsageError("a limit on bytes is for graphs, the source has none")
-        context.put(ByteBudget.parse(max_bytes))
+    take_limits(context, graph, max_bytes, max_latency_ratio, latencies)
     job = Compilation(program, graph, circuit, context, lowered)
     job.take_rules(exclude, include, override)
     if evaluation is not None and Path(evaluation).suffix in (".npz", ".npy") and labels is None:

@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "partition": "qcomp.passes.graph.partition:Partition",
         "measure-sensitivity": "qcomp.passes.allocate.measure_sensitivity:MeasureSensitivity",
         "hessian-sensitivity": "qcomp.passes.allocate.hessian_sensitivity:HessianSensitivity",
+        "measure-costs": "qcomp.passes.allocate.measure_costs:MeasureCosts",
         "allocate-bits": "qcomp.passes.allocate.allocate_bits:AllocateBits",
         "select-nodes": "qcomp.passes.quantize.select_nodes:SelectNodes",
         "rotate": "qcomp.passes.graph.rotate:Rotate",

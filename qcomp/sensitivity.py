@@ -89,6 +89,7 @@ class AllocatedBits:
         max_bytes: The budget; None where the error was bounded.
         max_error: The bound on the error; None where bytes were bounded.
         uniform: The same number of bits for all -> (bytes, error) of the table.
+        predicted: What else was limited -> what the table of costs says of it.
     """
 
     method: str
@@ -100,3 +101,4 @@ class AllocatedBits:
     max_bytes: int | None
     max_error: float | None
     uniform: Mapping[str, tuple[int, float]] = field(default_factory=dict)
+    predicted: Mapping[str, float] = field(default_factory=dict)

@@ -17,8 +17,15 @@ them.
 tables in 8 bits.
 
 ``--max-bytes`` and ``--max-drop`` of a compile take the place of a budget that the pass has not.
+``--max-latency-ratio`` is a further limit of the integer program, and where it is the only one,
+errors are minimised below it:
 
-Preconditions: ``measure-sensitivity`` or another pass that leaves Sensitivities.
+    sum_l (time(l, c_l) - time(l, float)) <= (R - 1) time(float graph)
+
+``max-operations`` limits bit operations over those of 8 bits for all in the same way.
+
+Preconditions: ``measure-sensitivity`` or another pass that leaves Sensitivities; ``measure-costs``
+where time or operations are limited.
 Preserved: everything; leaves NodeRules and an AllocatedBits fact. The predicted error goes into the
 ledger of whoever stores the weights, not of this pass.
 Cost: milliseconds for hundreds of tensors.
@@ -36,7 +43,9 @@ import numpy as np
 from qcomp.byte_budget import TensorBudget
 from qcomp.errors import PassError, UsageError
 from qcomp.node_rules import Override
+from qcomp.passes.allocate.limits import limits_of
 from qcomp.passes.allocate.solve import (
+    Limit,
     cheapest,
     frontier,
     integer_program,
@@ -45,6 +54,7 @@ from qcomp.passes.allocate.solve import (
 from qcomp.passmanager import Context, GraphPass, Guarantee
 from qcomp.quantization import NodeRules, rules_of
 from qcomp.sensitivity import AllocatedBits, BitChoice, Sensitivities, TensorSensitivity
+from qcomp.way_costs import LatencyBudget
 
 if TYPE_CHECKING:
     from qcomp.ir.program import Program
@@ -62,6 +72,8 @@ class AllocateBits(GraphPass):
         max_bytes: Of all tensors together, in the file; 0 for none.
         max_ratio: The same over the bytes of ``uniform`` bits in blocks of 32; 0 for none.
         max_error: Sum of the errors, in the unit of the sensitivities; 0 for none.
+        max_operations: Bit operations over those of 8 bits for all, beside any of these; 0 for
+            none.
         uniform: Bits that ``max_ratio`` compares with.
         method: ``program``, ``frontier`` or ``water-filling``.
         needs_data: Whether to refuse where there are no sensitivities.
@@ -73,6 +85,7 @@ class AllocateBits(GraphPass):
     max_bytes: int = 0
     max_ratio: float = 0.0
     max_error: float = 0.0
+    max_operations: float = 0.0
     uniform: int = 4
     method: Literal["program", "frontier", "water-filling"] = "program"
     needs_data: bool = True
@@ -89,6 +102,8 @@ class AllocateBits(GraphPass):
                 "allocate-bits takes one budget, above 0",
                 hint="one of max-bytes, max-ratio and max-error",
             )
+        if self.max_operations < 0:
+            raise UsageError("allocate-bits: max-operations is above 0", hint="max-operations=0.6")
         if self.method not in ("program", "frontier", "water-filling"):
             raise UsageError(
                 f"allocate-bits: method is '{self.method}'",
@@ -109,7 +124,8 @@ class AllocateBits(GraphPass):
             return False
         budget = self._budget(table, context)
         items = [[(float(c.bytes), c.error) for c in t.choices] for t in table.tensors]
-        ways = self._solve(table, items, budget)
+        also = limits_of(table, context, self.max_operations)
+        ways = self._solve(table, items, budget, also)
         picked = [t.choices[w] for t, w in zip(table.tensors, ways, strict=True)]
         chosen = {t.weight: c for t, c in zip(table.tensors, picked, strict=True)}
         context.put(
@@ -123,6 +139,7 @@ class AllocateBits(GraphPass):
                 budget,
                 self.max_error or None,
                 _uniforms(table.tensors),
+                {limit.name: limit.of(ways) + limit.offset for limit in also},
             )
         )
         rules = [
@@ -141,18 +158,31 @@ class AllocateBits(GraphPass):
             return None
         if self.max_bytes:
             return self.max_bytes
+        limited = bool(self.max_operations) or context.get(LatencyBudget) is not None
+        if limited and not self.max_ratio:
+            return sum(max(c.bytes for c in t.choices) for t in table.tensors)
         ratio = self.max_ratio or 1.0
         return int(ratio * sum(uniform_choice(t, self.uniform).bytes for t in table.tensors))
 
     def _solve(
-        self, table: Sensitivities, items: list[list[tuple[float, float]]], budget: int | None
+        self,
+        table: Sensitivities,
+        items: list[list[tuple[float, float]]],
+        budget: int | None,
+        also: Sequence[Limit],
     ) -> list[int]:
+        if also and self.method != "program":
+            raise UsageError(
+                f"allocate-bits: the method '{self.method}' keeps to one limit, not to a "
+                f"{also[0].name} besides",
+                hint="method=program",
+            )
         if self.method == "water-filling":
             return self._fill(table.tensors, items, budget)
         if self.method == "program":
             if budget is None:
-                return integer_program(items, max_error=self.max_error)
-            return integer_program(items, max_cost=budget)
+                return integer_program(items, max_error=self.max_error, also=also)
+            return integer_program(items, max_cost=budget, also=also)
         front = frontier(items, _POINTS)
         if budget is None:
             return [int(w) for w in front.ways[cheapest(front, self.max_error)]]

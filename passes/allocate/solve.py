@@ -4,7 +4,8 @@
 
 or the other way round. It is the multiple-choice knapsack problem.
 
-* :func:`integer_program` hands it to HiGHS (``scipy.optimize.milp``): exact.
+* :func:`integer_program` hands it to HiGHS (``scipy.optimize.milp``): exact, and with further
+  limits besides, such as one on time.
 * :func:`frontier` merges tensor by tensor and drops what is dominated: every point of the exact
   Pareto front by dynamic programming, or, thinned to some points a step, near it.
 * :func:`reverse_water_filling` is the closed form where bits are real numbers:
@@ -32,11 +33,16 @@ from qcomp.errors import PassError
 __all__ = [
     "Front",
     "Items",
+    "Limit",
     "cheapest",
+    "fewest",
     "frontier",
     "integer_program",
     "reverse_water_filling",
 ]
+
+_INFEASIBLE = 2
+"""HiGHS: no ways keep to the limits."""
 
 Floats = npt.NDArray[np.float64]
 Items = Sequence[Sequence[tuple[float, float]]]
@@ -63,7 +69,11 @@ class Front:
 
 
 def integer_program(
-    items: Items, *, max_cost: float | None = None, max_error: float | None = None
+    items: Items,
+    *,
+    max_cost: float | None = None,
+    max_error: float | None = None,
+    also: Sequence[Limit] = (),
 ) -> list[int]:
     """Return the best way of every tensor, exactly.
 
@@ -71,60 +81,131 @@ def integer_program(
         items: Costs and errors.
         max_cost: Errors are minimised below it; or
         max_error: costs are minimised below it.
+        also: What else is limited.
 
     Raises:
         PassError: The budget cannot be met; says the nearest that can.
     """
+    limit = max_cost if max_cost is not None else max_error
+    assert limit is not None
+    index = 0 if max_cost is not None else 1
+    bounded = Limit([[way[index] for way in ways] for ways in items], limit, "")
+    least = bounded.least
+    if least > limit:
+        raise _too_small(items, index == 0, limit, least)
+    wanted = [[way[1 - index] for way in ways] for ways in items]
+    found = _solved(wanted, (bounded, *also))
+    if found is None:
+        raise _together(bounded, index == 0, also)
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Limit:
+    """A bound on a sum over tensors beside the budget.
+
+    Attributes:
+        values: Of each way of each tensor.
+        most: Their largest sum.
+        name: For messages, such as ``latency over float's``.
+        offset: What is added to the sum where it is shown.
+    """
+
+    values: Sequence[Sequence[float]]
+    most: float
+    name: str
+    offset: float = 0.0
+
+    @property
+    def least(self) -> float:
+        """The smallest sum there is."""
+        return float(sum(min(part) for part in self.values))
+
+    def of(self, ways: Sequence[int]) -> float:
+        """The sum of some ways."""
+        return float(sum(part[w] for part, w in zip(self.values, ways, strict=True)))
+
+    def shown(self, total: float) -> str:
+        """A sum as messages have it."""
+        return f"{total + self.offset:.4g}"
+
+
+def fewest(costs: Sequence[Sequence[float]], also: Sequence[Limit]) -> list[int] | None:
+    """Return the ways of the least cost under limits, None where no ways keep to them."""
+    return _solved(costs, also)
+
+
+def _solved(wanted: Sequence[Sequence[float]], limits: Sequence[Limit]) -> list[int] | None:
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
-    cost = np.array([way[0] for ways in items for way in ways])
-    error = np.array([way[1] for ways in items for way in ways])
-    limit = max_cost if max_cost is not None else max_error
-    assert limit is not None
-    bounded, wanted = (cost, error) if max_cost is not None else (error, cost)
-    sizes = [len(ways) for ways in items]
-    least = sum(min(part) for part in np.split(bounded, np.cumsum(sizes)[:-1]))
-    if least > limit:
-        raise _too_small(items, max_cost is not None, limit, float(least))
-    owner = np.repeat(np.arange(len(items)), sizes)
-    one = csr_array((np.ones(len(cost)), (owner, np.arange(len(cost)))))
-    # Both rows are scaled, so that HiGHS' tolerances mean the same whatever the unit.
-    scale = max(float(limit), float(least), np.finfo(float).tiny)
-    top = float(wanted.max()) or 1.0
+    goal = np.array([value for part in wanted for value in part])
+    sizes = [len(part) for part in wanted]
+    owner = np.repeat(np.arange(len(wanted)), sizes)
+    one = csr_array((np.ones(len(goal)), (owner, np.arange(len(goal)))))
+    constraints = [LinearConstraint(one, 1, 1)]
+    for limit in limits:
+        row = np.array([value for part in limit.values for value in part])
+        # Rows are scaled, so that HiGHS' tolerances mean the same whatever the unit.
+        scale = max(abs(limit.most), abs(limit.least), float(np.finfo(float).tiny))
+        constraints.append(LinearConstraint(row[None] / scale, -np.inf, limit.most / scale))
     found = milp(
-        wanted / top,
-        constraints=[
-            LinearConstraint(one, 1, 1),
-            LinearConstraint(bounded[None] / scale, -np.inf, limit / scale),
-        ],
-        integrality=np.ones(len(cost)),
+        goal / (float(np.abs(goal).max()) or 1.0),
+        constraints=constraints,
+        integrality=np.ones(len(goal)),
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": 0.0},
     )
     if found.x is None:
+        if found.status == _INFEASIBLE:
+            return None
         raise PassError(f"the integer program has no solution: {found.message}")
     picked = [int(np.argmax(part)) for part in np.split(found.x, np.cumsum(sizes)[:-1])]
-    return _within(items, picked, max_cost is not None, limit)
+    return _within(wanted, picked, limits)
 
 
-def _within(items: Items, ways: list[int], by_cost: bool, limit: float) -> list[int]:
-    """The same ways, cheaper ones where HiGHS' tolerance let the budget be passed."""
-    index = 0 if by_cost else 1
-    while sum(part[w][index] for part, w in zip(items, ways, strict=True)) > limit:
+def _within(
+    wanted: Sequence[Sequence[float]], ways: list[int], limits: Sequence[Limit]
+) -> list[int] | None:
+    """The same ways, cheaper ones where HiGHS' tolerance let a limit be passed."""
+    while over := next((limit for limit in limits if limit.of(ways) > limit.most), None):
         swaps = [
-            (part[v][1 - index] - part[w][1 - index], l, v)
-            for l, (part, w) in enumerate(zip(items, ways, strict=True))  # noqa: E741
+            (wanted[l][v] - wanted[l][w], l, v)
+            for l, (part, w) in enumerate(zip(over.values, ways, strict=True))  # noqa: E741
             for v in range(len(part))
-            if part[v][index] < part[w][index]
+            if part[v] < part[w]
+            and all(x.values[l][v] <= x.values[l][w] for x in limits if x is not over)
         ]
+        if not swaps:
+            return None
         _, tensor, way = min(swaps)
         ways[tensor] = way
     return ways
 
 
+def _together(bounded: Limit, by_cost: bool, also: Sequence[Limit]) -> PassError:
+    """Two limits that cannot both hold: the nearest for each if the other stays."""
+    what = "bytes" if by_cost else "error"
+    (other,) = also
+    slow = fewest(other.values, [bounded])
+    near = fewest(bounded.values, [other])
+    assert slow is not None
+    if near is None:
+        return PassError(
+            f"a {other.name} of at most {other.shown(other.most)} cannot be met",
+            why=f"the least that these choices have is {other.shown(other.least)}",
+            hint=f"allow {other.shown(other.least)}, or more",
+        )
+    return PassError(
+        f"{bounded.most:,.6g} {what} and a {other.name} of at most {other.shown(other.most)} "
+        "contradict one another",
+        why=f"with so many {what} the least {other.name} is {other.shown(other.of(slow))}",
+        hint=f"allow {other.shown(other.of(slow))}, or {bounded.of(near):,.6g} {what}",
+    )
+
+
 def _too_small(items: Items, by_cost: bool, limit: float, least: float) -> PassError:
-    ends = [min(sum(f(way[k] for way in ways) for ways in items) for f in (min,)) for k in (0, 1)]
+    ends = [sum(min(way[k] for way in ways) for ways in items) for k in (0, 1)]
     what = "bytes" if by_cost else "error"
     return PassError(
         f"the budget of {limit:.6g} {what} cannot be met",

@@ -129,6 +129,24 @@ def compile_command(
             "outputs depend on (-t cpu-mixed).",
         ),
     ] = None,
+    max_latency_ratio: Annotated[
+        str | None,
+        typer.Option(
+            "--max-latency-ratio",
+            metavar="0.7",
+            help="The graph takes at most so much of the float graph's time on one sample: bits go "
+            "by measured times of its operators (-t cpu-mixed).",
+        ),
+    ] = None,
+    latencies: Annotated[
+        str | None,
+        typer.Option(
+            "--latencies",
+            metavar="FILE",
+            help="Their times: a file, measured on this machine and written where it is not there; "
+            "'shipped' for the table that comes with the target.",
+        ),
+    ] = None,
     max_error: Annotated[
         str | None,
         typer.Option(
@@ -309,6 +327,8 @@ def compile_command(
             higher_is_better=False if lower_is_better else None,
             max_drop=max_drop,
             max_bytes=max_bytes,
+            max_latency_ratio=max_latency_ratio,
+            latencies=latencies,
             max_error=max_error,
             max_observable_error=max_observable_error,
             max_t=max_t,

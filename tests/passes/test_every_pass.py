@@ -70,6 +70,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "quantize-cache": ({}, {"bits": 4}),
     "measure-sensitivity": ({}, {"form": "static", "measured": "one", "loss": "squared"}),
     "hessian-sensitivity": ({}, {"method": "fisher", "form": "int8", "probes": 2}),
+    "measure-costs": ({}, {"form": "int8"}),
     "allocate-bits": (
         {"max_ratio": 1.3, "needs_data": False},
         {"max_error": 0.5, "method": "frontier", "needs_data": False},
@@ -126,6 +127,7 @@ FIRST: Mapping[str, str] = {
     "quantize-tokens": "canonicalise",
     "measure-sensitivity": "inline-functions,canonicalise,fold-constants",
     "hessian-sensitivity": "inline-functions,canonicalise,fold-constants",
+    "measure-costs": "inline-functions,canonicalise,fold-constants,measure-sensitivity",
     "allocate-bits": "inline-functions,canonicalise,fold-constants,measure-sensitivity",
     "quantize-weights": "canonicalise",
     "quantize-cache": "canonicalise",
