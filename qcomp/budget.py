@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 
 from qcomp.errors import PassError
 
-__all__ = ["NUMERIC_LIMIT", "OPERATOR_NORM", "Entry", "Ledger"]
+__all__ = ["NOISE", "NUMERIC_LIMIT", "OPERATOR_NORM", "Entry", "Ledger"]
 
 NUMERIC_LIMIT = 1e-9
 """Float64 rounding that all numeric passes together may add to one circuit, operator norm."""
 
 OPERATOR_NORM = "operator norm"
 """The measure of what circuits are changed by: the largest change of a state, phase included."""
+
+NOISE = "noise over signal of the worst output"
+"""The measure of what graphs are changed by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Entry:
         promised: What it said it would spend at most.
         spent: What it did spend, as far as it knows.
         measure: What the number measures, in words.
+        predicted: What a model said that it would spend; None without a model.
+        measured: What running the result says; None where that was not done.
     """
 
     spender: str
@@ -32,6 +37,8 @@ class Entry:
     promised: float
     spent: float
     measure: str
+    predicted: float | None = None
+    measured: float | None = None
 
 
 @dataclass(slots=True)
@@ -55,14 +62,24 @@ class Ledger:
                 hint="run fewer numeric passes, or raise the limit of the ledger",
             )
 
-    def spend(self, spender: str, promised: float, spent: float, measure: str) -> None:
+    def spend(
+        self,
+        spender: str,
+        promised: float,
+        spent: float,
+        measure: str,
+        *,
+        predicted: float | None = None,
+        measured: float | None = None,
+    ) -> None:
         """Enter an approximation.
 
         Raises:
-            PassError: If it spent more than it promised.
+            PassError: If it spent more than it promised, or no number.
         """
-        self.entries.append(Entry(spender, "approximation", promised, spent, measure))
-        if spent > promised:
+        entry = Entry(spender, "approximation", promised, spent, measure, predicted, measured)
+        self.entries.append(entry)
+        if not spent <= promised:
             raise PassError(
                 f"'{spender}' spent {spent:.3g} {measure}, it had promised {promised:.3g}",
                 hint="give it a larger share or leave it out",

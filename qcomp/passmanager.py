@@ -180,6 +180,10 @@ class CircuitPass(Pass):
 class GraphPass(Pass):
     """A pass over a whole program, changed in place."""
 
+    error_share: ClassVar[float] = 1.0
+    """The noise over signal that a pass which approximates asks for; it is held to it in checked
+    mode. One: not more noise than signal."""
+
     @abstractmethod
     def run(self, program: Program, context: Context) -> bool:
         """Change the program; return whether anything changed."""
@@ -414,13 +418,16 @@ def _check_with_ancillas(
 
 
 def _run_on_graph(instance: GraphPass, program: Program, context: Context) -> tuple[bool, str]:
-    if not context.verify_each or instance.preserves is Guarantee.WITHIN:
-        changed = instance.run(program, context)
-        return changed, ""
+    if not context.verify_each:
+        return instance.run(program, context), ""
     before = Program(program.model.clone(), program.circuits, program.source)
     changed = instance.run(program, context)
     if not changed:
         return False, ""
+    if instance.preserves is Guarantee.WITHIN:
+        from qcomp.equivalence.spending import check_share
+
+        return True, check_share(instance, before, program, context)
     from qcomp.equivalence import check
 
     verdict = check(before, program, seed=context.seed)

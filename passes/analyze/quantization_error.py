@@ -24,7 +24,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from qcomp.budget import NOISE
 from qcomp.errors import QcompError
+from qcomp.passes.analyze.output_loss import output_loss
 from qcomp.passes.calibrate.batches import checked_batches, generated_batch
 from qcomp.passes.graph.rewriting import (
     constant_tensor,
@@ -45,6 +47,7 @@ from qcomp.quantization import (
     StoredCaches,
     sqnr,
 )
+from qcomp.sensitivity import AllocatedBits
 
 if TYPE_CHECKING:
     from qcomp.ir.program import Program
@@ -132,7 +135,7 @@ class MeasureQuantizationError(GraphPass):
                 )
         if data == "calibration" and outputs and min(outputs.values()) > 0.0:
             noise = float(10.0 ** (-min(outputs.values()) / 10.0))
-            context.ledger.spend(self.name, 1.0, noise, "noise over signal of the worst output")
+            context.ledger.spend(self.name, 1.0, noise, NOISE)
         return False
 
     def _batches(self, program: Program, context: Context) -> Iterator[Feeds]:
@@ -157,6 +160,9 @@ class MeasureQuantizationError(GraphPass):
         plain = HybridSession(before, taps=list(pairs))
         quantized = HybridSession(after, taps=list(pairs.values()))
         sums = {name: SqnrSum() for name in (*outputs, *pairs)}
+        allocated = context.get(AllocatedBits)
+        losses = [] if allocated is None else output_loss(before, "auto")
+        lost = np.zeros((len(losses), 2))
         count = 0
         with context.progress.task("comparing with float", None) as task:
             batches = _pieces(before, list(sums), self._batches(before, context))
@@ -167,13 +173,44 @@ class MeasureQuantizationError(GraphPass):
                     a = np.asarray(real[name])
                     if np.issubdtype(a.dtype, np.number):
                         total.add(a, np.asarray(got[pairs.get(name, name)]))
+                for index, loss in enumerate(losses):
+                    lost[index] += loss.of(real[loss.name], got[loss.name])
                 count += _count(feeds)
                 task.advance()
+        if allocated is not None and losses[0].unit == allocated.unit:
+            moved, scale = lost.T
+            measured = np.divide(moved, scale, out=np.zeros_like(moved), where=scale > 0).sum()
+            _enter(allocated, record, float(measured), context)
         return (
             count,
             {name: sums[name].decibels for name in outputs},
             {name: sums[name].decibels for name in pairs},
         )
+
+
+def _enter(
+    allocated: AllocatedBits, record: QuantizationRecord, measured: float, context: Context
+) -> None:
+    """Enter in the ledger what bits were shared out for, what they were spent on, and the outcome.
+
+    Raises:
+        PassError: In checked mode, an error that was limited is larger.
+    """
+    stored = {layer.weight for layer in record.layers}
+    spent = sum(c.error for weight, c in allocated.chosen.items() if weight in stored)
+    limit = allocated.max_error
+    if context.verify_each and limit is not None:
+        spent = max(spent, measured)
+    # Of one sum, in another order, the last digits may differ.
+    promised = max(allocated.error, spent) if limit is None else limit
+    context.ledger.spend(
+        "allocate-bits",
+        promised,
+        spent,
+        allocated.unit,
+        predicted=allocated.error,
+        measured=measured,
+    )
 
 
 def _pieces(program: Program, names: Sequence[str], batches: Iterable[Feeds]) -> Iterator[Feeds]:

@@ -66,6 +66,7 @@ class WidenFloats(GraphPass):
 
     name: ClassVar[str] = "widen-floats"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+    error_share: ClassVar[float] = 1e-2
 
     def run(self, program: Program, context: Context) -> bool:
         """Widen everything; return whether there was anything."""

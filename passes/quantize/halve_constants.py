@@ -50,6 +50,7 @@ class HalveConstants(GraphPass):
 
     name: ClassVar[str] = "halve-constants"
     preserves: ClassVar[Guarantee] = Guarantee.WITHIN
+    error_share: ClassVar[float] = 1e-3
 
     least_bytes: int = 16384
 

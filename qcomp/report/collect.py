@@ -81,7 +81,8 @@ def versions() -> Mapping[str, str]:
 def budget_lines(ledger: Ledger) -> tuple[BudgetLine, ...]:
     """Return the lines of the error budget."""
     return tuple(
-        BudgetLine(e.spender, e.kind, e.promised, e.spent, e.measure) for e in ledger.entries
+        BudgetLine(e.spender, e.kind, e.promised, e.spent, e.measure, e.predicted, e.measured)
+        for e in ledger.entries
     )
 
 

@@ -336,6 +336,8 @@ class BudgetLine:
     promised: float
     spent: float
     measure: str
+    predicted: float | None = None
+    measured: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
