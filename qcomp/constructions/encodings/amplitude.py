@@ -75,16 +75,15 @@ def _tree(method: str, n: int, features: int, first: Map, equation: str) -> Enco
 
     def compute(ops: Ops, x: Any, weights: Any) -> Any:  # noqa: ANN401
         values = ops.columns(first(ops, x, weights), taken) * ops.constant(signs)
-        firsts, seconds, norms = [], [], []
+        pairs: list[tuple[Any, Any, Any]] = []
         for level in range(n):
             half = size >> (level + 1)
             a = ops.columns(values, range(0, 2 * half, 2))
             b = ops.columns(values, range(1, 2 * half, 2))
             values = ops.sqrt(a * a + b * b)
-            for part, parts in ((a, firsts), (b, seconds), (values, norms)):
-                parts.append(part)
-        angles = _twice_atan2(ops, ops.joined(seconds), ops.joined(firsts), ops.joined(norms))
-        return ops.matmul(angles, matrix)
+            pairs.append((b, a, values))
+        halves = [ops.joined(parts) for parts in zip(*pairs, strict=True)]
+        return ops.matmul(_twice_atan2(ops, *halves), matrix)
 
     slots = parameters("phi", count)
     circuit = Circuit(n, params=[f"phi{i}" for i in range(count)], name=method.replace("-", "_"))
