@@ -11,6 +11,7 @@ them.
 |-----------------|-------------------------------------------------------------------------------|
 | `program`       | the integer program, solved exactly by HiGHS                                  |
 | `frontier`      | a point of the Pareto front by dynamic programming over 4096 points           |
+| `convex`        | its relaxation, the cheaper of two ways, and steps for what is left (QBitOpt) |
 | `water-filling` | real bits in closed form from one error a tensor, the nearest choice below it |
 
 ``max-ratio`` states the bytes over those of the same tensors in ``uniform`` bits and blocks of 32,
@@ -47,6 +48,7 @@ from qcomp.passes.allocate.limits import limits_of
 from qcomp.passes.allocate.solve import (
     Limit,
     cheapest,
+    convex_relaxation,
     frontier,
     integer_program,
     reverse_water_filling,
@@ -75,7 +77,7 @@ class AllocateBits(GraphPass):
         max_operations: Bit operations over those of 8 bits for all, beside any of these; 0 for
             none.
         uniform: Bits that ``max_ratio`` compares with.
-        method: ``program``, ``frontier`` or ``water-filling``.
+        method: ``program``, ``frontier``, ``convex`` or ``water-filling``.
         needs_data: Whether to refuse where there are no sensitivities.
     """
 
@@ -87,7 +89,7 @@ class AllocateBits(GraphPass):
     max_error: float = 0.0
     max_operations: float = 0.0
     uniform: int = 4
-    method: Literal["program", "frontier", "water-filling"] = "program"
+    method: Literal["program", "frontier", "convex", "water-filling"] = "program"
     needs_data: bool = True
 
     def __post_init__(self) -> None:
@@ -104,10 +106,10 @@ class AllocateBits(GraphPass):
             )
         if self.max_operations < 0:
             raise UsageError("allocate-bits: max-operations is above 0", hint="max-operations=0.6")
-        if self.method not in ("program", "frontier", "water-filling"):
+        if self.method not in ("program", "frontier", "convex", "water-filling"):
             raise UsageError(
                 f"allocate-bits: method is '{self.method}'",
-                hint="'program', 'frontier' or 'water-filling'",
+                hint="'program', 'frontier', 'convex' or 'water-filling'",
             )
 
     def run(self, program: Program, context: Context) -> bool:
@@ -179,6 +181,10 @@ class AllocateBits(GraphPass):
             )
         if self.method == "water-filling":
             return self._fill(table.tensors, items, budget)
+        if self.method == "convex":
+            most = self.max_error if budget is None else None
+            ways = convex_relaxation(items, max_cost=budget, max_error=most)
+            return _refined(items, ways, budget, self.max_error)
         if self.method == "program":
             if budget is None:
                 return integer_program(items, max_error=self.max_error, also=also)

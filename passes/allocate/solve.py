@@ -6,6 +6,8 @@ or the other way round. It is the multiple-choice knapsack problem.
 
 * :func:`integer_program` hands it to HiGHS (``scipy.optimize.milp``): exact, and with further
   limits besides, such as one on time.
+* :func:`convex_relaxation` lets a tensor lie between two ways: a linear program over the lower
+  convex hulls of the errors, in which all tensors but one take a single way.
 * :func:`frontier` merges tensor by tensor and drops what is dominated: every point of the exact
   Pareto front by dynamic programming, or, thinned to some points a step, near it.
 * :func:`reverse_water_filling` is the closed form where bits are real numbers:
@@ -17,7 +19,9 @@ or the other way round. It is the multiple-choice knapsack problem.
 
 Source: multiple-choice knapsack, Nemhauser and Ullmann 1969; dynamic programming over bit settings,
 Cai et al. 2020 (ZeroQ), arXiv:2001.00281, section 3.3; integer program, Yao et al. 2021 (HAWQ-V3),
-arXiv:2011.10680, equation 4; water-filling, Cover and Thomas, Elements of Information Theory, 10.3.
+arXiv:2011.10680, equation 4; convex reallocation whose real bits are then made whole, Peters et al.
+2023 (QBitOpt), arXiv:2307.04535, there again and again while a network is trained, here once;
+water-filling, Cover and Thomas, Elements of Information Theory, 10.3.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ __all__ = [
     "Items",
     "Limit",
     "cheapest",
+    "convex_relaxation",
     "fewest",
     "frontier",
     "integer_program",
@@ -135,7 +140,51 @@ def fewest(costs: Sequence[Sequence[float]], also: Sequence[Limit]) -> list[int]
     return _solved(costs, also)
 
 
+def convex_relaxation(
+    items: Items, *, max_cost: float | None = None, max_error: float | None = None
+) -> list[int]:
+    """Return the ways of the convex problem, a tensor between two of them taking the cheaper one.
+
+    Its solution is never worse than the integer program's; what whole ways leave of the budget is
+    for the caller to spend.
+
+    Args:
+        items: Costs and errors.
+        max_cost: Errors are minimised below it; or
+        max_error: costs are minimised below it.
+
+    Raises:
+        PassError: The budget cannot be met; says the nearest that can.
+    """
+    limit = max_cost if max_cost is not None else max_error
+    assert limit is not None
+    index = 0 if max_cost is not None else 1
+    bounded = Limit([[way[index] for way in ways] for ways in items], limit, "")
+    if bounded.least > limit:
+        raise _too_small(items, index == 0, limit, bounded.least)
+    shares = _shares([[way[1 - index] for way in ways] for ways in items], (bounded,), whole=False)
+    assert shares is not None
+    return [
+        min(np.flatnonzero(part > _TAKEN).tolist(), key=lambda way, ways=ways: ways[way])  # type: ignore[misc]
+        for part, ways in zip(shares, items, strict=True)
+    ]
+
+
+_TAKEN = 1e-6
+"""Share of a way from which on a tensor lies in between."""
+
+
 def _solved(wanted: Sequence[Sequence[float]], limits: Sequence[Limit]) -> list[int] | None:
+    shares = _shares(wanted, limits, whole=True)
+    if shares is None:
+        return None
+    return _within(wanted, [int(np.argmax(part)) for part in shares], limits)
+
+
+def _shares(
+    wanted: Sequence[Sequence[float]], limits: Sequence[Limit], *, whole: bool
+) -> list[Floats] | None:
+    """How much of each way every tensor takes; None where no ways keep to the limits."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array
 
@@ -152,7 +201,7 @@ def _solved(wanted: Sequence[Sequence[float]], limits: Sequence[Limit]) -> list[
     found = milp(
         goal / (float(np.abs(goal).max()) or 1.0),
         constraints=constraints,
-        integrality=np.ones(len(goal)),
+        integrality=np.full(len(goal), int(whole)),
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": 0.0},
     )
@@ -160,8 +209,7 @@ def _solved(wanted: Sequence[Sequence[float]], limits: Sequence[Limit]) -> list[
         if found.status == _INFEASIBLE:
             return None
         raise PassError(f"the integer program has no solution: {found.message}")
-    picked = [int(np.argmax(part)) for part in np.split(found.x, np.cumsum(sizes)[:-1])]
-    return _within(wanted, picked, limits)
+    return np.split(np.asarray(found.x, np.float64), np.cumsum(sizes)[:-1])
 
 
 def _within(

@@ -8,6 +8,7 @@ import pytest
 from qcomp.errors import PassError
 from qcomp.passes.allocate.solve import (
     cheapest,
+    convex_relaxation,
     frontier,
     integer_program,
     reverse_water_filling,
@@ -48,6 +49,33 @@ def test_the_integer_program_finds_what_brute_force_finds(seed):
         assert error == pytest.approx(best, rel=1e-6)
         back = integer_program(items, max_error=error * (1 + 1e-9))
         assert sum(part[w][0] for part, w in zip(items, back, strict=True)) <= cost
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_convex_problem_made_whole_is_the_best_of_its_own_budget(seed, index):
+    items = problem(seed)
+    name = ("max_cost", "max_error")[index]
+    low, high = (sum(f(way[index] for way in part) for part in items) for f in (min, max))
+    for share in (0.0, 0.2, 0.5, 0.9):
+        budget = low + share * (high - low)
+        ways = convex_relaxation(items, **{name: budget})
+        costs, errors = (
+            sum(part[w][k] for part, w in zip(items, ways, strict=True)) for k in (0, 1)
+        )
+        assert costs <= budget or index == 1
+        best = min(e for c, e, _ in every(items) if c <= costs)
+        assert errors == pytest.approx(best, rel=1e-6)
+        step = max(part[-1][0] - part[0][0] for part in items)
+        exact = integer_program(items, **{name: budget})
+        least = sum(part[w][0] for part, w in zip(items, exact, strict=True))
+        assert abs(costs - least) <= step
+
+
+def test_the_convex_problem_says_which_budget_could_be_met():
+    with pytest.raises(PassError, match="cannot be met") as caught:
+        convex_relaxation(problem(0), max_cost=10)
+    assert "allow" in caught.value.hint
 
 
 @pytest.mark.parametrize("seed", range(5))
