@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qcomp.errors import PassError
 from qcomp.ir.arrays import LOWERING, array_nodes, lowering_options
 from qcomp.passmanager import Pipeline
-from qcomp.registry import names
 
 if TYPE_CHECKING:
     from qcomp.ir.program import Program
@@ -57,18 +55,12 @@ def lower_arrays(
     """
     if not array_nodes(program):
         return []
-    pass_names = names("passes")
     records: list[PassRecord] = []
     if pipeline is not None:
         first = Pipeline(pipeline.steps[: _first(pipeline)])
         records += first.run(program, context, observer)
     steps: list[str] = []
     for node in array_nodes(program):
-        if LOWERING[node.op_type] not in pass_names:
-            raise PassError(
-                f"no pass prepares the state {node.name!r} yet: vectors can be read, not compiled",
-                hint="a unitary whose first column is the state can be compiled: save that matrix",
-            )
         words = ",".join(f"{key}={value}" for key, value in lowering_options(node).items())
         steps.append(LOWERING[node.op_type] + (f"{{{words}}}" if words else ""))
     text = ",".join(dict.fromkeys(steps))

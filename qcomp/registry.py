@@ -31,6 +31,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "bind-weights": "qcomp.passes.graph.bind_weights:BindWeights",
         "bind-to-slots": "qcomp.passes.graph.bind_to_slots:BindToSlots",
         "encode-image": "qcomp.passes.lower.encode_image:EncodeImage",
+        "encode-input": "qcomp.passes.lower.encode_input:EncodeInput",
         "lower-layer": "qcomp.passes.lower.layers.lower_layer:LowerLayer",
         "partition": "qcomp.passes.graph.partition:Partition",
         "measure-sensitivity": "qcomp.passes.allocate.measure_sensitivity:MeasureSensitivity",
@@ -100,6 +101,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "synthesize-rotations": "qcomp.passes.synthesize.clifford_t.synthesize_rotations:"
         "SynthesizeRotations",
         "evolve": "qcomp.passes.synthesize.evolution.evolve:Evolve",
+        "prepare-state": "qcomp.passes.synthesize.state.prepare_state:PrepareState",
         "synthesize-unitary": "qcomp.passes.synthesize.unitary.synthesize_unitary:"
         "SynthesizeUnitary",
         "to-basis": "qcomp.passes.map.to_basis:ToBasis",

@@ -289,6 +289,10 @@ def compile_command(
         float | None,
         typer.Option("--accuracy", help="Of a unitary: how far the matrix may be from one."),
     ] = None,
+    fidelity: Annotated[
+        float | None,
+        typer.Option("--fidelity", help="Of a state: how much of it the circuit has to meet."),
+    ] = None,
     epsilon: Annotated[
         float | None, typer.Option("--epsilon", help="Of an image: how much a pixel may change.")
     ] = None,
@@ -308,6 +312,7 @@ def compile_command(
         "kind": kind,
         "array": array,
         "accuracy": accuracy,
+        "fidelity": fidelity,
         "epsilon": epsilon,
     }
     with bars() as progress, saying_how_to_go_on():

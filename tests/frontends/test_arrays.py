@@ -142,9 +142,3 @@ def test_a_node_with_a_wrong_array_is_named() -> None:
     with pytest.raises(SourceError, match="one constant array") as caught:
         array_of(node)
     assert caught.value.where == "node 'psi' (ai.qcomp::State)"
-
-
-def test_a_state_is_refused_until_a_pass_prepares_it() -> None:
-    with pytest.raises(qcomp.QcompError, match="no pass prepares the state 'state' yet") as caught:
-        qcomp.compile(np.array([0.6, 0.8]), target="portable")
-    assert "unitary whose first column" in caught.value.hint

@@ -1,0 +1,1 @@
+"""State preparation: a vector of amplitudes becomes a circuit."""
