@@ -26,7 +26,7 @@ from qcomp.passes.synthesize.state.cx_form import Array, CxForm, Matrices, Op, a
 from qcomp.passes.synthesize.state.pair_network import PairGate
 from qcomp.passes.synthesize.weyl import weyl
 
-__all__ = ["cx_of_network", "network_form"]
+__all__ = ["network_form"]
 
 _NEAR_WALL = 1e-9
 """A coordinate below it is 0: the state moves by as much."""
@@ -69,17 +69,6 @@ def network_form(wires: int, gates: Sequence[PairGate]) -> CxForm:
             ops += _complex_ops(a, b, matrix, zero[a], zero[b])
         zero[a] = zero[b] = False
     return assemble(wires, ops, real)
-
-
-def cx_of_network(wires: int, gates: Sequence[PairGate]) -> int:
-    """Return an upper bound on the CX of :func:`network_form`."""
-    real = not any(np.iscomplexobj(m) for _, _, m in gates)
-    zero, total = [True] * wires, 0
-    for a, b, _ in gates:
-        fresh = zero[a] + zero[b]
-        total += 1 if fresh == 2 else 2 if fresh or real else 3
-        zero[a] = zero[b] = False
-    return total
 
 
 def _state_ops(a: int, b: int, column: Matrices) -> list[Op]:

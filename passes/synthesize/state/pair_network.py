@@ -20,7 +20,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from qcomp.passes.synthesize.state.cx_form import Array, Matrices
+from qcomp.passes.synthesize.state.cx_form import Matrices
 
 __all__ = ["PairGate", "apply_gates", "chain_layer", "improve", "tree_layer", "with_layers"]
 
@@ -191,8 +191,3 @@ def _best(state: Matrices, after: Matrices, gate: PairGate, wires: int) -> PairG
         left[:, 3] *= -1
         matrix = left @ right
     return a, b, matrix
-
-
-def orthogonal_defect(gates: Sequence[PairGate]) -> Array:
-    """Return how far each gate is from unitary, Frobenius norm, float64[k]."""
-    return np.array([np.linalg.norm(m.conj().T @ m - np.eye(4)) for _, _, m in gates])
