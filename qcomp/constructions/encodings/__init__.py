@@ -63,7 +63,7 @@ def encoding(method: str, num_qubits: int, features: int = 0, **options: object)
     """Return an encoding.
 
     Args:
-        method: A name of ``ENCODINGS``.
+        method: A name of ``ENCODINGS``; ``zz-feature-map`` or ``angle-embedding`` mean the same.
         num_qubits: Qubits.
         features: Features; 0 for as many as the qubits take.
         options: Those of the method, such as ``layers``, ``scale`` or ``entanglement``.
@@ -83,6 +83,9 @@ def encoding(method: str, num_qubits: int, features: int = 0, **options: object)
 
 
 def _found(method: str) -> Callable[..., Encoding]:
-    if method not in ENCODINGS:
-        raise UsageError(f"there is no encoding '{method}'", hint=suggest(method, ENCODINGS))
-    return ENCODINGS[method]
+    name = method
+    for ending in ("-feature-map", "-embedding", "-encoding"):
+        name = name.removesuffix(ending)
+    if name not in ENCODINGS:
+        raise UsageError(f"there is no encoding '{method}'", hint=suggest(name, ENCODINGS))
+    return ENCODINGS[name]
