@@ -1,9 +1,9 @@
 """The smallest file within a drop: cpu-mixed --max-drop beside NNCF's accuracy control.
 
-    python benchmarks/mixed_bits_peers.py DIR --models A,B --python PYTHON [--rows 512] [--drop .005]
+    python benchmarks/mixed_bits_peers.py DIR --models A,B --python PYTHON [--rows 512]
 
-DIR holds classifiers as ``quantize_tasks.py`` describes them; PYTHON has NNCF and ONNX Runtime. Both
-get the same calibration rows and labelled rows, and may lose so much of the accuracy on these.
+DIR holds classifiers as ``quantize_tasks.py`` describes them; PYTHON has NNCF and ONNX Runtime.
+Both get the same calibration rows and labelled rows, and may lose so much of the accuracy on these.
 NNCF's accuracy control puts layers back into float until the drop is met.
 """
 
@@ -65,8 +65,9 @@ def main() -> None:
     if sys.argv[1] == "child":
         nncf_child(*sys.argv[2:5], float(sys.argv[5]))
         return
-    import qcomp
     from quantize_tasks import read_tasks
+
+    import qcomp
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path, help="models with their data")
