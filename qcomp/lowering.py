@@ -25,11 +25,15 @@ def lowered_first(
     Raises:
         PassError: If a pass fails.
     """
-    if not array_nodes(program):
-        return text, []
     pipeline = None if text is None else Pipeline.parse(text)
-    records = lower_arrays(program, context, pipeline, observer)
-    rest = None if pipeline is None else str(Pipeline(pipeline.steps[_first(pipeline) :]))
+    first = 0 if pipeline is None else _first(pipeline)
+    if not array_nodes(program):
+        if pipeline is None or not first:
+            return text, []
+        records = Pipeline(pipeline.steps[:first]).run(program, context, observer)
+    else:
+        records = lower_arrays(program, context, pipeline, observer)
+    rest = None if pipeline is None else str(Pipeline(pipeline.steps[first:]))
     return rest or None, records
 
 
@@ -81,6 +85,7 @@ def lowered_copy(program: Program, context: Context) -> Program:
 
 
 def _first(pipeline: Pipeline) -> int:
-    """Return how many passes at the beginning of a pipeline lower arrays."""
+    """Return how many passes at the beginning of a pipeline lower arrays or encode inputs."""
+    known = {*LOWERING.values(), "encode-input"}
     names = [str(step).partition("{")[0] for step in pipeline.steps]
-    return next((i for i, name in enumerate(names) if name not in LOWERING.values()), len(names))
+    return next((i for i, name in enumerate(names) if name not in known), len(names))

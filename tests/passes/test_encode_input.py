@@ -106,6 +106,27 @@ def test_a_compile_takes_the_pass_in_its_pipeline() -> None:
     assert circuit.only_circuit.params[0] == "x0"  # type: ignore[union-attr]
 
 
+def test_a_hybrid_compile_takes_it_first_and_is_checked_against_the_encoded_source() -> None:
+    rows = ROWS[:, :3].astype(np.float32)
+    artifact = qcomp.compile(
+        hybrid(3),
+        target="cpu-int8+portable",
+        calibration={"x": rows},
+        pipeline="encode-input{input=h,encoding=zz},canonicalise",
+    )
+    got = artifact.run({"x": rows}, shots=0)["y"]
+    assert np.abs(got - expected("zz", (rows * rows).astype(np.float64))).max() < 1e-6
+
+
+def test_a_circuit_alone_compiles_with_it() -> None:
+    artifact = qcomp.compile(
+        ansatz(), target="portable", pipeline="encode-input{input=x,encoding=angle}"
+    )
+    rows = np.concatenate([ROWS[:, :3], np.tile(WEIGHTS, (5, 1))], axis=1)
+    got = np.asarray(artifact(rows))
+    assert np.abs(got - expected("angle", ROWS[:, :3])).max() < 1e-9
+
+
 @pytest.mark.parametrize(
     ("step", "text"),
     [
