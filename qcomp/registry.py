@@ -35,6 +35,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "lower-layer": "qcomp.passes.lower.layers.lower_layer:LowerLayer",
         "partition": "qcomp.passes.graph.partition:Partition",
         "measure-sensitivity": "qcomp.passes.allocate.measure_sensitivity:MeasureSensitivity",
+        "entropy-sensitivity": "qcomp.passes.allocate.entropy_sensitivity:EntropySensitivity",
         "hessian-sensitivity": "qcomp.passes.allocate.hessian_sensitivity:HessianSensitivity",
         "measure-costs": "qcomp.passes.allocate.measure_costs:MeasureCosts",
         "allocate-bits": "qcomp.passes.allocate.allocate_bits:AllocateBits",

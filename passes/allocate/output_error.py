@@ -35,7 +35,7 @@ from qcomp.passes.quantize.streams import Stream
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["Probe", "Rounded", "measure"]
+__all__ = ["Probe", "Rounded", "constant_of", "data_of", "measure", "result_change"]
 
 Array = npt.NDArray[np.generic]
 Rounded = Callable[[], Floats]
@@ -85,7 +85,7 @@ def measure(
         probe = probes.get(node_label(node))
         if probe is None:
             continue
-        source, result = _data(node), node.outputs[0]
+        source, result = data_of(node), node.outputs[0]
         made = [] if source.producer() is None else [source]
         stream.run(stream.part(stream.missing(made), made))
         inputs = [np.asarray(chunk[source.name or ""]) for chunk in stream.chunks]
@@ -93,11 +93,13 @@ def measure(
         tail = stream.tail()
         errors = []
         for rounded in probe.run:
-            change = rounded() - _constant(node)
+            change = rounded() - constant_of(node)
             lost, scale = np.zeros(len(losses)), np.zeros(len(losses))
             for chunk, x, floats in zip(stream.chunks, inputs, real, strict=True):
                 y = np.asarray(chunk[result.name or ""], np.float32)
-                got = tail({**chunk, result.name or "": y + _change(node, x, change, y.shape)})
+                got = tail(
+                    {**chunk, result.name or "": y + result_change(node, x, change, y.shape)}
+                )
                 for index, loss in enumerate(losses):
                     lost[index], scale[index] = np.add(
                         (lost[index], scale[index]), loss.of(floats[loss.name], got[loss.name])
@@ -119,21 +121,22 @@ def _moved(node: ir.Node, inputs: Sequence[Array], change: Floats) -> float:
     return total
 
 
-def _data(node: ir.Node) -> ir.Value:
+def data_of(node: ir.Node) -> ir.Value:
     """What an operator reads beside its constant."""
     value = node.inputs[1 if node.op_type in ("Gather", "GatherND") else 0]
     assert value is not None
     return value
 
 
-def _constant(node: ir.Node) -> Floats:
+def constant_of(node: ir.Node) -> Floats:
+    """An operator's constant, in its own shape."""
     tensor = constant_tensor(node.inputs[0 if node.op_type in ("Gather", "GatherND") else 1])
     assert tensor is not None
     with read_weight(tensor) as array:
         return np.array(array, np.float32)
 
 
-def _change(node: ir.Node, x: Array, change: Floats, shape: tuple[int, ...]) -> Floats:
+def result_change(node: ir.Node, x: Array, change: Floats, shape: tuple[int, ...]) -> Floats:
     """What an operator's result moves by if its constant does."""
     if node.op_type == "Gather":
         return np.asarray(change[x.astype(np.int64)], np.float32)

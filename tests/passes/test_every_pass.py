@@ -69,6 +69,7 @@ VARIANTS: Mapping[str, tuple[Mapping[str, object], ...]] = {
     "quantize-weights": ({}, {"method": "lsq", "symmetric": False}),
     "quantize-cache": ({}, {"bits": 4}),
     "measure-sensitivity": ({}, {"form": "static", "measured": "one", "loss": "squared"}),
+    "entropy-sensitivity": ({}, {"form": "static", "rows": 2}),
     "hessian-sensitivity": ({}, {"method": "fisher", "form": "int8", "probes": 2}),
     "measure-costs": ({}, {"form": "int8"}),
     "allocate-bits": (
@@ -126,6 +127,7 @@ FIRST: Mapping[str, str] = {
     "quantize-dynamic": "canonicalise",
     "quantize-tokens": "canonicalise",
     "measure-sensitivity": "inline-functions,canonicalise,fold-constants",
+    "entropy-sensitivity": "inline-functions,canonicalise,fold-constants",
     "hessian-sensitivity": "inline-functions,canonicalise,fold-constants",
     "measure-costs": "inline-functions,canonicalise,fold-constants,measure-sensitivity",
     "allocate-bits": "inline-functions,canonicalise,fold-constants,measure-sensitivity",
