@@ -62,24 +62,34 @@ def lower_layers(job: Compilation, texts: Sequence[str], observer: Observer | No
         observer: Called after each pass.
 
     Raises:
-        UsageError: If a text is wrong, or no operator or method has that name.
+        UsageError: If a text is wrong, no operator or method has that name, or a layer is named
+            twice.
         PassError: If a method cannot take a layer.
     """
     program = job.program
+    graph = program.model.graph
+    methods: dict[str, str] = {}
+    steps: list[tuple[str, Pass]] = []
+    # All names are those of the source: what a lowering writes is not lowered again.
     for text in [texts] if isinstance(texts, str) else texts:
         pattern, method, options = parse_lowering(text)
         rules = NodeRules(include=(pattern,))
-        rules.check(program.model.graph)
-        found = [
-            node_name(node)
-            for node in program.model.graph
-            if rules.matches(pattern, node_name(node), node.op_type)
-        ]
-        steps = [
-            make_pass("lower-layer", {"node": name, "method": method, **options}) for name in found
-        ]
-        for step, name in zip(steps, found, strict=True):
-            _lower(job, step, name, observer)
+        rules.check(graph)
+        for node in graph:
+            name = node_name(node)
+            if not rules.matches(pattern, name, node.op_type):
+                continue
+            if name in methods:
+                raise UsageError(
+                    f"the layer '{name}' is to be lowered twice: by '{methods[name]}' and, "
+                    f"by '{text}', as '{method}'",
+                    hint="name one method a layer; a glob may be too wide",
+                )
+            methods[name] = method
+            step = make_pass("lower-layer", {"node": name, "method": method, **options})
+            steps.append((name, step))
+    for name, step in steps:
+        _lower(job, step, name, observer)
     for name, circuit in program.circuits.items():
         job.source.circuits.setdefault(name, circuit)
 

@@ -59,11 +59,15 @@ Examples:
 
 Methods that --lower makes circuits of layers by (what each costs is said as a note):
 
-  orthogonal: a MatMul or Gemm by its singular values, pyramids of RBS gates; {block=8}
+  orthogonal: a MatMul, Gemm or Conv by its singular values, pyramids of RBS gates; {block=8}
 
-  swap-test: a MatMul or Gemm, each output an overlap of two registers; {form=bell|ancilla}
+  swap-test: a MatMul, Gemm or Conv, each output an overlap of two registers; {form=bell|ancilla}
 
   hypergraph: a MatMul or Gemm of binary weights behind a Sign
+
+  hadamard: a Conv that keeps the size, fitted by scales of Walsh-Hadamard frequencies; {form=adds}
+
+  quanvolution: a Conv, each filter a small circuit over the patches
 
 OUT is a folder: graphs as .onnx, circuits as .qasm, program.json, report.html and report.json.
 """

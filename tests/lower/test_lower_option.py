@@ -97,6 +97,15 @@ def test_a_layer_that_a_method_cannot_take_says_why_and_what_can(model: onnx.Mod
     assert "no method can" in relu.value.hint
 
 
+def test_a_layer_that_is_named_twice_is_refused_before_anything_is_lowered(
+    model: onnx.ModelProto,
+) -> None:
+    with pytest.raises(UsageError, match="'fc1' is to be lowered twice") as error:
+        _compile(model, "fc1=orthogonal", "fc*=swap-test")
+    assert "orthogonal" in error.value.what
+    assert "swap-test" in error.value.what
+
+
 def test_a_lowered_layer_needs_a_quantum_machine(model: onnx.ModelProto) -> None:
     with pytest.raises(TargetError, match="names no quantum machine"):
         _compile(model, "fc1=orthogonal", target="cpu-int8")

@@ -16,6 +16,11 @@ from qcomp.passes.graph.rewriting import AttributeValue, Editor
 if TYPE_CHECKING:
     import onnx_ir as ir
 
+    from qcomp.passmanager import Context
+
+_DATA_ROWS = 256
+"""Rows of data that a method may fit to."""
+
 __all__ = ["Glue"]
 
 
@@ -26,13 +31,15 @@ class Glue:
         program: The program that the node is in; it gets the circuits.
         node: The node whose place is taken.
         name: What names of operators begin with.
+        context: Knows data and the seed.
     """
 
-    def __init__(self, program: Program, node: ir.Node, name: str) -> None:
+    def __init__(self, program: Program, node: ir.Node, name: str, context: Context) -> None:
         assert node.graph is not None
         self.program = program
         self.node = node
         self.name = name
+        self.context = context
         self.editor = Editor(program.model, node.graph)
         self.circuits: list[str] = []
 
@@ -133,6 +140,23 @@ class Glue:
         axes = self.constant([-1], np.int64)
         total = self.op("ReduceSum", [self.mul(value, value), axes], {"keepdims": 1})
         return self.op("Sqrt", [total])
+
+    def data(self, value: ir.Value) -> NDArray[np.float64] | None:
+        """Return what a value is on the first rows of the calibration data; None without such."""
+        if self.context.calibration is None:
+            return None
+        from qcomp.execute import HybridSession
+        from qcomp.passes.calibrate.batches import checked_batches
+
+        name, found, rows = value.name or "", [], 0
+        session = HybridSession(self.program.copy(), taps=[name], only_taps=True)
+        for feeds in checked_batches(self.program.model, self.context.calibration()):
+            part = np.asarray(session.run(feeds, shots=0)[name], np.float64)
+            found.append(part)
+            rows += len(part)
+            if rows >= _DATA_ROWS:
+                break
+        return np.concatenate(found)[:_DATA_ROWS]
 
     def label(self, what: str) -> str:
         """Return a name for a circuit of the layer."""

@@ -33,6 +33,8 @@ def _refuse(node: ir.Node, options: Options) -> str:
     sizes = np.abs(layer.weight)
     if not (sizes == sizes[:1]).all() or not sizes.all():
         return "its weights are no signs: in a column all have to be c or -c"
+    if layer.windows is not None and any(layer.windows.pads):
+        return "its padding is zeros, which are no signs"
     if not _is_binary(layer.data):
         return "its inputs are no signs: no Sign, and no Where of 1 and -1, makes them"
     if (2 * layer.weight.shape[0] - 1).bit_length() > WIDEST:
@@ -69,7 +71,7 @@ def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     signs = np.ones((columns, size))
     signs[:, :rows] = np.sign(layer.weight.T)
     scale = np.abs(layer.weight[0])
-    x = glue.flat(glue.double(layer.data), rows)
+    x = layer.rows(glue)
     x = glue.matmul(x, np.eye(rows, size))
     if size > rows:
         ones = np.zeros(size)
@@ -93,12 +95,10 @@ def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     total = glue.mul(glue.root(first), float(size))
     y = total if size == rows else glue.sub(total, float(size - rows))
     y = glue.mul(y, glue.constant(scale))
-    if layer.bias is not None:
-        y = glue.add(y, glue.constant(layer.bias))
     restores = "squared amplitudes only, which is what the graph reads"
     return Built(
-        glue.unflat(y, layer.data, columns),
-        (Run(circuit.name, columns, 1),),
+        layer.output(glue, y),
+        (Run(circuit.name, columns * layer.times, 1),),
         restores=restores if squared else "",
         remark="exact for inputs 1 and -1; an input of 0 is a phase of pi / 2",
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qcomp.errors import PassError, UsageError
 from qcomp.ir.program import Program
+from qcomp.ir.shapes import infer_shapes
 from qcomp.lowered import LoweredLayer, LoweredLayers
 from qcomp.node_rules import NodeRules, name_nodes
 from qcomp.passes.graph.rewriting import node_label
@@ -31,8 +32,9 @@ class LowerLayer(GraphPass):
     which nodes it takes; ``qcomp passes lower-layer`` prints the pass, ``qcomp compile --help`` the
     methods.
 
-    Preserves: the layer up to float64 rounding, of which square roots make 1e-8. The report
-    compares it with the layer. ``hypergraph`` does so for inputs of 1 and -1.
+    Preserves: the layer up to float64 rounding, of which square roots make 1e-8, where the method
+    is exact; its note says how far it is where not. The report compares it with the layer.
+    ``hypergraph`` is exact for inputs of 1 and -1.
 
     Cost: in the context as ``LoweredLayers`` and as a note: qubits, two-qubit gates, depth,
     circuits a row, measurement settings. Closed forms: ``docs/lowering.md``, "Classical layers".
@@ -80,6 +82,8 @@ class LowerLayer(GraphPass):
             for node in program.model.graph
             if rules.matches(self.node, node_label(node), node.op_type)
         ]
+        if any(node.op_type == "Conv" for node in found):
+            infer_shapes(program)
         for node in found:
             if reason := method.refuse(node, options):
                 raise _refused(node, method, options, reason)
@@ -91,7 +95,7 @@ class LowerLayer(GraphPass):
         self, program: Program, node: ir.Node, method: Method, options: Options, context: Context
     ) -> None:
         label = node_label(node)
-        glue = Glue(program, node, label)
+        glue = Glue(program, node, label, context)
         built = method.lower(glue, node, options)
         old = node.outputs[0]
         types = [v.dtype for v in (old, *node.inputs) if v is not None and v.dtype is not None]
@@ -127,7 +131,7 @@ def _layer(
         runs=sum(run.rows for run in built.runs),
         settings=sum(run.rows * run.settings for run in built.runs),
         restores=built.restores or method.restores,
-        exact=method.exact,
+        exact=method.exact if built.exact is None else built.exact,
         remark=built.remark,
     )
 

@@ -22,6 +22,8 @@ METHODS: Mapping[str, str] = MappingProxyType(
         "orthogonal": "orthogonal",
         "swap-test": "swap_test",
         "hypergraph": "hypergraph",
+        "hadamard": "hadamard",
+        "quanvolution": "quanvolution",
     }
 )
 """Method -> the module beside this one that holds it as ``METHOD``."""
@@ -58,12 +60,15 @@ class Built:
         runs: The circuits.
         restores: How sign and norm come back, where that depends on the layer; else the method's.
         remark: What else the user should know.
+        exact: Whether the layer computes the same as before, where that depends on the layer; None
+            for what the method says.
     """
 
     output: ir.Value
     runs: tuple[Run, ...]
     restores: str = ""
     remark: str = ""
+    exact: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,7 +70,7 @@ def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
         [_block(weight[i * n : (i + 1) * n, j * m : (j + 1) * m]) for i in range(tall)]
         for j in range(wide)
     ]
-    x = glue.flat(glue.double(layer.data), rows)
+    x = layer.rows(glue)
     if tall * n > rows:
         x = glue.matmul(x, np.eye(rows, tall * n))
     x = glue.reshape(x, [-1, 1, tall, n])
@@ -85,12 +85,11 @@ def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     y = glue.reshape(y, [-1, wide * m])
     if wide * m > columns:
         y = glue.matmul(y, np.eye(wide * m, columns))
-    if layer.bias is not None:
-        y = glue.add(y, glue.constant(layer.bias))
     count = tall * wide
-    runs = (Run(names, count, 2), Run(more, count, 2))
+    times = count * layer.times
+    runs = (Run(names, times, 2), Run(more, times, 2))
     note = "" if count == 1 else f"{count} blocks of {n} x {m} are rows of the same two circuits"
-    return Built(glue.unflat(y, layer.data, columns), runs, remark=note)
+    return Built(layer.output(glue, y), runs, remark=note)
 
 
 def _block(weight: NDArray[np.float64]) -> _Block:

@@ -56,7 +56,7 @@ def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     squared = layer.bias is None and only_squared(node)
     features = max(2, rows) if squared else rows + 1
     n = loader_size(features)
-    x = glue.flat(glue.double(layer.data), rows)
+    x = layer.rows(glue)
     norm = glue.norm(x)
     weight = layer.weight.T
     lengths = np.linalg.norm(weight, axis=1)
@@ -84,12 +84,10 @@ def _lower(glue: Glue, node: ir.Node, options: Options) -> Built:
     root = glue.root(glue.reshape(overlap, [-1, columns]))
     cosine = root if squared else glue.sub(glue.mul(root, 2.0), 1.0)
     y = glue.mul(glue.mul(cosine, norm), glue.constant(lengths))
-    if layer.bias is not None:
-        y = glue.add(y, glue.constant(layer.bias))
     restores = "squared amplitudes only, which is what the graph reads; norm in the graph"
     return Built(
-        glue.unflat(y, layer.data, columns),
-        (Run(circuit.name, columns, 1),),
+        layer.output(glue, y),
+        (Run(circuit.name, columns * layer.times, 1),),
         restores=restores if squared else "",
         remark=f"swap tests in the form '{form}'",
     )
