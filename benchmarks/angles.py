@@ -2,7 +2,7 @@
 
     python benchmarks/angles.py rz [--angles 1000] [--pygridsynth PYTHON] [--keep FILE]
     python benchmarks/angles.py u3 [--angles 50]
-    python benchmarks/angles.py classifier [--kinds ring,qcnn] [--limits 0.05,0.02,0.01]
+    python benchmarks/angles.py classifier [--kinds ring,qcnn,cone] [--limits 0.1,0.02,1e-3]
 
 ``rz``: mean T per RZ over the same random angles, each word measured in operator norm; PYTHON is
 an interpreter with pygridsynth. ``u3``: a random unitary at once, beside three rotations.
@@ -126,7 +126,7 @@ def classifier(kind):
             circuit.cx(*qubits)
         else:
             getattr(circuit, name)(next(angles), *qubits)
-    _, _, states, digit = digits()
+    _, _, states, digit = digits(kind)
     expected = labels(kind, digit)
     program = Program.of_circuit(circuit)
     Pipeline.parse(for_basis(("h", "x", "rz", "cx"), "h-x-rz", "fast")).run(program, Context())
@@ -137,9 +137,9 @@ def classifier(kind):
     return program.only_circuit, AngleData(observables(kind), states.astype(complex)), right
 
 
-def _largest(accuracies, effects, exact, limit, steps=14):
+def _largest(accuracies, effects, exact, limit, steps=16):
     """Return (T, change) of the largest factor on accuracies that keeps a limit, by bisection."""
-    low, high = 1e-4 / accuracies.max(), 0.5 / accuracies.max()
+    low, high = 1e-6 / accuracies.max(), 0.5 / accuracies.max()
     best = None
     for _ in range(steps):
         middle = (low * high) ** 0.5
@@ -213,8 +213,8 @@ def main() -> None:
     parser.add_argument("--angles", type=int, default=1000)
     parser.add_argument("--pygridsynth", help="a Python that has it")
     parser.add_argument("--keep", type=Path, help="a file to go on from, and to write to")
-    parser.add_argument("--kinds", default="ring,qcnn")
-    parser.add_argument("--limits", default="0.05,0.02,0.01")
+    parser.add_argument("--kinds", default="ring,qcnn,cone")
+    parser.add_argument("--limits", default="0.1,0.02,0.01,0.001,0.0001")
     parser.add_argument("--bounds", type=int, default=4)
     options = parser.parse_args()
     {"rz": rz, "u3": u3, "classifier": classifiers}[options.what](options)

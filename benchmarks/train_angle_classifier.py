@@ -1,11 +1,14 @@
 """Trains the variational classifiers that ``angles.py`` compiles to Clifford+T.
 
-Digits (8 x 8, scikit-learn) as amplitudes of six of eight qubits.
+Digits (8 x 8, scikit-learn), as amplitudes of six of eight qubits or, for ``cone``, by eight
+principal components, each a turn of its own qubit.
 
 * ``ring``: seven layers of RY, RZ and a ring of CX, then RY, 120 angles; ten observables are the
   scores of the ten classes.
 * ``qcnn``: convolutions of pairs and poolings from 8 to 4 to 2 qubits and 1, 147 angles; Z of the
   last qubit says even or odd.
+* ``cone``: nine layers of RY, RZ and CX of neighbours, begun at small angles, and of them what Z of
+  the fourth qubit sees: 119 angles; it says even or odd.
 
 Writes the angles, the factor before the softmax and the accuracy on the test rows; some minutes:
 
@@ -21,6 +24,16 @@ import numpy as np
 QUBITS = 8
 
 
+def _seen(every, read):
+    """Return the gates that an observable of one qubit depends on."""
+    cone, out = {read}, []
+    for name, qubits in reversed(every):
+        if cone & set(qubits):
+            cone |= set(qubits)
+            out.append((name, qubits))
+    return out[::-1]
+
+
 def gates(kind):
     """Return (name, qubits) in order; each ry and rz has an angle of its own."""
     out = []
@@ -33,6 +46,12 @@ def gates(kind):
             if layer < 7:
                 out += [("cx", (q, (q + 1) % QUBITS)) for q in range(QUBITS)]
         return out
+    if kind == "cone":
+        for layer in range(9):
+            out += [(name, (q,)) for q in range(QUBITS) for name in ("ry", "rz")]
+            out += [("cx", (q, q + 1)) for q in range(layer % 2, QUBITS - 1, 2)]
+        out += [("ry", (q,)) for q in range(QUBITS)]
+        return _seen(out, 3)
 
     def block(a, b):
         for q in (a, b):
@@ -60,12 +79,12 @@ def gates(kind):
 
 def observables(kind):
     """Return what is read."""
-    if kind == "qcnn":
-        return ("Z0",)
+    if kind != "ring":
+        return ("Z3" if kind == "cone" else "Z0",)
     return (*(f"Z{q}" for q in range(QUBITS)), "Z0*Z1", "Z2*Z3")
 
 
-def digits():
+def digits(kind):
     """Return (train states, labels, test states, labels), float64[n, 2^8]."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
@@ -75,6 +94,19 @@ def digits():
         data.data, data.target, test_size=0.4, random_state=0, stratify=data.target
     )
     states = []
+    if kind == "cone":
+        from sklearn.decomposition import PCA
+
+        pca = PCA(QUBITS).fit(parts[0])
+        width = 2 * pca.transform(parts[0]).std(axis=0)
+        for rows in parts[:2]:
+            turns = np.pi / 4 * (1 + np.clip(pca.transform(rows) / width, -1, 1))
+            wide = np.ones((len(rows), 1))
+            for turn in turns.T:
+                qubit = np.stack([np.cos(turn / 2), np.sin(turn / 2)], axis=1)
+                wide = (qubit[:, :, None] * wide[:, None, :]).reshape(len(rows), -1)
+            states.append(wide)
+        return states[0], parts[2], states[1], parts[3]
     for rows in parts[:2]:
         wide = np.zeros((len(rows), 1 << QUBITS))
         wide[:, :64] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -127,12 +159,12 @@ def main() -> None:
     kind, path = sys.argv[1:3]
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    x, y, test, expected = digits()
+    x, y, test, expected = digits(kind)
     y, expected = labels(kind, y), labels(kind, expected)
     x, test = (torch.tensor(a, dtype=torch.complex64) for a in (x, test))
     y = torch.tensor(y)
     count = sum(name != "cx" for name, _ in gates(kind))
-    angles = (0.3 * torch.randn(count)).requires_grad_()
+    angles = ((0.1 if kind == "cone" else 0.3) * torch.randn(count)).requires_grad_()
     factor = torch.tensor(5.0, requires_grad=True)
     signs = torch.ones(1) if kind == "ring" else torch.tensor([1.0, -1.0])
     steps = 600

@@ -230,7 +230,7 @@ class Splits:
                 f"a drop of at most {self.drop} in {self.source.metric} cannot be met",
                 why=f"the least is {near.drop:.4g}, allowed is {self.allowed:.4g}, with "
                 f"{near.bytes:,} bytes and {near.t:.0f} T gates a sample",
-                hint="allow a larger drop",
+                hint=f"allow {max(near.drop, 0.0):.4g}; the front: {self._front_text()}",
             )
         best = min(kept, key=lambda split: split.cost)
         for _ in range(_ROUNDS):
@@ -241,6 +241,17 @@ class Splits:
                 if split is not None and split.cost < best.cost:
                     best = split
         return best
+
+    def _front_text(self) -> str:
+        """Return some measured splits that no other beats in both cost and drop, in words."""
+        front: list[Split] = []
+        for split in sorted(self.known.values(), key=lambda one: (one.cost, one.drop)):
+            if not front or split.drop < front[-1].drop:
+                front.append(split)
+        index = np.unique(np.linspace(0, len(front) - 1, 5).astype(int))
+        return ", ".join(
+            f"{front[i].bytes:,} bytes and {front[i].t:.0f} T at {front[i].drop:.3g}" for i in index
+        )
 
 
 def _in_order(circuits: Mapping[str, Circuit], context: Context) -> RowAccuracies:

@@ -48,6 +48,9 @@ _ROOM = 3.0
 _LUCK, _SCANNED = 0.9, 13
 """How many allocations are tried, and down to what share of the T gates that were found."""
 
+_COARSE = 0.1
+"""About what accuracy a front is shown at where no limit says one."""
+
 _STEP = 6.0
 _MARGIN = 1 + 1e-9
 
@@ -222,10 +225,14 @@ class AllocateAngles(CircuitPass):
         fixed = circuit.stats().t_count
         room = self.t - fixed
         if room < 0:
+            some = Allocations(
+                chains, np.full(len(chains), _COARSE), lambda _, errors: errors, self.direct_t
+            )
             raise PassError(
                 f"{self.t} T gates cannot be met",
                 why=f"the circuit has {fixed} of them beside the rotations",
-                hint=f"allow {fixed} or more, or reduce them first (--effort max)",
+                hint=f"allow {fixed} or more, or reduce them first (--effort max); the front "
+                f"({OPERATOR_NORM}): {_front_text(some, fixed)}",
             )
         cost = (lambda _, errors: errors) if effects is None else None
         slopes = np.ones(len(chains))
@@ -307,10 +314,11 @@ def _check_reachable(limit: float, chains: int, what: str) -> None:
         )
 
 
-def _front_text(found: Allocations) -> str:
-    """Return some points of a front in words."""
+def _front_text(found: Allocations, fixed: int = 0) -> str:
+    """Return some points of a front in words, T gates beside the rotations counted."""
     index = np.unique(np.linspace(0, len(found) - 1, 5).astype(int))
-    return ", ".join(f"{found[int(i)].t_count} T at {found[int(i)].norm:.2e}" for i in index)
+    points = [found[int(i)] for i in index]
+    return ", ".join(f"{point.t_count + fixed} T at {point.norm:.2e}" for point in points)
 
 
 def _unmet(what: str, found: Allocations, measure: str) -> PassError:

@@ -1,5 +1,7 @@
 """``--max-drop`` of a hybrid model for Clifford gates and T: bytes and T gates under one number."""
 
+import re
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -122,6 +124,7 @@ def test_a_drop_that_no_split_meets_says_the_nearest(given: dict[str, object]) -
             metric=nearness,  # type: ignore[arg-type]
         )
     assert "T gates a sample" in error.value.why
+    assert re.match(r"allow \S+; the front: [\d,]+ bytes and \d+ T at ", error.value.hint)
 
 
 def test_one_drop_is_for_graphs_that_share_bits_out(given: dict[str, object]) -> None:

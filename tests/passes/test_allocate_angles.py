@@ -1,6 +1,7 @@
 """allocate-angles: one limit, shared among rotations by what each does to the output."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -214,6 +215,7 @@ def test_limits_that_cannot_be_met_say_what_can() -> None:
     with pytest.raises(PassError, match="cannot be met") as error:
         compiled(circuit, "t=0")
     assert "allow 1" in error.value.hint
+    assert re.search(r"the front \(operator norm\): 1 T at \S+, \d+ T at ", error.value.hint)
 
 
 def test_states_that_do_not_fit_are_refused() -> None:
