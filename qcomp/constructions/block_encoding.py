@@ -11,10 +11,11 @@ what                   scale               ancillas    CX, at most
 ``pauli_combination``  sum of |c_j|        k           (2 n + 3) 2^k, T <= 2^k terms
 ``linear_combination`` sum of |c_j|        k + 1       3 2^k, T + 1 Toffolis of k, controlled U_j
 ``fable``              2^n max |A_ij|      n + 1       4^n (2 4^n if complex) + 3 n
-dilation               max(1, |A|)         1           a unitary of n + 1 qubits
+dilation               |A|                 1           two unitaries of n qubits, 2^n - 1
 =====================  ==================  ==========  ==========================================
 
-The dilation needs a unitary synthesised and stands in ``qcomp.passes.synthesize.polynomial``.
+The dilation needs a unitary synthesised and stands in
+``qcomp.passes.synthesize.polynomial.dilation``.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def test_a_matrix_that_is_not_unitary_is_told_of_the_dilation_and_its_cost() -> 
     with pytest.raises(UsageError, match=r"a singular value is 0\.5 away") as caught:
         synthesize_unitary(np.diag([1.0, 0.5, 1.0, 1.0]))
     assert "its dilation" in caught.value.hint
-    assert "3 qubits, at most 19 CX gates" in caught.value.hint
+    assert "3 qubits, at most 9 CX gates" in caught.value.hint
     assert "accuracy" not in caught.value.hint
 
 

@@ -110,10 +110,10 @@ def not_unitary(matrix: Matrix, away: float, accuracy: float) -> UsageError:
         f"the matrix is not unitary: a singular value is {away:.3g} away from 1, "
         f"at most {accuracy:.0e} is taken",
         why=f"its largest singular value is {norm:.6g}",
-        hint=f"{near}encode it in a unitary of one more qubit, its dilation "
-        f"(qcomp.passes.synthesize.polynomial): {n + 1} qubits, "
-        f"at most {closed_count(n + 1)} CX gates; the result comes "
-        f"with probability |A psi|^2 / {max(norm, 1.0) ** 2:.3g}",
+        hint=f"{near}encode it in a unitary of one more qubit, its dilation: dilation(matrix) of "
+        f"qcomp.passes.synthesize.polynomial.dilation, {n + 1} qubits, "
+        f"at most {2 * closed_count(n) + (1 << n) - 1} CX gates; the result comes "
+        f"with probability |A psi|^2 / {norm**2:.3g}",
     )
 
 
