@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from qcomp.constructions.encodings import ENCODINGS, Encoding, encoding
+from qcomp.constructions.encodings import ENCODINGS, Encoding, encoding, in_front
 from qcomp.errors import PassError, QcompError, UsageError, suggest
-from qcomp.ir.angle import Angle
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.program import Program, make_circuit_node, readout_of
 from qcomp.passes.graph.bind_weights import input_widths
@@ -211,29 +210,9 @@ def _in_front(
             hint="leave the data gates out of the model's circuit, keep its parameters declared",
         )
     rest = circuit.bind(dict.fromkeys(old, 0.0)) if old else circuit
-    taken = set(rest.params)
-    names: dict[str, str] = {}
-    for name in found.circuit.params:
-        wanted = name.replace("x", label, 1) if name in found.features else f"{label}_{name}"
-        wanted = re.sub(r"\W", "_", wanted)
-        while wanted in taken:
-            wanted += "_"
-        taken.add(wanted)
-        names[name] = wanted
-    head = found.circuit.copy()
-    head.params = tuple(names.values())
-    phase = head.global_phase
-    head.global_phase = Angle(
-        phase.frac, phase.rem, tuple(sorted((names[n], c) for n, c in phase.terms))
-    )
-    blank = Circuit(
-        rest.num_qubits, rest.num_clbits, (), rest.name,
-        qregs=rest.qregs, cregs=rest.cregs, variables=rest.variables,
-    )  # fmt: skip
-    order = [*rest.params[:start], *head.params, *rest.params[start:]]
-    new = blank.compose(head).compose(rest).with_params(order)
+    new, names = in_front(found, rest, label, start)
     new.name, new.notes = circuit.name, circuit.notes
-    return new, len(head.params)
+    return new, len(names)
 
 
 def _rewire(

@@ -9,11 +9,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
+from qcomp.constructions.encodings import Encoding, in_front
+from qcomp.constructions.encodings import encoding as found_encoding
 from qcomp.errors import UsageError, suggest
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.observable import Observable
 from qcomp.nn.on_device import OnDevice, run_circuit
 from qcomp.nn.op import SEPARATOR, circuit_op, readout_of, remember_circuit
+from qcomp.nn.torch_ops import TORCH_OPS
 from qcomp.runtime.devices import DEVICES
 from qcomp.simulate.exact import unitary_runs
 
@@ -60,10 +63,17 @@ class QuantumLayer(torch.nn.Module):
             "aer".
         name: Name of the circuit in the exported model; the circuit's own by default.
         dtype: Of the weights; torch's default by default.
+        encoding: Data encoding in front of the circuit, in the place of ``inputs``: a name of
+            ``qcomp.constructions.encodings`` for as many features as fit, or what its
+            ``encoding(name, qubits, features, ...)`` returns. Its weights are trained, too.
 
     Attributes:
         weight: The trained weights, [W], in the order of ``weight_names``.
-        input_names: The data parameters, in order.
+        encoding: What is in front of the circuit; None for nothing.
+        encoding_weight: The weights that angles are computed from before the circuit, in the order
+            of ``encoding.weights``; None where there are none.
+        in_features: Size of the input's last axis.
+        input_names: The data parameters, in order; with an encoding what it computes for them.
         weight_names: The other parameters, in order.
         circuit: The circuit, its parameters being ``input_names`` and then ``weight_names``.
         qasm: Its OpenQASM 3 text.
@@ -87,6 +97,7 @@ class QuantumLayer(torch.nn.Module):
         noise: str | None = None,
         name: str | None = None,
         dtype: torch.dtype | None = None,
+        encoding: str | Encoding | None = None,
     ) -> None:
         super().__init__()
         if probs and observables is not None:
@@ -96,6 +107,13 @@ class QuantumLayer(torch.nn.Module):
         _check_choice("gradient", gradient, GRADIENTS)
         _check_choice("device", device, DEVICES)
         source = _as_circuit(circuit)
+        self.encoding = _as_encoding(encoding, source.num_qubits, inputs)
+        read: tuple[str, ...] = ()
+        if self.encoding is not None:
+            source, names = in_front(self.encoding, source, "x")
+            made = self.encoding.slot_map
+            inputs = names[: made.slots if made else len(self.encoding.features)]
+            read = self.encoding.weights[: made.weights if made else 0]
         unitary_runs(source, "a QuantumLayer")
         self.input_names = _data_names(source, inputs)
         taken = set(self.input_names)
@@ -119,18 +137,24 @@ class QuantumLayer(torch.nn.Module):
         self.qasm = self.circuit.to_qasm3()
         remember_circuit(self.qasm, self.circuit)
         self.weight = torch.nn.Parameter(_first_weights(weights, self.weight_names, dtype))
+        first = torch.nn.Parameter(_first_weights(None, read, dtype)) if read else None
+        self.register_parameter("encoding_weight", first)
 
     @property
     def out_features(self) -> int:
         """Size of the output's last axis."""
         return 1 << self.circuit.num_qubits if self.kind == "probs" else len(self.observables)
 
+    @property
+    def in_features(self) -> int:
+        """Size of the input's last axis."""
+        return len(self.encoding.features if self.encoding else self.input_names)
+
     def forward(self, data: torch.Tensor | None = None) -> torch.Tensor:
         """Return the readout.
 
         Args:
-            data: Floating point [..., D], D the number of ``input_names``; none for a layer
-                without data.
+            data: Floating point [..., D], D being ``in_features``; none for a layer without data.
 
         Returns:
             Tensor[..., K], K the number of observables, or 2^n for probs.
@@ -142,13 +166,14 @@ class QuantumLayer(torch.nn.Module):
         if self.input_names:
             if data is None:
                 raise UsageError(f"the layer takes data of {len(self.input_names)} parameters")
-            if data.shape[-1] != len(self.input_names) or not data.is_floating_point():
+            names = self.encoding.features if self.encoding else self.input_names
+            if data.shape[-1] != len(names) or not data.is_floating_point():
                 raise UsageError(
-                    f"the layer takes floating point [..., {len(self.input_names)}], "
+                    f"the layer takes floating point [..., {len(names)}], "
                     f"not {data.dtype} {list(data.shape)}",
-                    hint="data parameters in order: " + ", ".join(self.input_names[:12]),
+                    hint="data parameters in order: " + ", ".join(names[:12]),
                 )
-            tensors.append(data)
+            tensors.append(self._slots(data))
         elif data is not None:
             raise UsageError("the layer has no data parameters, so it takes no data")
         if self.weight_names:
@@ -165,6 +190,13 @@ class QuantumLayer(torch.nn.Module):
             self.shots,
             self.seed,
         )
+
+    def _slots(self, data: torch.Tensor) -> torch.Tensor:
+        """Return what the circuit's data parameters are for rows of features."""
+        if self.encoding is None or self.encoding.slot_map is None:
+            return data
+        slots: torch.Tensor = self.encoding.slot_map.compute(TORCH_OPS, data, self.encoding_weight)
+        return slots
 
     def _call(self) -> OnDevice:
         """Return what this call runs; every call with shots draws anew."""
@@ -205,6 +237,27 @@ def _as_circuit(source: object) -> Circuit:
         f"a QuantumLayer is not made from a {type(source).__name__}",
         hint="give a qcomp Circuit, OpenQASM text, or a Qiskit QuantumCircuit",
     )
+
+
+def _as_encoding(
+    given: str | Encoding | None, num_qubits: int, inputs: Sequence[str]
+) -> Encoding | None:
+    if given is None:
+        return None
+    if inputs:
+        raise UsageError(
+            "a QuantumLayer with an encoding takes no names of inputs",
+            why="the encoding's features are the input",
+            hint="leave data gates out of the circuit, or leave the encoding out",
+        )
+    found = found_encoding(given, num_qubits) if isinstance(given, str) else given
+    if found.circuit.num_qubits > num_qubits:
+        raise UsageError(
+            f"the encoding '{found.method}' has {found.circuit.num_qubits} qubits, the circuit "
+            f"{num_qubits}",
+            hint=f"encoding('{found.method}', {num_qubits})",
+        )
+    return found
 
 
 def _data_names(circuit: Circuit, inputs: Sequence[str]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from qcomp.constructions.encodings.hamiltonian import (
     image_hamiltonian,
     image_unitary,
 )
+from qcomp.constructions.encodings.in_front import in_front
 from qcomp.constructions.encodings.reupload import daruan, reupload
 from qcomp.errors import UsageError, suggest
 
@@ -28,6 +29,7 @@ __all__ = [
     "encoding",
     "image_hamiltonian",
     "image_unitary",
+    "in_front",
     "options_of",
 ]
 

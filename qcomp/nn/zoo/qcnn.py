@@ -14,8 +14,8 @@ from qcomp.errors import UsageError
 from qcomp.ir.angle import Angle, Parameter
 from qcomp.ir.circuit import Circuit
 from qcomp.ir.classical import Bit
+from qcomp.nn.torch_ops import TORCH_OPS
 from qcomp.nn.zoo.dense import apply_two, rotation, su4_matrix
-from qcomp.nn.zoo.torch_ops import TORCH_OPS
 
 __all__ = ["QCNN", "qcnn_circuit"]
 
