@@ -1,4 +1,4 @@
-"""What the parts of ``lowering.py`` share: a row, and how circuits of ours and of peers are counted.
+"""What the parts of ``lowering.py`` share: a row, and how all tools' circuits are counted.
 
 All circuits are counted in CX and one-qubit gates. Ours: as the lowering wrote it, gates on three
 and more qubits replaced by ``to-basis`` and chains of one-qubit gates one gate each. Peers': what
