@@ -17,7 +17,7 @@ from qcomp.constructions.hypergraph import binary_perceptron
 from qcomp.passes.synthesize.evolution.pauli_sums import apply_sum, pauli_sum
 from qcomp.passes.synthesize.evolution.trotter import evolve
 from qcomp.passes.synthesize.unitary.synthesis import synthesize_unitary
-from qcomp.simulate import statevector, unitary
+from qcomp.simulate import statevector
 
 Signs = tuple[int, ...]
 PATTERNS = list(itertools.product((1, -1), repeat=4))
@@ -62,6 +62,15 @@ def exact(text: str, time: float) -> np.ndarray:
     return np.asarray((vectors * np.exp(-1j * time * values)) @ vectors.conj().T)
 
 
+def parsed(circuit: qcomp.Circuit) -> np.ndarray:
+    """The unitary that Qiskit reads from a circuit's OpenQASM 3."""
+    pytest.importorskip("qiskit_qasm3_import", reason="Qiskit reads OpenQASM 3 with it")
+    from qiskit import qasm3
+    from qiskit.quantum_info import Operator
+
+    return np.asarray(Operator(qasm3.loads(circuit.to_qasm3())).data)
+
+
 def distance(one: np.ndarray, two: np.ndarray) -> float:
     return float(1 - abs(np.trace(one.conj().T @ two)) / len(one))
 
@@ -69,13 +78,13 @@ def distance(one: np.ndarray, two: np.ndarray) -> float:
 @pytest.mark.parametrize(("order", "steps"), [(2, 8), (4, 2)])
 def test_the_spiking_unitary_is_met_by_product_formulas(order: int, steps: int) -> None:
     made = evolve(neuron(), 1.0, order=order, steps=steps)
-    assert distance(unitary(made.circuit), exact(neuron(), 1.0)) < 1e-3
+    assert distance(parsed(made.circuit), exact(neuron(), 1.0)) < 1e-3
     once = evolve(neuron(), 1.0, order=1)
-    assert distance(unitary(once.circuit), exact(neuron(), 1.0)) > 1e-3
+    assert distance(parsed(once.circuit), exact(neuron(), 1.0)) > 1e-3
 
 
 def test_the_spiking_unitary_is_exact_by_synthesis() -> None:
     wanted = exact(neuron(), 1.0)
     made = synthesize_unitary(wanted)
-    assert distance(unitary(made), wanted) < 1e-9
+    assert distance(parsed(made), wanted) < 1e-9
     assert made.stats().two_qubit <= 19
