@@ -137,21 +137,31 @@ def classifier(kind):
     return program.only_circuit, AngleData(observables(kind), states.astype(complex)), right
 
 
-def _largest(accuracies, effects, exact, limit, steps=16):
-    """Return (T, change) of the largest factor on accuracies that keeps a limit, by bisection."""
+def _largest(accuracies, effects, exact, limit, steps=16, scanned=24):
+    """Return (T, change) of the largest factor on accuracies that keeps a limit.
+
+    By bisection, and since the change is not monotone, among some factors up to thrice that.
+    """
     low, high = 1e-6 / accuracies.max(), 0.5 / accuracies.max()
-    best = None
-    for _ in range(steps):
-        middle = (low * high) ** 0.5
+
+    def within(factor):
         points = [
-            chain.within(len(chain.angles) * float(min(a * middle, 1.0)), 0)
+            chain.within(len(chain.angles) * float(min(a * factor, 1.0)), 0)
             for chain, a in zip(effects.chains, accuracies, strict=True)
         ]
         change = np.abs(effects.values([np.array(p.word.quaternion) for p in points]) - exact).max()
-        if change <= limit:
-            low, best = middle, (sum(p.t_count for p in points), float(change))
+        return (sum(p.t_count for p in points), float(change)) if change <= limit else None
+
+    best = None
+    for _ in range(steps):
+        middle = (low * high) ** 0.5
+        if (found := within(middle)) is not None:
+            low, best = middle, found
         else:
             high = middle
+    for factor in np.geomspace(3 * low, low, scanned + 1)[:-1]:
+        if (found := within(float(factor))) is not None:
+            return found
     return best
 
 
